@@ -1,0 +1,41 @@
+"""What can go wrong in the gateway, in its own words; api/ and dataplane.py give each its status."""
+
+
+class SluiceError(Exception):
+    """An error whose text may be shown to a caller: it names what was wrong and holds no secret."""
+
+
+class InvalidRequestError(SluiceError):
+    """The caller's input does not fit: 400."""
+
+
+class NotFoundError(SluiceError):
+    """The function, secret, namespace or image named does not exist: 404."""
+
+
+class AlreadyExistsError(SluiceError):
+    """Something of that name exists already: 409."""
+
+
+class ForbiddenError(SluiceError):
+    """The caller is known but may not do this: 403."""
+
+
+class NotSupportedError(SluiceError):
+    """This provider cannot do this: 501."""
+
+
+class UnavailableError(SluiceError):
+    """Nothing can serve the call now, a later try may succeed: 503."""
+
+
+class OverloadedError(SluiceError):
+    """A bound of concurrency or queue length is reached: 429."""
+
+
+class DeadlineExceededError(SluiceError):
+    """No answer within the function's timeout: 504."""
+
+
+class UpstreamError(SluiceError):
+    """The replica broke the call off or did not speak HTTP: 502."""

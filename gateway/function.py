@@ -1,0 +1,158 @@
+"""The gateway's vocabulary: what a function is, how it scales, what runs of it. No I/O."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Final
+
+DEFAULT_NAMESPACE: Final = "openfaas-fn"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class FunctionId:
+    """A function's name within its namespace."""
+
+    name: str
+    namespace: str = DEFAULT_NAMESPACE
+
+    def __str__(self) -> str:
+        return f"{self.name}.{self.namespace}"
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """Limits or requests as the caller wrote them (`128Mi`, `100m`); empty text where unset."""
+
+    memory: str = ""
+    cpu: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionDeployment:
+    """What a developer asks to run. Every collection is empty rather than None."""
+
+    id: FunctionId
+    image: str
+    env_process: str = ""
+    env_vars: Mapping[str, str] = field(default_factory=dict)
+    constraints: tuple[str, ...] = ()
+    secrets: tuple[str, ...] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    limits: Resources | None = None
+    requests: Resources | None = None
+    read_only_root_filesystem: bool = False
+
+
+class ReplicaState(StrEnum):
+    """Where a replica stands. Only a ready one is given calls."""
+
+    STARTING = "starting"
+    READY = "ready"
+    DRAINING = "draining"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class UnixAddress:
+    """A replica that listens on a Unix socket."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class TcpAddress:
+    """A replica that listens on a TCP port."""
+
+    host: str
+    port: int
+
+
+Address = UnixAddress | TcpAddress
+
+
+@dataclass(frozen=True, slots=True)
+class Replica:
+    """One running copy of a function.
+
+    id: unique over all functions, never used twice. reason: why it is not ready, or why its
+    predecessor ended; empty when all is well. restarts: how often the slot it fills was restarted.
+    """
+
+    id: str
+    address: Address
+    state: ReplicaState
+    restarts: int = 0
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What all replicas of a function use now."""
+
+    cpu_millicores: float
+    memory_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionStatus:
+    """What is known of a deployed function. replicas: the desired count; running: what there is.
+
+    reason: why the function is not as asked (image cannot start, update failed); else empty.
+    """
+
+    deployment: FunctionDeployment
+    replicas: int
+    running: tuple[Replica, ...]
+    created_at: datetime
+    reason: str = ""
+    usage: Usage | None = None
+
+    @property
+    def id(self) -> FunctionId:
+        return self.deployment.id
+
+    @property
+    def available_replicas(self) -> int:
+        return sum(replica.state is ReplicaState.READY for replica in self.running)
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionRemoved:
+    """The function is gone: no call may be given to it any more."""
+
+    id: FunctionId
+
+
+FunctionEvent = FunctionStatus | FunctionRemoved
+
+
+@dataclass(frozen=True, slots=True)
+class Namespace:
+    """A namespace and what its owner wrote on it."""
+
+    name: str
+    labels: Mapping[str, str] = field(default_factory=dict)
+    annotations: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class LogLine:
+    """One line that a replica wrote. instance: the replica's id."""
+
+    id: FunctionId
+    instance: str
+    timestamp: datetime
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class LogQuery:
+    """Which lines of a function's log. tail: how many of the newest, None for all."""
+
+    id: FunctionId
+    instance: str = ""
+    tail: int | None = None
+    since: datetime | None = None
+    follow: bool = False

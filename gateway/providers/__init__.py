@@ -1,0 +1,79 @@
+"""Where functions run: the Provider protocol and its implementations.
+
+A provider takes and gives plain types, raises `gateway.errors` only and knows no HTTP. Every
+operation may be repeated with the same effect. One contract suite runs on all of them.
+"""
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Protocol
+
+from gateway.function import (
+    FunctionDeployment,
+    FunctionEvent,
+    FunctionId,
+    FunctionStatus,
+    LogLine,
+    LogQuery,
+    Namespace,
+    Usage,
+)
+
+Listener = Callable[[FunctionEvent], None]
+
+
+class Provider(Protocol):
+    """Runs functions and keeps what was deployed."""
+
+    async def deploy(self, deployment: FunctionDeployment) -> None:
+        """Create the function or replace it; returns when the request is durable.
+
+        The new replicas come up in the background: an update readies them before the old ones
+        drain, and one that fails keeps the old ones and leaves its reason in the status.
+        Raises InvalidRequestError when the image, a secret or a limit cannot be used.
+        """
+
+    async def delete(self, function: FunctionId) -> None:
+        """Forget the function and drain its replicas. Raises NotFoundError."""
+
+    async def scale(self, function: FunctionId, replicas: int) -> None:
+        """Set the desired count, 0 included; surplus replicas drain. Raises NotFoundError."""
+
+    async def list(self, namespace: str) -> Sequence[FunctionStatus]:
+        """The functions of a namespace, by name."""
+
+    async def status(self, function: FunctionId) -> FunctionStatus:
+        """One function. Raises NotFoundError."""
+
+    def watch(self, listener: Listener) -> Callable[[], None]:
+        """Call `listener` with every function there is, then with every change; returns the end of it.
+
+        The call is synchronous: when it returns from a status in which a replica is no longer
+        ready, that replica is given no further call and may be stopped once its own are answered.
+        """
+
+    def logs(self, query: LogQuery) -> AsyncIterator[LogLine]:
+        """Lines in the order written; ends by itself unless `query.follow`. Raises NotFoundError."""
+
+    async def usage(self, function: FunctionId) -> Usage:
+        """CPU and memory of the function's replicas. Raises NotFoundError."""
+
+    async def namespaces(self) -> Sequence[Namespace]:
+        """All namespaces by name; the default one is always there."""
+
+    async def put_namespace(self, namespace: Namespace) -> None:
+        """Create the namespace or replace its labels and annotations."""
+
+    async def delete_namespace(self, name: str) -> None:
+        """Remove an empty namespace. Raises NotFoundError, InvalidRequestError when not empty."""
+
+    async def secrets(self, namespace: str) -> Sequence[str]:
+        """Names of the secrets of a namespace, sorted; never a value."""
+
+    async def put_secret(self, namespace: str, name: str, value: bytes) -> None:
+        """Create or replace a secret; functions that are running see the new value when restarted."""
+
+    async def delete_secret(self, namespace: str, name: str) -> None:
+        """Remove a secret. Raises NotFoundError."""
+
+    async def close(self) -> None:
+        """End every replica and release what is held; deployments stay for the next start."""
