@@ -52,7 +52,7 @@ class Provider(Protocol):
         """
 
     def logs(self, query: LogQuery) -> AsyncIterator[LogLine]:
-        """Lines in the order written; ends by itself unless `query.follow`. Raises NotFoundError."""
+        """Lines as written; ends by itself unless `query.follow`. Raises NotFoundError."""
 
     async def usage(self, function: FunctionId) -> Usage:
         """CPU and memory of the function's replicas. Raises NotFoundError."""
@@ -70,7 +70,7 @@ class Provider(Protocol):
         """Names of the secrets of a namespace, sorted; never a value."""
 
     async def put_secret(self, namespace: str, name: str, value: bytes) -> None:
-        """Create or replace a secret; functions that are running see the new value when restarted."""
+        """Create or replace a secret; running functions see the new value when restarted."""
 
     async def delete_secret(self, namespace: str, name: str) -> None:
         """Remove a secret. Raises NotFoundError."""
