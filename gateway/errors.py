@@ -1,4 +1,4 @@
-"""What can go wrong in the gateway, in its own words; api/ and dataplane.py give each its status."""
+"""What can go wrong in the gateway; api/ and dataplane.py give each its status."""
 
 
 class SluiceError(Exception):
@@ -22,7 +22,7 @@ class ForbiddenError(SluiceError):
 
 
 class NotSupportedError(SluiceError):
-    """This provider cannot do this: 501."""
+    """The provider cannot do what was asked: 501."""
 
 
 class UnavailableError(SluiceError):

@@ -45,7 +45,7 @@ class Provider(Protocol):
         """One function. Raises NotFoundError."""
 
     def watch(self, listener: Listener) -> Callable[[], None]:
-        """Call `listener` with every function there is, then with every change; returns the end of it.
+        """Call `listener` with every function, then with every change; returns a call that ends it.
 
         The call is synchronous: when it returns from a status in which a replica is no longer
         ready, that replica is given no further call and may be stopped once its own are answered.
