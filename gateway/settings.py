@@ -1,0 +1,209 @@
+"""Every knob of the gateway with its unit, default and environment name."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Final, Self
+
+from settings import (
+    SettingError,
+    load,
+    parse_count,
+    parse_duration,
+    parse_flag,
+    parse_path,
+    parse_port,
+    parse_size,
+    parse_text,
+    setting,
+)
+
+PREFIX: Final = "SLUICE_"
+# Knobs of the other programs, which may share one environment with the gateway.
+FOREIGN_PREFIXES: Final = ("SLUICE_REGISTRY_", "SLUICE_TRIGGERS_", "SLUICE_CLI_")
+LOG_LEVELS: Final = ("debug", "info", "warning", "error")
+PROVIDERS: Final = ("embedded", "kubernetes")
+
+
+def _positive_count(text: str) -> int:
+    if (value := parse_count(text)) < 1:
+        raise ValueError("a whole number, 1 or more")
+    return value
+
+
+def _positive_duration(text: str) -> float:
+    if (value := parse_duration(text)) <= 0:
+        raise ValueError("a duration above 0 such as 30, 250ms or 1m30s")
+    return value
+
+
+def _positive_size(text: str) -> int:
+    if (value := parse_size(text)) < 1:
+        raise ValueError("a size above 0 such as 1048576, 128Mi or 1G")
+    return value
+
+
+def _provider(text: str) -> str:
+    if text not in PROVIDERS:
+        raise ValueError(" or ".join(PROVIDERS))
+    return text
+
+
+def _log_level(text: str) -> str:
+    if (value := text.strip().lower()) not in LOG_LEVELS:
+        raise ValueError(f"one of {', '.join(LOG_LEVELS)}")
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class GatewaySettings:
+    """The gateway's table of settings. Durations are seconds, sizes bytes, names say which."""
+
+    # Where it listens and what it keeps.
+    data_dir: Path = setting(
+        "SLUICE_DATA_DIR", ".sluice", parse_path, "Folder of all state, secrets and logs."
+    )
+    host: str = setting(
+        "SLUICE_HOST", "127.0.0.1", parse_text, "Address that the API and the metrics listen on."
+    )
+    port: int = setting("SLUICE_PORT", "8080", parse_port, "TCP port of the API and of functions.")
+    metrics_port: int = setting(
+        "SLUICE_METRICS_PORT", "8082", parse_port, "TCP port of metrics and scrape targets."
+    )
+    provider: str = setting(
+        "SLUICE_PROVIDER", "embedded", _provider, "Where functions run: embedded or kubernetes."
+    )
+    function_url: str = setting(
+        "SLUICE_GATEWAY_URL",
+        "",
+        parse_text,
+        "The gateway's URL as functions reach it; empty: made of address and port.",
+    )
+    registry_socket: str = setting(
+        "SLUICE_REGISTRY_SOCKET",
+        "",
+        parse_text,
+        "Unix socket of the registry; empty: run/registry.sock in the data folder.",
+    )
+    log_level: str = setting(
+        "SLUICE_LOG_LEVEL", "info", _log_level, "Least severe log line written."
+    )
+
+    # Who may do what.
+    basic_auth: bool = setting(
+        "SLUICE_BASIC_AUTH", "true", parse_flag, "Whether the API asks for the password."
+    )
+    secret_mount_path: str = setting(
+        "SLUICE_SECRET_MOUNT_PATH",
+        "",
+        parse_text,
+        "Folder of basic-auth-user, basic-auth-password, payload-secret and registry-token; "
+        "empty: secrets in the data folder.",
+    )
+
+    # HTTP limits of both listeners.
+    body_bytes: int = setting(
+        "SLUICE_BODY_BYTES", "100Mi", _positive_size, "Largest body of a function call, in bytes."
+    )
+    json_bytes: int = setting(
+        "SLUICE_JSON_BYTES", "1Mi", _positive_size, "Largest body of an API request, in bytes."
+    )
+    head_bytes: int = setting(
+        "SLUICE_HEAD_BYTES", "64Ki", _positive_size, "Largest request head, in bytes."
+    )
+    head_fields: int = setting(
+        "SLUICE_HEAD_FIELDS", "100", _positive_count, "Most header fields of a request."
+    )
+    header_timeout: float = setting(
+        "SLUICE_HEADER_TIMEOUT", "10s", _positive_duration, "Time for a request head to arrive."
+    )
+    idle_timeout: float = setting(
+        "SLUICE_IDLE_TIMEOUT", "75s", _positive_duration, "Time a kept connection may be idle."
+    )
+
+    # Calls.
+    call_timeout: float = setting(
+        "SLUICE_CALL_TIMEOUT",
+        "60s",
+        _positive_duration,
+        "Time a function has for an answer, unless its exec_timeout says otherwise.",
+    )
+    wait_timeout: float = setting(
+        "SLUICE_WAIT_TIMEOUT",
+        "30s",
+        _positive_duration,
+        "Time a call waits for a free or a starting replica.",
+    )
+    waiting_calls: int = setting(
+        "SLUICE_WAITING_CALLS",
+        "1000",
+        _positive_count,
+        "Calls of one function that may wait for a replica; more are refused with 429.",
+    )
+    connect_timeout: float = setting(
+        "SLUICE_CONNECT_TIMEOUT", "5s", _positive_duration, "Time to connect to a replica."
+    )
+    drain_timeout: float = setting(
+        "SLUICE_DRAIN_TIMEOUT",
+        "65s",
+        _positive_duration,
+        "Time that calls under way have to end when the gateway stops.",
+    )
+
+    # API.
+    log_stream_timeout: float = setting(
+        "SLUICE_LOG_STREAM_TIMEOUT",
+        "1h",
+        _positive_duration,
+        "Time after which a followed log stream is ended.",
+    )
+    log_streams: int = setting(
+        "SLUICE_LOG_STREAMS", "64", _positive_count, "Log streams served at once; more get 429."
+    )
+    target_timeout: float = setting(
+        "SLUICE_TARGET_TIMEOUT", "5s", _positive_duration, "Time to scrape a replica's metrics."
+    )
+
+    # Builds.
+    build_bytes: int = setting(
+        "SLUICE_BUILD_BYTES", "512Mi", _positive_size, "Largest build context (tar), in bytes."
+    )
+    builds: int = setting(
+        "SLUICE_BUILDS", "2", _positive_count, "Builds run at once; more are refused with 429."
+    )
+    build_timeout: float = setting(
+        "SLUICE_BUILD_TIMEOUT", "30m", _positive_duration, "Time a build may take."
+    )
+
+    @classmethod
+    def load(cls, environ: Mapping[str, str]) -> Self:
+        """The settings of `environ`; raises SettingError, also for an unknown SLUICE_ name."""
+        known = {knob.metadata["variable"] for knob in fields(cls)}
+        own = {
+            name: value
+            for name, value in environ.items()
+            if name in known or not name.startswith(FOREIGN_PREFIXES)
+        }
+        return load(cls, own, PREFIX)
+
+    @property
+    def secrets_dir(self) -> Path:
+        """Folder of the gateway's own credentials."""
+        return Path(self.secret_mount_path) if self.secret_mount_path else self.data_dir / "secrets"
+
+    @property
+    def registry_path(self) -> Path:
+        """The registry's Unix socket."""
+        if self.registry_socket:
+            return Path(self.registry_socket)
+        return self.data_dir / "run" / "registry.sock"
+
+    def __post_init__(self) -> None:
+        if self.port and self.port == self.metrics_port:
+            raise SettingError(
+                "SLUICE_METRICS_PORT", str(self.metrics_port), "another port than SLUICE_PORT"
+            )
+        if self.json_bytes > self.body_bytes:
+            raise SettingError(
+                "SLUICE_JSON_BYTES", str(self.json_bytes), "no more than SLUICE_BODY_BYTES"
+            )
