@@ -1,0 +1,182 @@
+"""The gateway's REST API as the command uses it."""
+
+import base64
+import hashlib
+import hmac
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+import httpx
+
+from sluice.errors import CommandError
+
+CHUNK: Final = 1 << 20
+LOG_TAIL_ALL: Final = -1
+
+
+class GatewayClient:
+    """Calls one gateway; every failure is a CommandError with the gateway's own text."""
+
+    def __init__(self, url: str, auth: tuple[str, str] | None) -> None:
+        self.url = url.rstrip("/")
+        self._http = httpx.Client(
+            base_url=self.url, auth=auth, timeout=httpx.Timeout(60.0, connect=5.0), trust_env=False
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._http.close()
+
+    def functions(self, namespace: str = "") -> list[dict[str, Any]]:
+        """All functions of a namespace."""
+        answer: list[dict[str, Any]] = self._request(
+            "GET", "/system/functions", params=_namespace(namespace)
+        ).json()
+        return answer
+
+    def function(self, name: str, namespace: str = "") -> dict[str, Any]:
+        """One function with its replicas and usage."""
+        answer: dict[str, Any] = self._request(
+            "GET", f"/system/function/{name}", params=_namespace(namespace) | {"usage": "1"}
+        ).json()
+        return answer
+
+    def deploy(self, deployment: Mapping[str, Any]) -> bool:
+        """Create or update a function; true when it was new."""
+        response = self._send("PUT", "/system/functions", json=deployment)
+        if response.status_code != 404:
+            _check(response)
+            return False
+        self._request("POST", "/system/functions", json=deployment)
+        return True
+
+    def remove(self, name: str, namespace: str = "") -> None:
+        """Remove a function."""
+        body = {"functionName": name} | _namespace(namespace)
+        self._request("DELETE", "/system/functions", json=body)
+
+    def scale(self, name: str, replicas: int, namespace: str = "") -> None:
+        """Set the number of replicas."""
+        body = {"serviceName": name, "replicas": replicas} | _namespace(namespace)
+        self._request(
+            "POST", f"/system/scale-function/{name}", json=body, params=_namespace(namespace)
+        )
+
+    def secrets(self, namespace: str = "") -> list[dict[str, Any]]:
+        """Names of the secrets."""
+        answer: list[dict[str, Any]] = self._request(
+            "GET", "/system/secrets", params=_namespace(namespace)
+        ).json()
+        return answer
+
+    def write_secret(self, method: str, name: str, value: bytes, namespace: str = "") -> None:
+        """Create (POST) or replace (PUT) a secret."""
+        body = {"name": name, "rawValue": base64.b64encode(value).decode()} | _namespace(namespace)
+        self._request(method, "/system/secrets", json=body)
+
+    def remove_secret(self, name: str, namespace: str = "") -> None:
+        """Remove a secret."""
+        self._request("DELETE", "/system/secrets", json={"name": name} | _namespace(namespace))
+
+    def info(self) -> dict[str, Any]:
+        """What the gateway says of itself."""
+        answer: dict[str, Any] = self._request("GET", "/system/info").json()
+        return answer
+
+    def prune(self) -> dict[str, Any]:
+        """Remove what no deployment uses; what went and how many bytes that freed."""
+        answer: dict[str, Any] = self._request("POST", "/system/prune", timeout=300.0).json()
+        return answer
+
+    def invoke(self, path: str, body: bytes, content_type: str, method: str) -> httpx.Response:
+        """The function's own answer, whatever its status."""
+        return self._send(
+            method,
+            path,
+            content=body,
+            headers={"content-type": content_type},
+            timeout=httpx.Timeout(None, connect=5.0),
+        )
+
+    @contextmanager
+    def logs(self, query: Mapping[str, str]) -> Iterator[Iterator[dict[str, Any]]]:
+        """Log lines as objects, as they come."""
+        with self._stream("GET", "/system/logs", params=dict(query)) as response:
+            yield (json.loads(line) for line in response.iter_lines() if line)
+
+    def build(self, tar: Path, key: bytes, report: Callable[[str], None]) -> None:
+        """Build a context; each log line goes to `report`. Raises CommandError when it fails."""
+        headers = {
+            "x-build-signature": f"sha256={_signature(tar, key)}",
+            "content-type": "application/octet-stream",
+            "content-length": str(tar.stat().st_size),
+            "accept": "application/x-ndjson",
+        }
+        last: dict[str, Any] = {}
+        with self._stream("POST", "/build", content=_chunks(tar), headers=headers) as response:
+            for line in response.iter_lines():
+                last = json.loads(line) if line else last
+                for text in last.get("log") or ():
+                    report(text)
+        if last.get("status") != "success":
+            raise CommandError(f"build failed: {last.get('error') or 'the gateway broke off'}")
+
+    def _request(self, method: str, path: str, **arguments: Any) -> httpx.Response:
+        response = self._send(method, path, **arguments)
+        _check(response)
+        return response
+
+    def _send(self, method: str, path: str, **arguments: Any) -> httpx.Response:
+        try:
+            return self._http.request(method, path, **arguments)
+        except httpx.HTTPError as error:
+            raise CommandError(self._unreachable(error)) from error
+
+    @contextmanager
+    def _stream(self, method: str, path: str, **arguments: Any) -> Iterator[httpx.Response]:
+        limits = httpx.Timeout(None, connect=5.0)
+        try:
+            with self._http.stream(method, path, timeout=limits, **arguments) as response:
+                if response.is_error:
+                    response.read()
+                _check(response)
+                yield response
+        except httpx.HTTPError as error:
+            raise CommandError(self._unreachable(error)) from error
+
+    def _unreachable(self, error: httpx.HTTPError) -> str:
+        return f"{self.url}: {str(error) or type(error).__name__}"
+
+
+def _check(response: httpx.Response) -> None:
+    if response.is_error:
+        reason = response.text.strip() or response.reason_phrase
+        raise CommandError(f"{response.request.url.path}: {response.status_code} {reason}")
+
+
+def _namespace(namespace: str) -> dict[str, str]:
+    return {"namespace": namespace} if namespace else {}
+
+
+def _signature(tar: Path, key: bytes) -> str:
+    digest = hmac.new(key, digestmod=hashlib.sha256)
+    for chunk in _chunks(tar):
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _chunks(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK):
+            yield chunk
