@@ -1,1 +1,1 @@
-"""x"""
+"""Event sources that call functions through the gateway; docs/architecture.md says what is planned."""
