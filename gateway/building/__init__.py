@@ -1,0 +1,1 @@
+"""How the embedded builder turns a build context into a bundle, step by step."""

@@ -1,0 +1,94 @@
+"""Folders that are published whole or not at all, and removed even when they are read-only."""
+
+import fcntl
+import os
+import shutil
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+# The unit of st_blocks.
+BLOCK_BYTES: Final = 512
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the entries of one folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_tree(folder: Path) -> None:
+    """Make every file and folder below `folder`, itself included, durable."""
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            descriptor = os.open(Path(parent) / name, os.O_RDONLY | os.O_NOFOLLOW)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        sync_folder(Path(parent))
+
+
+def make_read_only(folder: Path) -> None:
+    """Take the right to write from every file and folder below `folder`, itself included."""
+    for parent, _, names in os.walk(folder, topdown=False):
+        for name in names:
+            path = Path(parent) / name
+            path.chmod(0o555 if path.stat().st_mode & stat.S_IXUSR else 0o444)
+        Path(parent).chmod(0o555)
+
+
+def publish(staged: Path, final: Path) -> None:
+    """Give a finished folder its name: after a crash it is there whole or not at all.
+
+    Both must have the same parent: a read-only folder cannot be moved to another one.
+    """
+    sync_tree(staged)
+    staged.rename(final)
+    sync_folder(final.parent)
+
+
+def freed_bytes(folder: Path) -> int:
+    """Disk space that goes when `folder` goes: files with another hard link elsewhere stay."""
+    total = 0
+    for parent, _, names in os.walk(folder):
+        total += Path(parent).lstat().st_blocks * BLOCK_BYTES
+        for name in names:
+            facts = (Path(parent) / name).lstat()
+            total += facts.st_blocks * BLOCK_BYTES if facts.st_nlink == 1 else 0
+    return total
+
+
+def remove(folder: Path) -> int:
+    """Remove `folder` and all below it, if it is there; returns the bytes of disk freed."""
+    if not folder.is_dir() or folder.is_symlink():
+        return 0
+    freed = freed_bytes(folder)
+    for parent, _, _ in os.walk(folder):
+        Path(parent).chmod(0o700)
+    shutil.rmtree(folder)
+    return freed
+
+
+@contextmanager
+def claimed(path: Path) -> Iterator[bool]:
+    """Whether this process alone holds `path` (file or folder) until the block ends.
+
+    The kernel gives the claim back when the holder ends, however it ends.
+    """
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        held = False
+    else:
+        held = True
+    try:
+        yield held
+    finally:
+        os.close(descriptor)
