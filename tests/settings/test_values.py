@@ -1,0 +1,57 @@
+import pytest
+
+from settings import parse_count, parse_duration, parse_flag, parse_port, parse_size
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("30", 30),
+        ("1m30s", 90),
+        ("250ms", 0.25),
+        ("1h", 3600),
+        (".5s", 0.5),
+        ("0", 0),
+        ("15m", 900),
+    ],
+)
+def test_duration_is_read_as_go_writes_it(text: str, seconds: float) -> None:
+    assert parse_duration(text) == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize("text", ["", "abc", "1x", "-5s", "5 s", "1m 30s", "s"])
+def test_duration_that_does_not_parse_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="a duration such as"):
+        parse_duration(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("1024", 1024), ("128Mi", 128 << 20), ("1G", 10**9), ("1.5Gi", 3 << 29)]
+)
+def test_size_is_read_as_kubernetes_writes_it(text: str, size: int) -> None:
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "Mi", "12 parsecs", "-1"])
+def test_size_that_does_not_parse_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="a size such as"):
+        parse_size(text)
+
+
+@pytest.mark.parametrize("text", ["-1", "1.5", "", "many"])
+def test_count_must_be_whole_and_not_negative(text: str) -> None:
+    with pytest.raises(ValueError, match="a whole number"):
+        parse_count(text)
+
+
+@pytest.mark.parametrize("text", ["65536", "http", "-1", "123456"])
+def test_port_must_be_one(text: str) -> None:
+    with pytest.raises(ValueError, match="a port"):
+        parse_port(text)
+
+
+def test_flag_takes_the_usual_words_only() -> None:
+    assert parse_flag("true")
+    assert not parse_flag("0")
+    with pytest.raises(ValueError, match="true or false"):
+        parse_flag("maybe")
