@@ -1,0 +1,109 @@
+"""How a function scales and what a replica of it takes, as its developer wrote it. No I/O."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final, Self, TypeVar
+
+from gateway.errors import InvalidRequestError
+from gateway.function import FunctionDeployment, FunctionId
+from settings import parse_count, parse_duration, parse_flag
+
+T = TypeVar("T")
+
+MIN_LABEL: Final = "com.openfaas.scale.min"
+MAX_LABEL: Final = "com.openfaas.scale.max"
+ZERO_LABEL: Final = "com.openfaas.scale.zero"
+CONCURRENCY_ANNOTATION: Final = "com.sluice.concurrency"
+MAX_INFLIGHT: Final = "max_inflight"
+EXEC_TIMEOUT: Final = "exec_timeout"
+
+
+@dataclass(frozen=True, slots=True)
+class Scaling:
+    """Bounds of a function's replica count, of the calls on one replica and of a call's time.
+
+    concurrency, max_inflight: most calls at once on a replica, 0 for no bound; the second is what
+    the runtime was started with, so it belongs to the replica. timeout: seconds a call may take,
+    None where the gateway's setting holds. own_timeout: the runtime enforces that time itself.
+    """
+
+    min_replicas: int = 1
+    max_replicas: int = 20
+    to_zero: bool = False
+    concurrency: int = 0
+    max_inflight: int = 0
+    timeout: float | None = None
+    own_timeout: bool = False
+
+    @classmethod
+    def parse(cls, deployment: FunctionDeployment) -> Self:
+        """The scaling of `deployment`. Raises InvalidRequestError naming key, value and rule."""
+        labels, environment = deployment.labels, deployment.env_vars
+        written = {**labels, **deployment.annotations}
+        scaling = cls(
+            min_replicas=_read(labels, MIN_LABEL, parse_count, cls.min_replicas),
+            max_replicas=_read(labels, MAX_LABEL, _at_least_one, cls.max_replicas),
+            to_zero=_read(labels, ZERO_LABEL, parse_flag, cls.to_zero),
+            concurrency=_read(written, CONCURRENCY_ANNOTATION, parse_count, cls.concurrency),
+            max_inflight=_read(environment, MAX_INFLIGHT, parse_count, cls.max_inflight),
+            timeout=_read(
+                written, EXEC_TIMEOUT, _above_zero, _read(environment, EXEC_TIMEOUT, _time, None)
+            ),
+            own_timeout=EXEC_TIMEOUT not in written and EXEC_TIMEOUT in environment,
+        )
+        if MAX_LABEL in labels and scaling.max_replicas < scaling.min_replicas:
+            raise InvalidRequestError(
+                f"{MAX_LABEL}={labels[MAX_LABEL]!r}: expected no less than {MIN_LABEL}, "
+                f"which is {scaling.min_replicas}"
+            )
+        return scaling
+
+    @property
+    def wake_replicas(self) -> int:
+        """The count to which a function at zero is set when a call comes."""
+        return max(1, self.min_replicas)
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionLoad:
+    """What the call path saw of a function until now; totals only grow.
+
+    desired: the count asked for; ready: replicas that take calls. inflight: calls on replicas,
+    draining ones included; waiting: calls that have no replica yet. demand_seconds: integral of
+    inflight + waiting over time. arrivals: calls that came.
+    """
+
+    function: FunctionId
+    desired: int
+    ready: int
+    inflight: int
+    waiting: int
+    demand_seconds: float
+    arrivals: int
+
+
+def _read(source: Mapping[str, str], key: str, parse: Callable[[str], T], default: T) -> T:
+    text = source.get(key, "")
+    if not text:
+        return default
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise InvalidRequestError(f"{key}={text!r}: expected {error}") from error
+
+
+def _at_least_one(text: str) -> int:
+    if (value := parse_count(text)) < 1:
+        raise ValueError("a whole number, 1 or more")
+    return value
+
+
+def _above_zero(text: str) -> float | None:
+    if (value := parse_duration(text)) <= 0:
+        raise ValueError("a duration above 0 such as 30, 250ms or 1m30s")
+    return value
+
+
+def _time(text: str) -> float | None:
+    """As of-watchdog reads it: 0 leaves the time to the gateway."""
+    return parse_duration(text) or None
