@@ -1,0 +1,57 @@
+"""Which status each of our errors is, and the plain texts OpenFaaS answers with."""
+
+from typing import Final
+
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import PlainTextResponse
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+
+from gateway import errors
+from gateway.api.logs import LogRequestError
+from gateway.api.requests import BodyTooLargeError
+
+# Looked up along the error's own line of descent, so the closest class wins.
+STATUS: Final[dict[type[Exception], int]] = {
+    BodyTooLargeError: 413,
+    LogRequestError: 422,
+    errors.InvalidRequestError: 400,
+    errors.NotFoundError: 404,
+    errors.AlreadyExistsError: 409,
+    errors.ForbiddenError: 403,
+    errors.NotSupportedError: 501,
+    errors.UnavailableError: 503,
+    errors.OverloadedError: 429,
+    errors.DeadlineExceededError: 504,
+    errors.UpstreamError: 502,
+    errors.SluiceError: 500,
+}
+
+
+def install(app: FastAPI) -> None:
+    """Answer our errors, unknown paths and wrong methods in text."""
+    app.add_exception_handler(errors.SluiceError, _ours)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(ClientDisconnect, _gone)
+
+
+def status_of(error: Exception) -> int:
+    """The status of an error of ours."""
+    return next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
+
+
+def _ours(request: Request, error: Exception) -> Response:
+    return PlainTextResponse(str(error), status_code=status_of(error))
+
+
+def _http(request: Request, error: Exception) -> Response:
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    if status == 404:
+        return PlainTextResponse("404 page not found\n", status_code=404)
+    headers = error.headers if isinstance(error, HTTPException) else None
+    return Response(status_code=status, headers=headers)
+
+
+def _gone(request: Request, error: Exception) -> Response:
+    """Nobody reads it: the client left before its request was whole."""
+    return Response(status_code=400)

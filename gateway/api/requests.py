@@ -1,0 +1,144 @@
+"""From a request to checked values: bodies with a limit, names, errors that say what was wrong."""
+
+import re
+from typing import Any, Final, TypeVar
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails, from_json
+from starlette.requests import Request
+
+from gateway.errors import InvalidRequestError, NotFoundError
+from gateway.function import DEFAULT_NAMESPACE, FunctionId
+
+M = TypeVar("M", bound=BaseModel)
+
+# One label of a DNS name, as Kubernetes asks of Deployments and Services.
+NAME: Final = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+NAME_RULE: Final = "lower-case letters, digits and inner hyphens, 63 at most"
+SHOWN_CHARACTERS: Final = 60
+
+EXPECTED: Final = {
+    "missing": "a value",
+    "string_type": "a string",
+    "string_unicode": "valid Unicode",
+    "string_too_short": "a value that is not empty",
+    "dict_type": "an object of strings",
+    "list_type": "an array of strings",
+    "bool_type": "true or false",
+    "int_type": "a whole number",
+    "greater_than_equal": "a whole number, 0 or more",
+    "model_type": "an object",
+    "model_attributes_type": "an object",
+}
+
+
+class BodyTooLargeError(InvalidRequestError):
+    """The body is over the limit of the endpoint: 413."""
+
+
+class MalformedError(InvalidRequestError):
+    """The body is not JSON: 400."""
+
+
+async def read_body(request: Request, limit: int) -> bytes:
+    """The whole body; raises BodyTooLargeError past `limit` bytes, however it was sent."""
+    declared = request.headers.get("content-length", "")
+    if declared.isdigit() and int(declared) > limit:
+        raise BodyTooLargeError(f"body: expected at most {limit} bytes, got {declared}")
+    body = bytearray()
+    async for piece in request.stream():
+        body += piece
+        if len(body) > limit:
+            raise BodyTooLargeError(f"body: expected at most {limit} bytes, got more")
+    return bytes(body)
+
+
+async def read_model(request: Request, model: type[M], limit: int) -> M:
+    """The body as `model`, whatever its content type says; raises InvalidRequestError.
+
+    The text names the field, what was expected and what came; `model.model_config` with
+    hide_input_in_errors keeps the value itself out of it.
+    """
+    document = parse_json(await read_body(request, limit))
+    try:
+        return model.model_validate(document, strict=True)
+    except ValidationError as error:
+        hidden = bool(model.model_config.get("hide_input_in_errors"))
+        details = error.errors(include_url=False, include_context=True)
+        text = "; ".join(_describe(detail, hidden) for detail in details[:10])
+        raise InvalidRequestError(text) from error
+
+
+def parse_json(body: bytes) -> Any:
+    """A JSON document; raises MalformedError with line and column."""
+    try:
+        return from_json(body, allow_inf_nan=False)
+    except ValueError as error:
+        raise MalformedError(f"body: expected JSON, got: {error}") from error
+
+
+def function_id(name: str, namespace: str | None) -> FunctionId:
+    """The function that a request names; without a namespace, a name is split at its last dot.
+
+    Raises NotFoundError for a name that no function can have.
+    """
+    if not namespace and "." in name:
+        name, _, namespace = name.rpartition(".")
+    found = FunctionId(name, namespace or DEFAULT_NAMESPACE)
+    if not NAME.fullmatch(found.name) or not NAME.fullmatch(found.namespace):
+        raise NotFoundError(f"function {found} not found")
+    return found
+
+
+def namespace_of(request: Request, given: str | None = None) -> str:
+    """The namespace of the query, else `given` from the body, else the default; checked."""
+    namespace = request.query_params.get("namespace") or given or DEFAULT_NAMESPACE
+    return check_name(namespace, "namespace")
+
+
+def check_name(value: str, field: str) -> str:
+    """`value`, if it may name a function or a namespace; else raises InvalidRequestError."""
+    if not NAME.fullmatch(value):
+        raise InvalidRequestError(f"{field}: expected {NAME_RULE}, got {shown(value)}")
+    return value
+
+
+def shown(value: Any) -> str:
+    """What came, short enough for an error text."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        cut = value if len(value) <= SHOWN_CHARACTERS else value[:SHOWN_CHARACTERS] + "..."
+        return f"'{cut.encode('unicode_escape').decode()}'"
+    if isinstance(value, int | float):
+        return str(value)[:SHOWN_CHARACTERS]
+    return "an array" if isinstance(value, list) else "an object"
+
+
+def _describe(detail: ErrorDetails, hidden: bool) -> str:
+    field = ".".join(str(part) for part in detail["loc"]) or "body"
+    kind, value = detail["type"], detail["input"]
+    if kind == "missing":
+        return f"{field}: expected a value, got nothing"
+    if kind == "value_error":
+        expected = str(detail["ctx"]["error"])
+    else:
+        expected = EXPECTED.get(kind, detail["msg"])
+    came = type_of(value) if hidden else shown(value)
+    return f"{field}: expected {expected}, got {came}"
+
+
+def type_of(value: Any) -> str:
+    """The JSON type of what came, where the value itself is nobody's business."""
+    for kinds, name in (
+        (bool, "a boolean"),
+        (str, "a string"),
+        (int | float, "a number"),
+        (list, "an array"),
+        (dict, "an object"),
+    ):
+        if isinstance(value, kinds):
+            return name
+    return "null"

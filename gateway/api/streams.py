@@ -1,0 +1,104 @@
+"""Answers that go on for as long as somebody listens."""
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from typing import Any, Final, TypeVar
+
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+T = TypeVar("T")
+
+NDJSON: Final = "application/x-ndjson"
+
+
+class ClientGoneError(Exception):
+    """Nobody waits for the answer any more."""
+
+
+class NdjsonResponse(Response):
+    """One JSON document a line, each sent as soon as it is there.
+
+    When the client leaves, `documents` is closed at once, even while it waits for its next item.
+    closed: called once at the end, whatever the end was. seconds: after which, as when `stopping`
+    is set, the answer ends as if there were no more documents.
+    """
+
+    media_type = NDJSON
+
+    def __init__(
+        self,
+        documents: AsyncGenerator[Mapping[str, Any], None],
+        closed: Callable[[], None],
+        stopping: asyncio.Event,
+        seconds: float | None = None,
+    ) -> None:
+        self.status_code = 200
+        self.background = None
+        self._documents = documents
+        self._closed, self._stopping, self._seconds = closed, stopping, seconds
+        self.init_headers()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        head = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
+        try:
+            await send(head)
+            await unless_gone(receive, self._send_until_stopped(send))
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        except ClientGoneError:
+            return
+        finally:
+            try:
+                await self._documents.aclose()
+            finally:
+                self._closed()
+
+    async def _send_until_stopped(self, send: Send) -> None:
+        sending = asyncio.ensure_future(self._send_all(send))
+        stopped = asyncio.ensure_future(self._stopping.wait())
+        try:
+            await asyncio.wait(
+                {sending, stopped}, timeout=self._seconds, return_when=asyncio.FIRST_COMPLETED
+            )
+            if sending.done():
+                sending.result()
+        finally:
+            await _end(sending, stopped)
+
+    async def _send_all(self, send: Send) -> None:
+        async for document in self._documents:
+            body = encode(document)
+            await send({"type": "http.response.body", "body": body, "more_body": True})
+
+
+def encode(document: Mapping[str, Any]) -> bytes:
+    """A line of a stream: compact, plain ASCII, with its line end."""
+    return json.dumps(document, separators=(",", ":")).encode() + b"\n"
+
+
+async def unless_gone(receive: Receive, work: Awaitable[T]) -> T:
+    """The result of `work`; cancels it and raises ClientGoneError when the client leaves first.
+
+    The request's body must have been read, so that `receive` has nothing else to tell.
+    """
+    working = asyncio.ensure_future(work)
+    watching = asyncio.ensure_future(_gone(receive))
+    try:
+        await asyncio.wait({working, watching}, return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise ClientGoneError
+        return working.result()
+    finally:
+        await _end(working, watching)
+
+
+async def _end(*tasks: asyncio.Future[Any]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

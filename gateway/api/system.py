@@ -1,0 +1,32 @@
+"""The REST API as one ASGI application."""
+
+from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi.responses import RedirectResponse
+from prometheus_client import CollectorRegistry
+from starlette.types import ASGIApp
+
+from gateway.api import alert, failures, functions, info, logs, namespaces, secrets
+from gateway.api.control import ControlPlane
+from gateway.api.guard import Guard
+from gateway.api.measure import Measure
+
+
+def application(control: ControlPlane, registry: CollectorRegistry, *more: APIRouter) -> ASGIApp:
+    """The API on `control`, guarded by its auth. more: routers of endpoints built elsewhere."""
+    app = FastAPI(
+        title="Sluice",
+        version=control.about.release,
+        openapi_url=None,  # would be served without the password
+        redirect_slashes=False,
+    )
+    for part in (functions, secrets, namespaces, logs, alert, info):
+        app.include_router(part.routes(control))
+    for router in more:
+        app.include_router(router)
+    app.add_api_route("/", _home, methods=["GET"])
+    failures.install(app)
+    return Measure(Guard(app, control.auth), registry)
+
+
+async def _home(request: Request) -> Response:
+    return RedirectResponse("/ui/", status_code=307)

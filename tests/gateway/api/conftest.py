@@ -1,0 +1,58 @@
+"""The API on an in-memory provider, called through its ASGI interface."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import pytest
+from prometheus_client import CollectorRegistry
+
+from gateway.api.control import About, ControlPlane
+from gateway.api.system import application
+from gateway.auth import Auth
+from gateway.credentials import Credentials
+from gateway.function import FunctionId
+from gateway.settings import GatewaySettings
+from tests.gateway.api.memory import MemoryProvider
+
+CREDENTIALS = Credentials(b"admin", b"p" * 43, b"payload-key", b"registry-token-value")
+PASSWORD = ("admin", "p" * 43)
+
+
+@pytest.fixture
+def provider() -> MemoryProvider:
+    return MemoryProvider()
+
+
+@pytest.fixture
+def invocations() -> dict[FunctionId, float]:
+    return {}
+
+
+@pytest.fixture
+def registry() -> CollectorRegistry:
+    return CollectorRegistry()
+
+
+@pytest.fixture
+def control(
+    provider: MemoryProvider, invocations: dict[FunctionId, float], tmp_path: Path
+) -> ControlPlane:
+    return ControlPlane(
+        settings=GatewaySettings(data_dir=tmp_path, json_bytes=4096, log_streams=2),
+        auth=Auth(CREDENTIALS),
+        provider=provider,
+        about=About("1.2.3", "abc", "sluice-memory", "memory", lambda: "none: a test"),
+        invocation_count=lambda function: invocations.get(function, 0.0),
+    )
+
+
+@pytest.fixture
+async def api(
+    control: ControlPlane, registry: CollectorRegistry
+) -> AsyncIterator[httpx.AsyncClient]:
+    transport = httpx.ASGITransport(app=application(control, registry))
+    async with httpx.AsyncClient(
+        transport=transport, base_url="http://gateway", auth=PASSWORD
+    ) as client:
+        yield client
