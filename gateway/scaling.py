@@ -16,6 +16,8 @@ ZERO_LABEL: Final = "com.openfaas.scale.zero"
 CONCURRENCY_ANNOTATION: Final = "com.sluice.concurrency"
 MAX_INFLIGHT: Final = "max_inflight"
 EXEC_TIMEOUT: Final = "exec_timeout"
+DEFAULT_MIN: Final = 1
+DEFAULT_MAX: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +29,8 @@ class Scaling:
     None where the gateway's setting holds. own_timeout: the runtime enforces that time itself.
     """
 
-    min_replicas: int = 1
-    max_replicas: int = 20
+    min_replicas: int = DEFAULT_MIN
+    max_replicas: int = DEFAULT_MAX
     to_zero: bool = False
     concurrency: int = 0
     max_inflight: int = 0
@@ -41,11 +43,11 @@ class Scaling:
         labels, environment = deployment.labels, deployment.env_vars
         written = {**labels, **deployment.annotations}
         scaling = cls(
-            min_replicas=_read(labels, MIN_LABEL, parse_count, cls.min_replicas),
-            max_replicas=_read(labels, MAX_LABEL, _at_least_one, cls.max_replicas),
-            to_zero=_read(labels, ZERO_LABEL, parse_flag, cls.to_zero),
-            concurrency=_read(written, CONCURRENCY_ANNOTATION, parse_count, cls.concurrency),
-            max_inflight=_read(environment, MAX_INFLIGHT, parse_count, cls.max_inflight),
+            min_replicas=_read(labels, MIN_LABEL, parse_count, DEFAULT_MIN),
+            max_replicas=_read(labels, MAX_LABEL, _at_least_one, DEFAULT_MAX),
+            to_zero=_read(labels, ZERO_LABEL, parse_flag, False),
+            concurrency=_read(written, CONCURRENCY_ANNOTATION, parse_count, 0),
+            max_inflight=_read(environment, MAX_INFLIGHT, parse_count, 0),
             timeout=_read(
                 written, EXEC_TIMEOUT, _above_zero, _read(environment, EXEC_TIMEOUT, _time, None)
             ),
