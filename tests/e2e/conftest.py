@@ -14,6 +14,8 @@ from sluice.context import make_context, write_tar
 from sluice.stack import Function, Stack
 from tests.live import ROOT, LivePlatform, live_platform
 
+ECHO = "async def handle(event, context):\n    return event.body\n"
+
 
 @dataclass(frozen=True, slots=True)
 class Stage:

@@ -6,11 +6,9 @@ from pathlib import Path
 import pytest
 
 from sluice.errors import CommandError
-from tests.e2e.conftest import Stage
+from tests.e2e.conftest import ECHO, Stage
 
 pytestmark = pytest.mark.network
-
-ECHO = "async def handle(event, context):\n    return event.body\n"
 
 
 def test_handler_with_a_syntax_error_fails_its_build_with_file_and_line(

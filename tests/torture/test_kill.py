@@ -1,0 +1,175 @@
+"""kill -9 of the gateway, under load: the same functions answer again, nothing stays behind."""
+
+import os
+import select
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import pytest
+
+from sluice.client import GatewayClient
+from tests.e2e.conftest import ECHO, Stage
+from tests.live import LivePlatform, live_platform
+
+pytestmark = [pytest.mark.torture, pytest.mark.network, pytest.mark.timeout(900)]
+
+
+@dataclass(slots=True)
+class Load:
+    """Calls made in a thread until told to stop. failures: what went wrong, in order."""
+
+    url: str
+    answered: int = 0
+    failures: list[str] = field(default_factory=list)
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    def run(self) -> None:
+        with httpx.Client(timeout=30) as http:
+            while not self.stop.is_set():
+                self._call(http)
+
+    def _call(self, http: httpx.Client) -> None:
+        body = str(self.answered).encode()
+        try:
+            answer = http.post(self.url, content=body)
+        except httpx.HTTPError as error:
+            self.failures.append(repr(error))
+            return
+        if answer.status_code == 200 and answer.content == body:
+            self.answered += 1
+        else:
+            self.failures.append(f"{answer.status_code} {answer.text}")
+
+
+@contextmanager
+def load(url: str, callers: int) -> Iterator[list[Load]]:
+    """`callers` threads calling `url`."""
+    loads = [Load(url) for _ in range(callers)]
+    threads = [threading.Thread(target=each.run) for each in loads]
+    for thread in threads:
+        thread.start()
+    try:
+        yield loads
+    finally:
+        for each in loads:
+            each.stop.set()
+        for thread in threads:
+            thread.join()
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Iterator[Stage]:
+    with live_platform(tmp_path / ".sluice") as platform:
+        password = platform.password_file.read_text().strip()
+        with platform.client() as http, GatewayClient(platform.url, ("admin", password)) as api:
+            yield Stage(platform, http, api)
+
+
+def gateway_pid(platform: LivePlatform) -> int:
+    """The gateway's process id, found by its command line."""
+    for pid in platform.pids():
+        if Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[1:3] == [b"-m", b"gateway"]:
+            return pid
+    raise AssertionError(platform.pids())
+
+
+def children(pid: int) -> set[int]:
+    """All descendants of `pid`."""
+    found: set[int] = set()
+    for path in Path(f"/proc/{pid}/task").glob("*/children"):
+        for child in map(int, path.read_text().split()):
+            found |= {child} | children(child)
+    return found
+
+
+def wait_ended(pid: int, seconds: float) -> bool:
+    """Whether `pid` has ended within `seconds`."""
+    try:
+        fd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        return bool(select.select([fd], [], [], seconds)[0])
+    finally:
+        os.close(fd)
+
+
+def answering(stage: Stage, name: str) -> None:
+    """Return once the function answers again."""
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            if stage.http.post(f"/function/{name}", content=b"x").content == b"x":
+                return
+        except httpx.HTTPError:
+            pass
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_killed_gateway_comes_back_with_the_same_functions_and_no_orphan(
+    stage: Stage, tmp_path: Path
+) -> None:
+    grandchild = (
+        "import subprocess\nsubprocess.Popen(['sleep', '1000'], start_new_session=True)\n" + ECHO
+    )
+    stage.serve(tmp_path, "parent", grandchild)
+    stage.serve(tmp_path, "echo", ECHO)
+    first = stage.http.post(
+        "/registry/datasets/kept", content=b"a,b\n1,2\n3,4\n", headers={"content-type": "text/csv"}
+    )
+    assert first.status_code == 201, first.text
+    for _ in range(5):
+        with load(f"{stage.platform.url}/function/echo", 4) as loads:
+            time.sleep(0.5)
+            gateway = gateway_pid(stage.platform)
+            family = children(gateway)
+            assert len(family) >= 3
+            os.kill(gateway, signal.SIGKILL)
+            assert all(wait_ended(pid, 10) for pid in family | {gateway})
+            answering(stage, "echo")
+        assert sum(each.answered for each in loads) > 0
+    answering(stage, "parent")
+    names = {function["name"] for function in stage.api.functions()}
+    assert names == {"parent", "echo"}
+    kept = stage.http.get("/registry/datasets/kept/versions/1")
+    assert kept.json()["sha256"] == first.json()["sha256"]
+
+
+def test_update_under_load_fails_no_call(stage: Stage, tmp_path: Path) -> None:
+    stage.serve(tmp_path, "echo", ECHO)
+    with load(f"{stage.platform.url}/function/echo", 8) as loads:
+        for version in range(5):
+            stage.deploy(tmp_path, "echo", f"VERSION = {version}\n{ECHO}")
+            time.sleep(1)
+    assert [each.failures for each in loads] == [[] for _ in loads]
+    assert sum(each.answered for each in loads) > 100
+
+
+def test_scaling_under_load_fails_no_call(stage: Stage, tmp_path: Path) -> None:
+    stage.serve(tmp_path, "echo", ECHO)
+    with load(f"{stage.platform.url}/function/echo", 8) as loads:
+        for replicas in (3, 1, 4, 2, 0, 1) * 2:
+            stage.api.scale("echo", replicas)
+            time.sleep(0.7)
+    assert [each.failures for each in loads] == [[] for _ in loads]
+
+
+def test_down_leaves_no_process_port_or_mount(tmp_path: Path) -> None:
+    with live_platform(tmp_path / ".sluice") as platform:
+        password = platform.password_file.read_text().strip()
+        with platform.client() as http, GatewayClient(platform.url, ("admin", password)) as api:
+            Stage(platform, http, api).serve(tmp_path, "echo", ECHO)
+        before = platform.pids()
+        assert before
+        platform.sluice("down")
+        assert platform.pids() == []
+        assert str(tmp_path) not in Path("/proc/mounts").read_text()
+        with pytest.raises(httpx.ConnectError):
+            httpx.get(f"{platform.url}/healthz")
