@@ -192,7 +192,7 @@ class Activator:
             raise _no_start(route, failure)
         if len(route.waiters) >= self._wait_calls:
             raise OverloadedError(
-                f"{route.name}: every slot is taken and {len(route.waiters)} calls wait already"
+                f"{route.name}: no slot is free and {len(route.waiters)} calls wait already"
             )
         route.waiters[waiter] = (deadline, now)
         route.add_demand(1, now)

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from gateway.errors import InvalidRequestError, NotFoundError
 from gateway.function import (
@@ -28,12 +29,10 @@ from tests.fake_replica import Behaviour, FakeReplica, ReplicaCall, echo
 __all__ = ["FakeProvider", "FakeReplica", "ReplicaCall", "deployment", "echo"]
 
 
-def deployment(
-    name: str, namespace: str = DEFAULT_NAMESPACE, **fields: object
-) -> FunctionDeployment:
+def deployment(name: str, namespace: str = DEFAULT_NAMESPACE, **fields: Any) -> FunctionDeployment:
     """A deployment of which a test says only what matters to it."""
     fields.setdefault("image", f"{name}:1")
-    return FunctionDeployment(FunctionId(name, namespace), **fields)  # type: ignore[arg-type] # checked by the dataclass's user: a test
+    return FunctionDeployment(FunctionId(name, namespace), **fields)
 
 
 @dataclass(slots=True)
