@@ -164,6 +164,56 @@ class GatewaySettings:
         "SLUICE_TARGET_TIMEOUT", "5s", _positive_duration, "Time to scrape a replica's metrics."
     )
 
+    # The embedded provider.
+    start_timeout: float = setting(
+        "SLUICE_START_TIMEOUT",
+        "60s",
+        _positive_duration,
+        "Time a replica has from its start until it is ready.",
+    )
+    health_interval: float = setting(
+        "SLUICE_HEALTH_INTERVAL",
+        "3s",
+        _positive_duration,
+        "Time between two health checks of a replica.",
+    )
+    health_timeout: float = setting(
+        "SLUICE_HEALTH_TIMEOUT",
+        "2s",
+        _positive_duration,
+        "Time a replica has to answer a health check before it is killed.",
+    )
+    zygote_keep: float = setting(
+        "SLUICE_ZYGOTE_KEEP",
+        "10m",
+        _positive_duration,
+        "Time a zygote without replicas is kept, ready to fork.",
+    )
+    replica_limit: int = setting(
+        "SLUICE_REPLICA_LIMIT", "100", _positive_count, "Most replicas of one function."
+    )
+    log_file_bytes: int = setting(
+        "SLUICE_LOG_FILE_BYTES",
+        "10Mi",
+        _positive_size,
+        "Size at which a replica's log file is rotated, in bytes.",
+    )
+    log_files: int = setting(
+        "SLUICE_LOG_FILES", "3", _positive_count, "Log files kept of one replica."
+    )
+    log_bytes: int = setting(
+        "SLUICE_LOG_BYTES",
+        "1Gi",
+        _positive_size,
+        "Size of all function logs above which the oldest are removed, in bytes.",
+    )
+    log_keep: float = setting(
+        "SLUICE_LOG_KEEP",
+        "168h",
+        _positive_duration,
+        "Time a log is kept after its replica has ended.",
+    )
+
     # Builds.
     build_bytes: int = setting(
         "SLUICE_BUILD_BYTES", "512Mi", _positive_size, "Largest build context (tar), in bytes."
