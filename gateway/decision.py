@@ -1,0 +1,117 @@
+"""How many replicas a function should have: Knative's KPA as a pure function. No I/O."""
+
+import math
+from dataclasses import dataclass, replace
+from typing import Final
+
+SMALLEST_TARGET: Final = 0.01
+SLOT_SECONDS: Final = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What steers one function's count.
+
+    target: load per replica after utilisation, in the unit of the signal. min_replicas and
+    max_replicas bound the count outside the rate limits; max 0 is no bound. activation: replicas
+    for the first load, 0 when unset. Windows and delay are seconds.
+    """
+
+    target: float
+    min_replicas: int = 0
+    max_replicas: int = 0
+    max_up_rate: float = 1000.0
+    max_down_rate: float = 2.0
+    panic_threshold: float = 2.0
+    stable_window: float = 60.0
+    scale_down_delay: float = 0.0
+    activation: int = 0
+
+    @classmethod
+    def per_replica(cls, total: float, utilisation: float) -> "Policy":
+        """The policy that fills each replica to `utilisation` of `total`."""
+        return cls(target=max(SMALLEST_TARGET, total * utilisation))
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """A count and what the next decision must remember of how it came about.
+
+    desired: what the load asks for, after the rate limits; replicas: the same within min and max.
+    panic_since: when panic began or was last extended, None in the stable mode; peak: highest
+    count of this panic. recent: counts of the last slots of two seconds, for the delay.
+    """
+
+    desired: int
+    replicas: int
+    panic_since: float | None = None
+    peak: int = 0
+    recent: tuple[tuple[int, int], ...] = ()
+
+    @classmethod
+    def found(cls, ready: int, now: float) -> "Decision":
+        """Where a scaler starts: in panic when there are replicas, so a restart drops none."""
+        if ready > 1:
+            return cls(ready, ready, panic_since=now, peak=ready)
+        return cls(ready, ready)
+
+
+def decide(
+    policy: Policy, stable: float, panic: float, ready: int, now: float, past: Decision
+) -> Decision:
+    """How many replicas to run.
+
+    stable, panic: mean load over the long and the short window, summed over replicas. now:
+    monotonic seconds. In panic the count only rises. Float operations stand in the order of the
+    source, and no epsilon mends them: ceil(2.1 / 0.7) is 4 there too. Source: Knative KPA,
+    knative/serving pkg/autoscaler/scaling/autoscaler.go, Scale; without the excess-burst mode,
+    since the gateway is always in the path.
+    """
+    running = max(1, ready)
+    wanted_stable = math.ceil(stable / policy.target)
+    wanted_panic = math.ceil(panic / policy.target)
+    over = wanted_panic / running >= policy.panic_threshold
+    desired = _limited(policy, wanted_stable, running)
+    since = _panic_since(policy, over, now, past)
+    peak = 0
+    if since is not None:
+        peak = max(past.peak, desired, _limited(policy, wanted_panic, running))
+        desired = peak
+    made = Decision(desired, desired, since, peak, past.recent)
+    return _clamped(policy, _delayed(policy, made, now))
+
+
+def _limited(policy: Policy, wanted: int, running: int) -> int:
+    """`wanted` within the rates, and no less than activation when there is any load."""
+    most = math.ceil(policy.max_up_rate * running)
+    least = math.floor(running / policy.max_down_rate)
+    limited = min(max(wanted, least), most)
+    if policy.activation > 1 and wanted > 0:
+        return max(limited, policy.activation)
+    return limited
+
+
+def _panic_since(policy: Policy, over: bool, now: float, past: Decision) -> float | None:
+    if over:
+        return now
+    if past.panic_since is not None and past.panic_since + policy.stable_window < now:
+        return None
+    return past.panic_since
+
+
+def _delayed(policy: Policy, made: Decision, now: float) -> Decision:
+    """The highest count of the delay's slots, so that the count falls late and at once."""
+    if policy.scale_down_delay <= 0:
+        return made
+    slot = int(now // SLOT_SECONDS)
+    kept = math.ceil(policy.scale_down_delay / SLOT_SECONDS)
+    counts = {number: count for number, count in made.recent if number > slot - kept}
+    counts[slot] = max(made.desired, counts.get(slot, 0))
+    return replace(made, desired=max(counts.values()), recent=tuple(sorted(counts.items())))
+
+
+def _clamped(policy: Policy, made: Decision) -> Decision:
+    count = max(made.desired, policy.min_replicas)
+    if policy.max_replicas > 0:
+        count = min(count, policy.max_replicas)
+    return replace(made, replicas=count)
