@@ -1,0 +1,251 @@
+"""A connection of the server, as its transport, its exchanges and the sweep see it.
+
+Traps handled here (reading: http1.reader, order: http1.turns, form of answers: http1.exchange):
+- an error of the application is a 500 with a traceback in the log, never a 400;
+- a bad request behind others is answered in its turn; one whose answer was begun is cut;
+- a half close is a client that is gone;
+- a close before all was read lingers, as the kernel would reset the connection and the client
+  would lose its answer;
+- an answer that only the connection's end would end is broken off by a reset;
+- nothing here sets a timer: `sweep` compares what a connection waits for now and a while ago.
+"""
+
+import asyncio
+import logging
+import socket
+import struct
+from collections.abc import Callable
+from typing import Final
+
+from http1.errors import RefusedError
+from http1.exchange import Application, Exchange
+from http1.limits import Limits
+from http1.turns import TurnTaker
+from http1.wire import DATE, status_line
+
+log = logging.getLogger(__name__)
+
+WRITE_HIGH: Final = 64 * 1024
+WRITE_LOW: Final = 16 * 1024
+RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
+PLAIN_TEXT: Final = b"content-type: text/plain; charset=utf-8\r\n"
+
+
+def _discard(data: bytes) -> None:
+    """Write to a connection that is lost."""
+
+
+class ServerProtocol(TurnTaker):
+    """One client's connection.
+
+    connections: the set this keeps itself in while it is open. `sweep` must be called on its
+    members a few times a second, else no timeout works (http1.listener does).
+    """
+
+    __slots__ = ("_closed", "_connections", "_lingering", "_mark", "_since", "send")
+
+    send: Callable[[bytes], None]
+
+    def __init__(
+        self, application: Application, limits: Limits, connections: "set[ServerProtocol]"
+    ) -> None:
+        super().__init__(application, limits)
+        self._connections = connections
+        self._lingering = False
+        self._mark: tuple[str, int] = ("", 0)
+        self._since = 0.0
+        self._closed: asyncio.Future[None] | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport  # type: ignore[assignment] # a stream's, by its server
+        self.send = self._transport.write
+        # uvloop's own low mark is 16 bytes: a stream would stop and go at every write.
+        self._transport.set_write_buffer_limits(high=WRITE_HIGH, low=WRITE_LOW)
+        name = transport.get_extra_info("peername")
+        self._peer = f"{name[0]}:{name[1]}" if isinstance(name, tuple) else "unix"
+        self._connections.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._connections.discard(self)
+        self.send = _discard
+        del self._parser  # it holds our methods: a cycle that would wait for the collector
+        if self._closed is not None and not self._closed.done():
+            self._closed.set_result(None)
+        self._client_gone()
+
+    def eof_received(self) -> None:
+        current = self._current
+        if current is not None and current.response_started:
+            self.cut()
+        self._client_gone()
+
+    def pause_writing(self) -> None:
+        self.writing_is_paused = self._careful = True
+        current = self._current
+        if current is not None and not current.done:
+            current.receiver.writing_paused()
+
+    def resume_writing(self) -> None:
+        self.writing_is_paused = False
+        current = self._current
+        if current is not None and not current.done:
+            current.receiver.writing_resumed()
+        self._advance()
+
+    # For the exchanges.
+
+    def exchange_done(self, exchange: Exchange) -> None:
+        """Close after the answer where that is due, else turn to the next request."""
+        self._current = None
+        if not exchange.keep_alive:
+            self._close(unread=exchange.request_open or bool(self._held))
+        elif self._careful:
+            self._advance()
+
+    def cut(self) -> None:
+        """Reset the connection: an end in peace could pass for the end of an answer."""
+        self._closing = self._careful = True
+        sock = self._transport.get_extra_info("socket")
+        if sock is not None and sock.family != socket.AF_UNIX:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
+        self._transport.abort()
+
+    def pause_body(self) -> None:
+        """Hold back what comes of the body; reading goes on up to a bound."""
+        self._body_paused = True
+
+    def resume_body(self) -> None:
+        """Deliver what was held back and go on."""
+        self._body_paused = False
+        self._advance()
+
+    # For the listener.
+
+    def drain(self) -> None:
+        """Close once what has begun is answered."""
+        self._draining = self._careful = True
+        if self._current is not None:
+            self._current.keep_alive = False
+        elif not (self._in_head or self._queue or self._held or self._closing):
+            self._close(unread=False)
+
+    def abort(self) -> None:
+        """Cut the connection now, whatever is in flight."""
+        self._transport.abort()
+
+    async def wait_closed(self) -> None:
+        """Return when the connection is lost."""
+        if self not in self._connections:
+            return
+        if self._closed is None:
+            self._closed = asyncio.get_running_loop().create_future()
+        await asyncio.shield(self._closed)
+
+    def sweep(self, now: float) -> None:
+        """End what waits too long; now: monotonic seconds, about four times a second."""
+        mark = phase, _ = self._awaits()
+        if mark != self._mark:
+            self._mark, self._since = mark, now
+        elif now - self._since >= self._patience(phase):
+            self._expire(phase)
+
+    def _awaits(self) -> tuple[str, int]:
+        """What is waited for, and a number that changes when it comes nearer."""
+        current = self._current
+        if self._lingering:
+            return "rest", 0
+        if self._closing or self.writing_is_paused:
+            return "taken", self._transport.get_write_buffer_size()
+        if current is None:
+            return ("head" if self._in_head else "request"), self._count
+        asked = current.continue_sent or not current.expects_continue
+        if current.request_open and asked and not self._body_paused:
+            return "body", current.body_left
+        return "answer", 0
+
+    def _patience(self, phase: str) -> float:
+        limits = self._limits
+        match phase:
+            case "head":
+                return limits.header_timeout
+            case "request":
+                return limits.idle_timeout
+            case "rest":
+                return limits.linger_timeout
+            case "answer":
+                return float("inf")
+            case _:
+                return limits.stall_timeout
+
+    def _expire(self, phase: str) -> None:
+        if phase == "request":
+            self._close(unread=False)
+        elif phase == "head":
+            self._refuse(RefusedError(408, f"head not complete in {self._patience(phase):g} s"))
+        elif phase == "body":
+            self._refuse(RefusedError(408, f"no body for {self._patience(phase):g} s"))
+        else:
+            self._transport.abort()
+
+    # Ends.
+
+    def _client_gone(self) -> None:
+        self._closing = self._careful = True
+        self._held = b""
+        self._queue.clear()
+        current, self._current = self._current, None
+        if current is not None and not current.done:
+            current.done = True
+            current.receiver.client_gone()
+
+    def _refuse(self, error: RefusedError) -> None:
+        self._held = b""
+        self._careful = True
+        current = self._current
+        if self._closing:
+            return
+        if current is not None and current.request_open:
+            self._fail(current, error)
+            return
+        if self._queue and self._queue[-1].request_open:
+            self._queue.pop()
+        self._refusal = error
+        self._advance()
+
+    def _answer_refusal(self, error: RefusedError) -> None:
+        body = f"{error.text}\n".encode()
+        framing = b"content-length: %d\r\nconnection: close\r\n\r\n" % len(body)
+        self.send(b"".join((status_line(error.status), PLAIN_TEXT, DATE.line, framing, body)))
+        self._close(unread=True)
+
+    def _application_failed(self, exchange: Exchange, error: Exception) -> None:
+        path = exchange.path.decode()
+        log.error("application failed: %s %s", exchange.method, path, exc_info=error)
+        self._fail(exchange, RefusedError(500, "internal error"))
+
+    def _fail(self, exchange: Exchange, error: RefusedError) -> None:
+        """End an exchange that cannot go on, and tell its receiver."""
+        if exchange.done:
+            return
+        exchange.close_after()
+        if exchange.response_started:
+            exchange.abort()
+        else:
+            exchange.respond(error.status, PLAIN_TEXT, f"{error.text}\n".encode())
+        try:
+            exchange.receiver.client_gone()
+        except Exception:
+            log.exception("application failed: %s %s", exchange.method, exchange.path.decode())
+
+    def _close(self, *, unread: bool) -> None:
+        self._closing = self._careful = True
+        self._held = b""
+        self._queue.clear()
+        if not (unread and self._transport.can_write_eof()):
+            self._transport.close()
+            return
+        self._lingering = True
+        self._transport.write_eof()
+        if self._reading_paused:
+            self._reading_paused = False
+            self._transport.resume_reading()

@@ -1,0 +1,190 @@
+"""Reads requests: bytes in, exchanges out; whose turn it is, is decided in http1.protocol.
+
+Traps handled here (checks of a head's content are in http1.head):
+- the parser has no limit on heads: bytes are counted until a head is complete, exactly when the
+  head comes alone, give or take a slice when it comes pipelined;
+- keep-alive is asked of the parser at the end of the head, later it may say the opposite;
+- an offer to upgrade would make the parser drop the body: such a head is fed again without it;
+- trailers come as headers after the body, and are dropped;
+- what a callback raises comes back as a parser error, which must not become the client's 400.
+"""
+
+import asyncio
+import logging
+import sys
+from abc import abstractmethod
+from typing import Final
+
+from httptools import (
+    HttpParserCallbackError,
+    HttpParserError,
+    HttpParserUpgrade,
+    HttpRequestParser,
+)
+
+from http1 import head
+from http1.errors import RefusedError
+from http1.exchange import Exchange
+from http1.limits import Limits
+from http1.wire import header_name
+
+log = logging.getLogger(__name__)
+
+
+class _Methods(dict[bytes, str]):
+    def __missing__(self, method: bytes) -> str:
+        self[method] = text = method.decode("ascii")
+        return text
+
+
+# The parser knows some forty methods and refuses others, so this table is bounded.
+METHODS: Final = _Methods()
+
+
+class RequestReader(asyncio.Protocol):
+    """The half of a connection that parses. Subclasses take the exchanges and the bodies."""
+
+    __slots__ = (
+        "_careful",
+        "_count",
+        "_head_bytes",
+        "_headers",
+        "_held",
+        "_in_head",
+        "_limits",
+        "_offered",
+        "_original",
+        "_parser",
+        "_peer",
+        "_url",
+    )
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._parser = HttpRequestParser(self)
+        self._peer = ""
+        self._url = b""
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._in_head = False
+        self._head_bytes = self._count = 0
+        # A head that offers an upgrade: kept while it is fed again without the offer.
+        self._offered: Exchange | None = None
+        self._original: list[tuple[bytes, bytes]] | None = None
+        # Bytes not parsed yet.
+        self._held = b""
+        # Whether anything is out of the ordinary, so that the ordinary is one comparison.
+        self._careful = False
+
+    @abstractmethod
+    def _head_read(self, exchange: Exchange) -> None:
+        """Take a request whose head is read and good."""
+
+    @abstractmethod
+    def _advance(self) -> None:
+        """Parse what is held, when it may be parsed."""
+
+    @abstractmethod
+    def _refuse(self, error: RefusedError) -> None:
+        """Take it that nothing more can be read, and why."""
+
+    def _feed(self, data: bytes) -> None:
+        """Parse; never raises. `data` is at most what the head limit leaves."""
+        headers = self._headers
+        try:
+            self._parser.feed_data(data)
+        except HttpParserUpgrade as upgrade:
+            self._decline_upgrade(data[upgrade.args[0] :])
+        except HttpParserError as error:
+            self._refuse(_reason(error))
+        else:
+            if self._in_head:
+                self._count_head(len(data) if headers is self._headers else 0)
+
+    def _count_head(self, size: int) -> None:
+        self._careful = True
+        self._head_bytes += size
+        if self._head_bytes >= self._limits.head_bytes:
+            self._refuse(RefusedError(431, f"head over {self._limits.head_bytes} bytes"))
+
+    def _decline_upgrade(self, rest: bytes) -> None:
+        """Read an upgrade's head again as that of a plain request; `rest` may be its body."""
+        offered, self._offered = self._offered, None
+        if offered is None:
+            return
+        url, self._url = self._url, b""
+        self._original = offered.headers
+        self._held = rest + self._held
+        self._careful = True
+        self._parser = HttpRequestParser(self)
+        self._feed(head.without_upgrade(offered, url))
+        self._advance()
+
+    def on_message_begin(self) -> None:
+        self._in_head = True
+        self._count += 1
+
+    def on_url(self, url: bytes) -> None:
+        self._url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._headers.append((header_name(name), value))
+
+    def on_headers_complete(self) -> None:
+        headers = self._headers if self._original is None else self._original
+        self._headers = []
+        self._in_head = False
+        self._head_bytes = 0
+        exchange = Exchange(self._peer, METHODS[self._parser.get_method()], headers)
+        if len(headers) > self._limits.head_fields:
+            raise RefusedError(431, f"over {self._limits.head_fields} header lines")
+        if not self._read_headers(exchange):
+            self._offered = exchange
+            return
+        self._original = None
+        url, self._url = self._url, b""
+        head.read_target(exchange, url)
+        self._head_read(exchange)
+
+    def _read_headers(self, exchange: Exchange) -> bool:
+        """Set what the headers say of the message; False for an offer to upgrade."""
+        hosts = 0
+        plain = True
+        for name, value in exchange.headers:
+            if name == b"host":
+                hosts += 1
+                head.check_host(value)
+            elif name == b"content-length":
+                exchange.content_length = exchange.body_left = int(value)
+            elif name in head.TELLING:
+                head.read_telling(exchange, name, value)
+                plain = False
+        # Without a connection header only HTTP/1.1 keeps the connection: no need to ask which.
+        if not (plain and self._parser.should_keep_alive()):
+            if exchange.method == "CONNECT":
+                raise RefusedError(405, "CONNECT: this is no proxy")
+            head.read_version(exchange, self._parser)
+            if exchange.upgrade is not None and self._parser.should_upgrade():
+                return False
+        if hosts != 1:
+            head.check_hosts(exchange, hosts)
+        self._bound_body(exchange)
+        return True
+
+    def _bound_body(self, exchange: Exchange) -> None:
+        limit = self._limits.body_bytes
+        if exchange.chunked:
+            exchange.body_left = sys.maxsize if limit is None else limit
+        elif exchange.body_left:
+            exchange.request_open = True
+            if limit is not None and exchange.body_left > limit:
+                raise RefusedError(413, f"body over {limit} bytes")
+
+
+def _reason(error: HttpParserError) -> RefusedError:
+    cause = error.__context__
+    if isinstance(cause, RefusedError):
+        return cause
+    if isinstance(error, HttpParserCallbackError):
+        log.error("reading a request failed", exc_info=cause)
+        return RefusedError(500, "internal error")
+    return RefusedError(400, f"not HTTP/1.1: {error}")
