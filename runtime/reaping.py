@@ -1,0 +1,44 @@
+"""Reaps what nobody waits for when the replica is PID 1 of its namespace.
+
+A grandchild whose parent ended becomes a child of PID 1 and stays a zombie until that waits for it.
+A child of the handler's own (subprocess) is its to wait for: taking it away would make its exit
+code 0. The two cannot be told apart, so a zombie is left alone for a while first.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+SWEEP_SECONDS: Final = 10.0
+LEFT_ALONE_SECONDS: Final = 60.0
+
+
+class Reaper:
+    """Waits for zombies that have been there for LEFT_ALONE_SECONDS."""
+
+    def __init__(self, processes: Path = Path("/proc")) -> None:
+        self._processes = processes
+        self._seen: dict[int, float] = {}
+
+    def sweep(self, now: float) -> list[int]:
+        """The ids reaped; now: monotonic seconds."""
+        zombies = set(self._zombies())
+        self._seen = {pid: self._seen.get(pid, now) for pid in zombies}
+        due = [pid for pid, since in self._seen.items() if now - since >= LEFT_ALONE_SECONDS]
+        for pid in due:
+            with suppress(ChildProcessError):
+                os.waitpid(pid, os.WNOHANG)
+        return due
+
+    def _zombies(self) -> Iterator[int]:
+        own = str(os.getpid())
+        for entry in self._processes.iterdir():
+            if not entry.name.isdecimal():
+                continue
+            with suppress(OSError):
+                # pid (name) state parent ...; the name may hold anything, brackets too.
+                state, parent = (entry / "stat").read_text().rpartition(")")[2].split()[:2]
+                if state == "Z" and parent == own:
+                    yield int(entry.name)

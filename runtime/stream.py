@@ -1,0 +1,133 @@
+"""Streams a generator's items as an answer, no faster than the client reads."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from threading import Lock
+from typing import Any, Final, Protocol
+
+from runtime.reply import Stream, encode_item
+from runtime.running import Report, TaskRunning, run_task
+from runtime.threads import ThreadPool
+
+# A generator that never waits must let the loop serve others; one turn in so many items.
+ITEMS_PER_TURN: Final = 64
+END: Final = object()
+
+
+class Sink(Report, Protocol):
+    """Where a stream goes."""
+
+    def begin_stream(self, status: int, lines: bytes) -> None: ...
+
+    def write(self, data: bytes) -> None: ...
+
+    def end_stream(self) -> None: ...
+
+    async def writable(self) -> None:
+        """Returns when the client has read enough."""
+
+    @property
+    def bodyless(self) -> bool:
+        """Whether the answer has no body, as to HEAD."""
+
+
+class ThreadedItems:
+    """A sync iterator whose steps run on threads, one at a time."""
+
+    def __init__(self, items: Iterator[object], pool: ThreadPool) -> None:
+        self._items = items
+        self._pool = pool
+        self._lock = Lock()
+        self._closed = False
+
+    @property
+    def stepping(self) -> bool:
+        """Whether a thread is inside the iterator now."""
+        return self._lock.locked()
+
+    def __aiter__(self) -> "ThreadedItems":
+        return self
+
+    async def __anext__(self) -> object:
+        item = await self._pool.run(self._next)
+        if item is END:
+            raise StopAsyncIteration
+        return item
+
+    async def aclose(self) -> None:
+        """Close the iterator; waits for the step that runs."""
+        await self._pool.run(self._close)
+
+    def _next(self) -> object:
+        with self._lock:
+            return END if self._closed else next(self._items, END)
+
+    def _close(self) -> None:
+        with self._lock:
+            self._closed = True
+            _close_of(self._items)()
+
+
+class StreamRunning:
+    """A stream that is being sent."""
+
+    __slots__ = ("_items", "_task")
+
+    def __init__(self, items: Any, task: TaskRunning) -> None:
+        self._items = items
+        self._task = task
+
+    def cancel(self) -> bool:
+        stuck = isinstance(self._items, ThreadedItems) and self._items.stepping
+        self._task.cancel()
+        return not stuck
+
+    def ended(self) -> bool:
+        return self._task.ended()
+
+
+def send_stream(stream: Stream, sink: Sink, pool: ThreadPool) -> StreamRunning | None:
+    """Start sending; the sink's `failed` hears of what the generator raises."""
+    items: Any = stream.items
+    if not isinstance(items, AsyncIterator):
+        items = ThreadedItems(items, pool)
+    task = run_task(_send(stream, items, sink), sink, pool.loop)
+    return None if task is None else StreamRunning(items, task)
+
+
+def discard(stream: Stream) -> None:
+    """Drop a stream nobody waits for; a generator that never began runs no code at its close."""
+    if isinstance(stream.items, Iterator):
+        _close_of(stream.items)()
+
+
+async def _send(stream: Stream, items: Any, sink: Sink) -> None:
+    sent = 0
+    begun = False
+    try:
+        async for item in items:
+            data, content_type = encode_item(item)
+            if not begun:
+                begun = True
+                sink.begin_stream(
+                    stream.status, stream.lines if stream.typed else stream.lines + content_type
+                )
+            if sink.bodyless:
+                break
+            sink.write(data)
+            sent += 1
+            if sent % ITEMS_PER_TURN == 0:
+                await asyncio.sleep(0)
+            await sink.writable()
+        if not begun:
+            sink.begin_stream(stream.status, stream.lines)
+    finally:
+        close = getattr(items, "aclose", None)
+        if close is not None:
+            await close()
+    sink.end_stream()
+
+
+def _close_of(items: Iterator[object]) -> Callable[[], object]:
+    close = getattr(items, "close", None)
+    return close if callable(close) else lambda: None
