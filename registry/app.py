@@ -1,0 +1,98 @@
+"""Composition: every object of the registry is made and joined here."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+from typing import Final
+
+from fastapi import FastAPI, Response
+from prometheus_client import CONTENT_TYPE_LATEST
+from sqlalchemy import Connection
+
+from registry import idempotency
+from registry.api import artifacts, datasets, events, models, runs
+from registry.api.guard import Guard, install_errors
+from registry.api.service import Registry, Service
+from registry.blobs import Blobs
+from registry.database import Database
+from registry.datasets.ingest import Ingest
+from registry.metrics import RegistryMetrics
+from registry.settings import RegistrySettings
+from registry.store import events as event_store
+from registry.store import predictions as prediction_store
+
+TIDY_EVERY: Final = 600.0  # seconds between removals of what is past its limit
+log = logging.getLogger(__name__)
+
+
+def create(settings: RegistrySettings) -> FastAPI:
+    """The application; opens the database and cleans what a crash left.
+
+    The caller holds the lock on the data folder.
+    """
+    for folder in (settings.folder, settings.artifacts_dir):
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    blobs = Blobs(settings.artifacts_dir)
+    leftovers = blobs.prepare()
+    database = Database(settings.database_url)
+    metrics = RegistryMetrics()
+    service = Service(settings, database, blobs, Ingest(settings, blobs, metrics), metrics)
+    log.info("event=opened schema=%d leftovers=%d", database.schema, leftovers)
+    app = FastAPI(
+        title="Sluice registry", docs_url=None, redoc_url=None, openapi_url=None, lifespan=_lifespan
+    )
+    app.state.service = service
+    app.add_middleware(Guard, metrics=metrics)
+    install_errors(app)
+    for router in (datasets.router, artifacts.router, runs.router, models.router, events.router):
+        app.include_router(router)
+    app.add_api_route("/healthz", healthz, methods=["GET"])
+    app.add_api_route("/metrics", metrics_text, methods=["GET"])
+    return app
+
+
+async def healthz(registry: Registry) -> dict[str, object]:
+    """Answers when the database does."""
+    last = await registry.read(event_store.last)
+    return {"status": "ok", "schema": registry.database.schema, "last_event": last}
+
+
+async def metrics_text(registry: Registry) -> Response:
+    text = await asyncio.to_thread(registry.metrics.render)
+    return Response(text, media_type=CONTENT_TYPE_LATEST)
+
+
+@contextlib.asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    service: Service = app.state.service
+    tidy = asyncio.create_task(_tidy(service), name="registry-tidy")
+    try:
+        yield
+    finally:
+        service.bell.close()
+        tidy.cancel()
+        await asyncio.gather(tidy, return_exceptions=True)
+        await asyncio.to_thread(service.database.close)
+
+
+async def _tidy(service: Service) -> None:
+    """Keep what grows within its limits."""
+    while True:
+        try:
+            gone = await service.database.write(lambda connection: forget_old(service, connection))
+            if gone:
+                log.info("event=tidied rows=%d", gone)
+        except Exception:
+            log.exception("event=tidy-failed")
+        await asyncio.sleep(TIDY_EVERY)
+
+
+def forget_old(service: Service, connection: Connection) -> int:
+    """Drop idempotency keys, events and predictions past their limits; returns how many."""
+    settings = service.settings
+    return (
+        idempotency.forget_old(connection, settings.idempotency_kept)
+        + event_store.forget_old(connection, settings.events_kept)
+        + prediction_store.forget_old(connection, settings.predictions_kept)
+    )

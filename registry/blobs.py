@@ -1,0 +1,169 @@
+"""Artifact files by sha256: spooled beside, synced, renamed into place, never changed after.
+
+A name in the store implies the whole content: files arrive by rename after fsync, and their
+folder is synced before anybody hears of them. What a crash left half-made lies in `tmp/`, which
+is emptied at start.
+"""
+
+import asyncio
+import errno
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from registry.errors import InvalidRequestError, NotFoundError, StorageFullError, TooLargeError
+from registry.names import valid_sha256
+
+CHUNK: Final = 1 << 20
+FULL: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+@dataclass(frozen=True, slots=True)
+class Spooled:
+    """A body on disk that is not in the store yet."""
+
+    path: Path
+    sha256: str
+    size: int
+
+    def discard(self) -> None:
+        self.path.unlink(missing_ok=True)
+
+
+class Blobs:
+    """The artifact folder. Blocking methods are for threads, `spool` is for the event loop."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.tmp = folder / "tmp"
+
+    def prepare(self) -> int:
+        """Make the folders and remove what a crash left; returns how many leftovers went.
+
+        The caller must be the only process that uses the folder.
+        """
+        self.tmp.mkdir(parents=True, exist_ok=True, mode=0o700)
+        leftovers = list(self.tmp.iterdir())
+        for path in leftovers:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        _sync_folder(self.folder)
+        return len(leftovers)
+
+    def workspace(self) -> Path:
+        """A new folder of one's own within `tmp/`; its owner removes it."""
+        return Path(tempfile.mkdtemp(dir=self.tmp))
+
+    async def spool(self, chunks: AsyncIterator[bytes], limit: int) -> Spooled:
+        """A body on disk, hashed while it came; memory holds about one chunk.
+
+        Raises TooLargeError over `limit` bytes and StorageFullError; the file is gone then.
+        """
+        descriptor, name = tempfile.mkstemp(dir=self.tmp)
+        writer = _Writer(descriptor, limit)
+        try:
+            async for chunk in chunks:
+                if writer.take(chunk):
+                    await asyncio.to_thread(writer.flush)
+            await asyncio.to_thread(writer.flush)
+        except BaseException as error:
+            await asyncio.to_thread(Path(name).unlink, missing_ok=True)
+            raise _told(error) from error
+        finally:
+            writer.close()
+        return Spooled(Path(name), writer.digest.hexdigest(), writer.size)
+
+    def measure(self, path: Path) -> Spooled:
+        """The digest and size of a file that another program wrote."""
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256")
+        return Spooled(path, digest.hexdigest(), path.stat().st_size)
+
+    def adopt(self, spooled: Spooled) -> None:
+        """Move a spooled file into the store; durable on return. Raises StorageFullError."""
+        target = self._path(spooled.sha256)
+        try:
+            with spooled.path.open("rb") as file:
+                os.fsync(file.fileno())
+            if not target.parent.is_dir():
+                target.parent.mkdir(mode=0o700, exist_ok=True)
+                _sync_folder(self.folder)
+            spooled.path.replace(target)
+            _sync_folder(target.parent)
+        except OSError as error:
+            raise _told(error) from error
+
+    def path(self, sha256: str) -> Path:
+        """The file of an artifact. Raises NotFoundError."""
+        path = self._path(sha256) if valid_sha256(sha256) else None
+        if path is None or not path.is_file():
+            raise NotFoundError(f"no artifact {sha256}")
+        return path
+
+    def verify(self, sha256: str) -> None:
+        """Raises DamagedBlobError when the file no longer has its digest."""
+        found = self.measure(self.path(sha256)).sha256
+        if found != sha256:
+            raise DamagedBlobError(f"artifact {sha256} is damaged: its content hashes to {found}")
+
+    def _path(self, sha256: str) -> Path:
+        return self.folder / sha256[:2] / sha256
+
+
+class _Writer:
+    """A file being written and hashed; `flush` blocks, the rest does not."""
+
+    def __init__(self, descriptor: int, limit: int) -> None:
+        self._descriptor, self._limit = descriptor, limit
+        self._pending = bytearray()
+        self.digest = hashlib.sha256()
+        self.size = 0
+
+    def take(self, chunk: bytes) -> bool:
+        """Keep a chunk; returns whether it is time to flush. Raises TooLargeError."""
+        self.size += len(chunk)
+        if self.size > self._limit:
+            raise TooLargeError(f"body: expected at most {self._limit} bytes, got more")
+        self._pending += chunk
+        return len(self._pending) >= CHUNK
+
+    def flush(self) -> None:
+        data, self._pending = self._pending, bytearray()
+        self.digest.update(data)
+        view = memoryview(data)
+        while view:
+            view = view[os.write(self._descriptor, view) :]
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+
+
+class DamagedBlobError(Exception):
+    """The disk gave back other bytes than were written."""
+
+
+def check_digest(spooled: Spooled, expected: str | None) -> None:
+    """Raises InvalidRequestError when a digest sent along does not fit the body."""
+    if expected is not None and expected.lower() != spooled.sha256:
+        raise InvalidRequestError(
+            f"X-Content-SHA256: expected {expected}, the body hashes to {spooled.sha256}"
+        )
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _told(error: BaseException) -> BaseException:
+    """A full disk as an error that the caller may see; any other as it is."""
+    if isinstance(error, OSError) and error.errno in FULL:
+        return StorageFullError("the registry's disk has no room for this")
+    return error

@@ -1,0 +1,34 @@
+"""The process that reads one upload: a job line on stdin, one JSON line on stdout."""
+
+import contextlib
+import json
+import os
+import sys
+import threading
+
+from registry.datasets.job import Job, RefusedError
+from registry.datasets.table import read_table
+
+
+def main() -> int:
+    """Read the job, answer it; ends at once when the registry, which holds stdin open, is gone."""
+    job = Job.from_line(sys.stdin.buffer.readline())
+    threading.Thread(target=_end_with_the_registry, daemon=True).start()
+    try:
+        answer = read_table(job)
+    except RefusedError as error:
+        answer = {"refused": str(error), "status": error.status}
+    sys.stdout.buffer.write(json.dumps(answer, allow_nan=False).encode() + b"\n")
+    sys.stdout.buffer.flush()
+    # The watch blocks in a read that interpreter shutdown would wait for.
+    os._exit(0)
+
+
+def _end_with_the_registry() -> None:
+    with contextlib.suppress(OSError):
+        os.read(sys.stdin.fileno(), 1)
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,55 @@
+"""The registry's Prometheus series, in one registry of its own."""
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    GCCollector,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+    generate_latest,
+)
+
+
+class RegistryMetrics:
+    """Counters of requests and of what was read and kept."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
+        GCCollector(registry=self.registry)
+        self.requests = Counter(
+            "sluice_registry_requests_total",
+            "Requests answered, by route and status.",
+            ["method", "route", "code"],
+            registry=self.registry,
+        )
+        self.seconds = Histogram(
+            "sluice_registry_request_seconds",
+            "Time from the head of a request to the end of its answer.",
+            ["method", "route"],
+            registry=self.registry,
+        )
+        self.ingest_seconds = Histogram(
+            "sluice_registry_ingest_seconds",
+            "Time to read and check one dataset upload.",
+            ["outcome"],
+            buckets=(0.25, 0.5, 1, 2, 5, 10, 30, 60, 300),
+            registry=self.registry,
+        )
+        self.ingesting = Gauge(
+            "sluice_registry_ingest_waiting",
+            "Uploads being read or waiting to be.",
+            registry=self.registry,
+        )
+        self.rejected_rows = Counter(
+            "sluice_registry_rejected_rows_total",
+            "Rows of accepted uploads that did not fit.",
+            registry=self.registry,
+        )
+
+    def render(self) -> bytes:
+        """The text exposition."""
+        return generate_latest(self.registry)

@@ -1,0 +1,25 @@
+"""Inserts that leave an existing row alone, and the lock on one row, for both databases."""
+
+from typing import Any
+
+from sqlalchemy import Connection, Table, select
+from sqlalchemy.dialects import postgresql, sqlite
+
+
+def insert_missing(connection: Connection, table: Table, **values: Any) -> bool:
+    """Insert the row unless its key exists; returns whether it is new.
+
+    On PostgreSQL a row that another transaction is inserting is waited for.
+    """
+    insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+    statement = insert(table).values(**values).on_conflict_do_nothing()
+    return connection.execute(statement).rowcount == 1
+
+
+def lock_named(connection: Connection, table: Table, name: str) -> bool:
+    """Hold the row called `name` until the transaction ends; returns whether it exists.
+
+    SQLite has one writer, there the select alone is enough.
+    """
+    statement = select(table.c.name).where(table.c.name == name).with_for_update()
+    return connection.execute(statement).first() is not None
