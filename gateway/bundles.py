@@ -23,6 +23,8 @@ from gateway.images import canonical_image
 MARKER: Final = "environment.json"
 MANIFEST: Final = "bundle.json"
 LOCK_SUFFIX: Final = ".lock"
+# Held as if it were an environment while uv may use its cache.
+CACHE: Final = "uv-cache"
 STAGED: Final = ".new-"
 
 
@@ -61,6 +63,7 @@ class Bundles:
         """Open the folder and remove what a killed build left; history: builds kept an image."""
         self.environments_dir = data_dir / "environments"
         self.bundles_dir = data_dir / "bundles"
+        self.cache_dir = data_dir / CACHE
         for folder in (self.environments_dir, self.bundles_dir):
             folder.mkdir(parents=True, exist_ok=True)
         self.store = BundleStore(data_dir / "bundles.sqlite", history)
@@ -106,7 +109,7 @@ class Bundles:
 
     @contextmanager
     def hold(self, lock_key: str) -> Iterator[None]:
-        """Keep a prune from removing an environment that no bundle uses yet."""
+        """Keep a prune from removing an environment that no bundle uses yet, or the CACHE."""
         with self._lock:
             self._held[lock_key] += 1
         try:
@@ -157,6 +160,18 @@ class Bundles:
             freed += sum(self._remove_environment(lock_key) for lock_key in unused)
             self.store.forget_resolutions(locks)
         return Pruned(tuple(sorted(gone)), tuple(sorted(unused)), freed)
+
+    def trim_cache(self, limit_bytes: int) -> int:
+        """Empty the cache of downloaded libraries if it is larger; returns the bytes freed.
+
+        Environments keep theirs: they are links of their own. Nothing happens during a build, which
+        trims when it ends.
+        """
+        with self._lock:
+            busy = CACHE in self._held_locks() or not self.cache_dir.is_dir()
+            if busy or folders.size_bytes(self.cache_dir) <= limit_bytes:
+                return 0
+            return folders.remove(self.cache_dir)
 
     def _bundle(self, row: BundleRow) -> Bundle:
         python = self.environment(row.lock_key) / "bin" / "python"

@@ -53,15 +53,19 @@ def publish(staged: Path, final: Path) -> None:
     sync_folder(final.parent)
 
 
+def size_bytes(folder: Path) -> int:
+    """Disk space that the files below `folder` take."""
+    return sum(facts.st_blocks for facts in _facts(folder)) * BLOCK_BYTES
+
+
 def freed_bytes(folder: Path) -> int:
     """Disk space that goes when `folder` goes: files with another hard link elsewhere stay."""
-    total = 0
+    return sum(facts.st_blocks for facts in _facts(folder) if facts.st_nlink == 1) * BLOCK_BYTES
+
+
+def _facts(folder: Path) -> Iterator[os.stat_result]:
     for parent, _, names in os.walk(folder):
-        total += Path(parent).lstat().st_blocks * BLOCK_BYTES
-        for name in names:
-            facts = (Path(parent) / name).lstat()
-            total += facts.st_blocks * BLOCK_BYTES if facts.st_nlink == 1 else 0
-    return total
+        yield from (os.lstat(Path(parent) / name) for name in names)
 
 
 def remove(folder: Path) -> int:

@@ -224,6 +224,29 @@ class GatewaySettings:
     build_timeout: float = setting(
         "SLUICE_BUILD_TIMEOUT", "30m", _positive_duration, "Time a build may take."
     )
+    build_members: int = setting(
+        "SLUICE_BUILD_MEMBERS", "10000", _positive_count, "Most files and folders of a context."
+    )
+    build_sdists: bool = setting(
+        "SLUICE_BUILD_SDISTS",
+        "true",
+        parse_flag,
+        "Whether a function may ask to build libraries from source, which runs their code "
+        "as the gateway's user.",
+    )
+    build_urls: bool = setting(
+        "SLUICE_BUILD_URLS",
+        "false",
+        parse_flag,
+        "Whether requirements may name https:// URLs instead of versions.",
+    )
+    build_cache_bytes: int = setting(
+        "SLUICE_BUILD_CACHE_BYTES",
+        "10Gi",
+        _positive_size,
+        "Size of the cache of downloaded libraries above which the end of a build empties it, "
+        "in bytes.",
+    )
 
     @classmethod
     def load(cls, environ: Mapping[str, str]) -> Self:

@@ -1,0 +1,146 @@
+"""Reads a build context as faas-cli packs it, and lays its parts out as a bundle's folder."""
+
+import hashlib
+import json
+import shutil
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, Final
+
+import yaml
+
+from gateway.building.uv import BuildError
+from gateway.bundles import MANIFEST
+from gateway.images import canonical_image
+
+FUNCTION: Final = "function"
+HANDLER: Final = "handler.py"
+REQUIREMENTS: Final = "requirements.txt"
+TEMPLATE: Final = ("template.yml", "template.yaml")
+TEMPLATE_BYTES: Final = 64 * 1024
+# Of the template's own files these are for building an image, not for running.
+LEFT_OUT: Final = frozenset(
+    {".dockerignore", ".git", "Dockerfile", "meta.json", REQUIREMENTS, *TEMPLATE}
+)
+# The runtime's packages, in the same process as the bundle's modules.
+RESERVED: Final = frozenset({"http1", "runtime", "settings", MANIFEST.removesuffix(".json")})
+SHOWN_FILES: Final = 20
+
+
+@dataclass(frozen=True, slots=True)
+class BuildConfig:
+    """What com.openfaas.docker.config asks for. image: as its author wrote it."""
+
+    image: str
+    arguments: Mapping[str, str]
+    platforms: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """A context's parts. function: the folder of the handler; requirements: file by its owner."""
+
+    function: Path
+    requirements: Mapping[str, Path]
+
+
+def read_config(content: bytes) -> BuildConfig:
+    """The build config; keys it does not know are ignored. Raises InvalidRequestError."""
+    try:
+        config = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise BuildError(f"the build config is not JSON: {error}") from error
+    if not isinstance(config, dict):
+        raise BuildError("the build config: expected a JSON object")
+    image = config.get("image")
+    if not isinstance(image, str) or not image.strip():
+        raise BuildError("the build config: 'image' is required, a text such as NAME:TAG")
+    canonical_image(image)
+    arguments = config.get("buildArgs") or {}
+    if not isinstance(arguments, dict) or not all(isinstance(v, str) for v in arguments.values()):
+        raise BuildError("the build config: 'buildArgs' is expected to be a map of texts")
+    return BuildConfig(image.strip(), arguments, _texts(config, "platforms"))
+
+
+def read_context(root: Path) -> Context:
+    """Where the parts of an unpacked context are. Raises BuildError when it holds no handler."""
+    name = _handler_folder(root)
+    function = root / name
+    if not (function / HANDLER).is_file():
+        found = sorted(p.relative_to(root).as_posix() for p in root.rglob("*") if p.is_file())
+        shown = ", ".join(found[:SHOWN_FILES]) or "nothing"
+        raise BuildError(
+            f"no {name}/{HANDLER}: the embedded builder runs Python handlers (a Dockerfile is for "
+            f"clusters); the context holds {shown}"
+        )
+    files = {
+        f"the template's {REQUIREMENTS}": root / REQUIREMENTS,
+        f"{FUNCTION}/{REQUIREMENTS}": function / REQUIREMENTS,
+    }
+    return Context(function, files)
+
+
+def lay_out(root: Path, context: Context, staged: Path) -> None:
+    """Move what runs into the bundle's folder: `function/` and the template's other files.
+
+    Raises BuildError when a name of the template is one that the runtime needs.
+    """
+    context.function.rename(staged / FUNCTION)
+    (staged / FUNCTION / "__init__.py").touch()
+    for path in sorted(root.iterdir()):
+        if path.name in LEFT_OUT:
+            continue
+        if path.name.partition(".")[0] in RESERVED:
+            raise BuildError(f"the template's {path.name!r}: the runtime has that name already")
+        if (staged / path.name).exists():
+            raise BuildError(f"the template's {path.name!r} is there besides the handler's folder")
+        path.rename(staged / path.name)
+    for stale in [*staged.rglob("__pycache__"), *staged.rglob(".git")]:
+        if stale.is_dir():
+            shutil.rmtree(stale)
+    for stale in staged.rglob("*.pyc"):
+        stale.unlink()
+
+
+def bundle_digest(staged: Path, lock_key: str) -> str:
+    """SHA-256 over the paths, modes and contents of the folder's files and its environment."""
+    files = sorted(path for path in staged.rglob("*") if path.is_file())
+    digest = hashlib.sha256(f"{lock_key}\n".encode())
+    for path in files:
+        mode = "x" if path.stat().st_mode & stat.S_IXUSR else "-"
+        with path.open("rb") as stream:
+            content = hashlib.file_digest(stream, "sha256").hexdigest()
+        digest.update(f"{content} {mode} {path.relative_to(staged).as_posix()}\n".encode())
+    return digest.hexdigest()
+
+
+def _handler_folder(root: Path) -> str:
+    name = _template(root).get("handler_folder") or FUNCTION
+    if not isinstance(name, str):
+        raise BuildError(f"template.yml: handler_folder {name!r}: expected a text")
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or not path.parts or "\0" in name:
+        raise BuildError(f"template.yml: handler_folder {name!r}: expected a folder inside it")
+    return path.as_posix()
+
+
+def _template(root: Path) -> dict[str, Any]:
+    path = next((root / name for name in TEMPLATE if (root / name).is_file()), None)
+    if path is None:
+        return {}
+    if path.stat().st_size > TEMPLATE_BYTES:
+        raise BuildError(f"{path.name}: expected at most {TEMPLATE_BYTES} bytes")
+    try:
+        template = yaml.safe_load(path.read_bytes())
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise BuildError(f"{path.name}: not readable as YAML: {error}") from error
+    return template if isinstance(template, dict) else {}
+
+
+def _texts(config: dict[str, Any], key: str) -> tuple[str, ...]:
+    value = config.get(key) or []
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise BuildError(f"the build config: {key!r} is expected to be a list of texts")
+    return tuple(value)
