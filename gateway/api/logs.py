@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import AsyncExitStack
 from datetime import datetime
 from typing import Any, Final
 
@@ -46,9 +47,11 @@ def routes(control: ControlPlane) -> APIRouter:
         await control.provider.status(query.id)
         if not slots.take():
             raise OverloadedError(f"{control.settings.log_streams} log streams are open already")
+        held = AsyncExitStack()
+        held.callback(slots.give_back)
         return NdjsonResponse(
             _documents(control.provider.logs(query)),
-            slots.give_back,
+            held,
             control.stopping,
             control.settings.log_stream_timeout,
         )

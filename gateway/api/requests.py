@@ -42,15 +42,25 @@ class MalformedError(InvalidRequestError):
 
 async def read_body(request: Request, limit: int) -> bytes:
     """The whole body; raises BodyTooLargeError past `limit` bytes, however it was sent."""
-    declared = request.headers.get("content-length", "")
-    if declared.isdigit() and int(declared) > limit:
-        raise BodyTooLargeError(f"body: expected at most {limit} bytes, got {declared}")
+    check_length(request, limit)
     body = bytearray()
     async for piece in request.stream():
         body += piece
-        if len(body) > limit:
-            raise BodyTooLargeError(f"body: expected at most {limit} bytes, got more")
+        check_size(len(body), limit)
     return bytes(body)
+
+
+def check_length(request: Request, limit: int) -> None:
+    """Refuse a body that is announced as too long. Raises BodyTooLargeError."""
+    declared = request.headers.get("content-length", "")
+    if declared.isdigit() and int(declared) > limit:
+        raise BodyTooLargeError(f"body: expected at most {limit} bytes, got {declared}")
+
+
+def check_size(size: int, limit: int) -> None:
+    """Refuse a body once it is too long. Raises BodyTooLargeError."""
+    if size > limit:
+        raise BodyTooLargeError(f"body: expected at most {limit} bytes, got more")
 
 
 async def read_model(request: Request, model: type[M], limit: int) -> M:

@@ -2,7 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Mapping
+from contextlib import AsyncExitStack, aclosing
 from typing import Any, Final, TypeVar
 
 from starlette.responses import Response
@@ -21,8 +22,8 @@ class NdjsonResponse(Response):
     """One JSON document a line, each sent as soon as it is there.
 
     When the client leaves, `documents` is closed at once, even while it waits for its next item.
-    closed: called once at the end, whatever the end was. seconds: after which, as when `stopping`
-    is set, the answer ends as if there were no more documents.
+    held: closed at the end, whatever the end was. seconds: after which, as when `stopping` is
+    set, the answer ends as if there were no more documents.
     """
 
     media_type = NDJSON
@@ -30,29 +31,25 @@ class NdjsonResponse(Response):
     def __init__(
         self,
         documents: AsyncGenerator[Mapping[str, Any], None],
-        closed: Callable[[], None],
+        held: AsyncExitStack,
         stopping: asyncio.Event,
         seconds: float | None = None,
     ) -> None:
         self.status_code = 200
         self.background = None
         self._documents = documents
-        self._closed, self._stopping, self._seconds = closed, stopping, seconds
+        self._held, self._stopping, self._seconds = held, stopping, seconds
         self.init_headers()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         head = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
-        try:
-            await send(head)
-            await unless_gone(receive, self._send_until_stopped(send))
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
-        except ClientGoneError:
-            return
-        finally:
+        async with self._held, aclosing(self._documents):
             try:
-                await self._documents.aclose()
-            finally:
-                self._closed()
+                await send(head)
+                await unless_gone(receive, self._send_until_stopped(send))
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
+            except ClientGoneError:
+                return
 
     async def _send_until_stopped(self, send: Send) -> None:
         sending = asyncio.ensure_future(self._send_all(send))

@@ -1,0 +1,204 @@
+from dataclasses import replace
+from typing import Any
+
+import httpx
+import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+
+from gateway.api.control import ControlPlane
+from gateway.api.guard import cleaned
+from gateway.api.system import application
+from gateway.auth import Auth
+from gateway.errors import UnavailableError
+from tests.gateway.api.conftest import CREDENTIALS
+from tests.gateway.api.memory import MemoryProvider
+
+# Every method and path of contract section 1.2 that needs the password.
+GUARDED = [
+    ("GET", "/system/info"),
+    ("GET", "/system/telemetry"),
+    ("GET", "/system/functions"),
+    ("POST", "/system/functions"),
+    ("PUT", "/system/functions"),
+    ("DELETE", "/system/functions"),
+    ("GET", "/system/function/echo"),
+    ("POST", "/system/scale-function/echo"),
+    ("GET", "/system/secrets"),
+    ("POST", "/system/secrets"),
+    ("PUT", "/system/secrets"),
+    ("DELETE", "/system/secrets"),
+    ("GET", "/system/logs"),
+    ("GET", "/system/namespaces"),
+    ("POST", "/system/namespace/"),
+    ("GET", "/system/namespace/x"),
+    ("PUT", "/system/namespace/x"),
+    ("DELETE", "/system/namespace/x"),
+    ("POST", "/system/alert"),
+    ("GET", "/ui/"),
+]
+
+
+@pytest.mark.parametrize(("method", "path"), GUARDED)
+async def test_guard_asks_for_the_password(
+    api: httpx.AsyncClient, provider: MemoryProvider, method: str, path: str
+) -> None:
+    answer = await api.request(method, path, auth=("admin", "wrong"))
+    assert (answer.status_code, answer.text) == (401, "invalid credentials")
+    assert answer.headers["www-authenticate"] == 'Basic realm="Restricted"'
+    assert provider.changes == 0
+
+
+@pytest.mark.parametrize("path", ["/%73ystem/info", "/system%2Finfo", "/system/info?x=//"])
+async def test_guard_is_not_passed_by_another_spelling(api: httpx.AsyncClient, path: str) -> None:
+    assert (await api.get(path, auth=("admin", "wrong"))).status_code == 401
+
+
+async def test_guard_refuses_a_functions_token_outside_the_registry(
+    api: httpx.AsyncClient,
+) -> None:
+    headers = {"authorization": "Bearer registry-token-value"}
+    api.auth = httpx.Auth()
+    answer = await api.get("/system/functions", headers=headers)
+    assert answer.status_code == 403
+
+
+async def test_guard_slows_down_guessing(api: httpx.AsyncClient) -> None:
+    codes = [(await api.get("/system/info", auth=("admin", "x"))).status_code for _ in range(32)]
+    assert codes[:30] == [401] * 30
+    assert codes[-1] == 429
+    assert (await api.get("/system/info")).status_code == 200
+
+
+async def test_guard_with_auth_off_ignores_an_empty_bearer(control: ControlPlane) -> None:
+    app = application(replace(control, auth=Auth.disabled(CREDENTIALS)), CollectorRegistry())
+    transport = httpx.ASGITransport(app=app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
+        answer = await client.get("/system/functions", headers={"authorization": "Bearer "})
+    assert answer.status_code == 200
+
+
+async def test_guard_refuses_a_form_of_another_web_site(
+    api: httpx.AsyncClient, provider: MemoryProvider
+) -> None:
+    body = {"service": "echo", "image": "i"}
+    for origin, status in (("http://evil.example", 403), ("null", 403), ("http://gateway", 202)):
+        headers = {"origin": origin}
+        answer = await api.post("/system/functions", json=body, headers=headers)
+        assert answer.status_code == status
+    assert provider.changes == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "location"),
+    [
+        ("//system//functions?namespace=a", "/system/functions?namespace=a"),
+        ("///evil.example/%0d%0ax", "/evil.example/%0D%0Ax"),
+    ],
+)
+async def test_path_is_cleaned_by_a_redirect(
+    api: httpx.AsyncClient, path: str, location: str
+) -> None:
+    answer = await api.get(httpx.URL("http://gateway", raw_path=path.encode()))
+    assert (answer.status_code, answer.headers["location"]) == (301, location)
+
+
+@pytest.mark.parametrize(
+    ("path", "clean"),
+    [
+        ("/", "/"),
+        ("/a/b", "/a/b"),
+        ("/a/b/", "/a/b/"),
+        ("/.hidden", "/.hidden"),
+        ("/a/..", "/"),
+        ("/system/../healthz", "/healthz"),
+        ("/x/./y/", "/x/y/"),
+        ("/../../x", "/x"),
+    ],
+)
+def test_cleaned_changes_only_what_is_not_clean(path: str, clean: str) -> None:
+    assert cleaned(path) == clean
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/nothing",
+        "/metrics",
+        "/readyz",
+        "/docs",
+        "/openapi.json",
+        "/system/telemetry",
+        "/system/functions/",
+        "/system/namespaces/team",
+        "/system/function/a/b",
+    ],
+)
+async def test_unknown_path_is_not_found_in_text(api: httpx.AsyncClient, path: str) -> None:
+    answer = await api.get(path)
+    assert (answer.status_code, answer.text) == (404, "404 page not found\n")
+    assert answer.headers["content-type"].startswith("text/plain")
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("PATCH", "/system/functions"),
+        ("POST", "/system/info"),
+        ("POST", "/healthz"),
+        ("GET", "/system/alert"),
+        ("PATCH", "/system/namespace/x"),
+        ("DELETE", "/system/function/echo"),
+    ],
+)
+async def test_known_path_with_wrong_method_is_an_empty_405(
+    api: httpx.AsyncClient, method: str, path: str
+) -> None:
+    answer = await api.request(method, path)
+    assert (answer.status_code, answer.content) == (405, b"")
+
+
+async def test_info_has_what_faas_cli_dereferences(api: httpx.AsyncClient) -> None:
+    info: dict[str, Any] = (await api.get("/system/info")).json()
+    assert info["provider"] == {
+        "provider": "sluice-memory",
+        "orchestration": "memory",
+        "version": {"sha": "abc", "release": "1.2.3"},
+    }
+    assert info["version"] == {"commit_message": "Sluice", "sha": "abc", "release": "1.2.3"}
+    assert info["arch"]
+    assert info["isolation"] == "none: a test"
+
+
+async def test_healthz_needs_no_password_and_tells_a_broken_provider(
+    api: httpx.AsyncClient, provider: MemoryProvider
+) -> None:
+    api.auth = httpx.Auth()
+    answer = await api.get("/healthz")
+    assert (answer.status_code, answer.text) == (200, "OK")
+    provider.broken = UnavailableError("disk is gone")
+    answer = await api.get("/healthz")
+    assert (answer.status_code, answer.text) == (502, "provider: disk is gone")
+
+
+async def test_home_leads_to_the_pages(api: httpx.AsyncClient) -> None:
+    answer = await api.get("/")
+    assert (answer.status_code, answer.headers["location"]) == (307, "/ui/")
+
+
+async def test_answers_are_counted_by_route_and_not_by_name(
+    api: httpx.AsyncClient, registry: CollectorRegistry
+) -> None:
+    for path in ("/system/function/a", "/system/function/b", "/system/nothing", "/healthz"):
+        await api.get(path)
+    await api.get("/system/info", auth=("x", "y"))
+
+    def count(code: str, path: str) -> float | None:
+        labels = {"code": code, "method": "get", "path": path}
+        return registry.get_sample_value("provider_http_requests_total", labels)
+
+    assert count("404", "/system/function/{name}") == 2.0
+    assert count("404", "unmatched") == 1.0
+    assert count("401", "unmatched") == 1.0
+    text = generate_latest(registry).decode()
+    assert "healthz" not in text
+    assert "provider_http_request_duration_seconds_count" in text
