@@ -212,7 +212,9 @@ class ClientConnection(asyncio.Protocol):
             self._keep_alive = False
             self._complete()
         else:
-            self._fail(ConnectionClosedError(f"the peer closed the connection{_why(exc)}"))
+            error = ConnectionClosedError(f"the peer closed the connection{_why(exc)}")
+            error.__cause__ = exc  # a reset tells that the request was not read
+            self._fail(error)
 
     def pause_writing(self) -> None:
         if self._listener is not None:
