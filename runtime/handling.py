@@ -26,10 +26,16 @@ class HandlerBackend:
         """runner: what runs the handler; by default the loop for async ones, else threads."""
         self.pool = ThreadPool(host.settings.pool_size, host.loop)
         self.form = function.form
-        self.runner = runner or self._runner_for(function, host.loop)
+        self.runner: Runner = runner or self._runner_for(function, host.loop)
 
     def begin(self, host: Host, exchange: Exchange) -> Receiver:
         return HandlerCall(self, host, exchange)
+
+    async def start(self) -> None:
+        pass  # the handler was loaded before the loop ran
+
+    async def close(self) -> bool:
+        return self.pool.busy == 0
 
     def _runner_for(self, function: Function, loop: asyncio.AbstractEventLoop) -> Runner:
         if function.is_async:

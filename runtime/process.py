@@ -46,6 +46,12 @@ class ProcessBackend:
     def begin(self, host: Host, exchange: Exchange) -> Receiver:
         return ProcessCall(self, host, exchange)
 
+    async def start(self) -> None:
+        pass  # a command is started by each call
+
+    async def close(self) -> bool:
+        return True
+
 
 class ProcessCall(Call, asyncio.SubprocessProtocol):
     """One call and the command it runs."""

@@ -16,6 +16,12 @@ class Backend(Protocol):
     def begin(self, host: Host, exchange: Exchange) -> Receiver:
         """Begin a call; it holds a slot until it ends."""
 
+    async def start(self) -> None:
+        """Get ready for calls. Raises FunctionError."""
+
+    async def close(self) -> bool:
+        """End after the last call; false when something of it cannot be ended."""
+
 
 class Deaf:
     """The receiver of a request that has been answered already."""

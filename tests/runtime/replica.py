@@ -1,0 +1,134 @@
+"""A replica in a process of its own, as a provider starts one: inherited socket, status pipe, log."""
+
+import http.client
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+STARTED_WITHIN = 20.0
+
+
+class Replica:
+    """`python -m runtime` on a free port of this machine."""
+
+    def __init__(self, folder: Path, handler: str | None, environ: Mapping[str, str]) -> None:
+        if handler is not None:
+            package = folder / "function"
+            package.mkdir(exist_ok=True)
+            (package / "handler.py").write_text(handler)
+        self.log_path = folder / "log"
+        listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = listener.getsockname()[1]
+        self._status, status = os.pipe()
+        self._lines = b""
+        variables = {
+            "PATH": os.environ["PATH"],
+            "SLUICE_LISTEN_FD": str(listener.fileno()),
+            "SLUICE_STATUS_FD": str(status),
+            "SLUICE_BUNDLE": str(folder),
+            "SLUICE_SECRETS_DIR": str(folder / "secrets"),
+            "OPENFAAS_NAME": "tested",
+            "OPENFAAS_NAMESPACE": "fn",
+        }
+        with self.log_path.open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "runtime"],
+                env=variables | dict(environ),
+                pass_fds=[listener.fileno(), status],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        listener.close()
+        os.close(status)
+
+    def __enter__(self) -> "Replica":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.process.kill()
+        self.process.wait()
+        os.close(self._status)
+
+    @property
+    def log(self) -> str:
+        return self.log_path.read_text()
+
+    def event(self, within: float = STARTED_WITHIN) -> dict[str, str]:
+        """The next event of the status pipe."""
+        deadline = time.monotonic() + within
+        while b"\n" not in self._lines:
+            left = deadline - time.monotonic()
+            readable, _, _ = select.select([self._status], [], [], max(0.0, left))
+            assert readable, f"no status event within {within} s; log:\n{self.log}"
+            data = os.read(self._status, 65536)
+            assert data, f"the status pipe ended; log:\n{self.log}"
+            self._lines += data
+        line, _, self._lines = self._lines.partition(b"\n")
+        event: dict[str, str] = json.loads(line)
+        return event
+
+    def ready(self) -> "Replica":
+        event = self.event()
+        assert event == {"event": "ready"}, f"{event}; log:\n{self.log}"
+        return self
+
+    def call(
+        self,
+        path: str = "/",
+        body: Any = None,
+        method: str = "POST",
+        headers: Mapping[str, str] | None = None,
+    ) -> "Answer":
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        try:
+            connection.request(method, path, body=body, headers=dict(headers or {}))
+            response = connection.getresponse()
+            return Answer(response, response.read())
+        finally:
+            connection.close()
+
+    def connect(self) -> socket.socket:
+        """A raw connection, for what a client library would not send."""
+        return socket.create_connection(("127.0.0.1", self.port), timeout=20)
+
+    def terminate(self) -> None:
+        self.process.send_signal(signal.SIGTERM)
+
+    def exit_code(self, within: float = 20.0) -> int:
+        return self.process.wait(within)
+
+    def wait_for_log(self, text: str, within: float = 10.0) -> str:
+        """The log once it holds `text`; polls, for a file has no event to wait for."""
+        deadline = time.monotonic() + within
+        while text not in self.log:
+            assert time.monotonic() < deadline, f"{text!r} is not in the log:\n{self.log}"
+            time.sleep(0.01)
+        return self.log
+
+
+class Answer:
+    """A whole answer."""
+
+    def __init__(self, response: http.client.HTTPResponse, body: bytes) -> None:
+        self.status = response.status
+        self.headers = response.headers
+        self.body = body
+
+    @property
+    def text(self) -> str:
+        return self.body.decode()
