@@ -1,0 +1,116 @@
+"""Tables of settings and metrics, written into the documentation between markers.
+
+`make docs` writes them; a test fails when a page differs from the code.
+"""
+
+import re
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+from prometheus_client.core import Metric
+
+from gateway.metrics import METRICS
+from gateway.settings import GatewaySettings
+from registry.metrics import RegistryMetrics
+from registry.settings import RegistrySettings
+from runtime.exposition import RuntimeCollector
+from runtime.metrics import Metrics
+from runtime.settings import RuntimeSettings
+from settings import rows
+from sluice.settings import CliSettings
+from tests.live import ROOT
+
+DOCS: Final = ROOT / "docs"
+HELP: Final = re.compile(r"^# HELP (\S+) (.*)$", re.MULTILINE)
+TYPE: Final = re.compile(r"^# TYPE (\S+) (\S+)$", re.MULTILINE)
+OWN: Final = ("sluice_", "http_", "function_")
+
+
+def settings_table(table: type[Any]) -> str:
+    """A Markdown table of the knobs of `table`."""
+    return _markdown(
+        ("variable", "default", "meaning"),
+        (
+            (f"`{row.variable}`", f"`{row.default}`" if row.default else "", row.meaning)
+            for row in rows(table)
+        ),
+    )
+
+
+def gateway_metrics() -> str:
+    """A Markdown table of the gateway's series."""
+    return _markdown(
+        ("name", "type", "labels", "meaning"),
+        ((f"`{row.name}`", row.type, ", ".join(row.labels), row.help) for row in METRICS),
+    )
+
+
+def runtime_metrics() -> str:
+    """A Markdown table of a replica's own series."""
+    metrics = Metrics()
+    metrics.observe("POST", 200, 0.1)
+    families = RuntimeCollector(metrics).collect()
+    return _markdown(
+        ("name", "type", "meaning"),
+        (
+            (f"`{_exposed(family)}`", family.type, family.documentation)
+            for family in families
+            if family.name.startswith(OWN)
+        ),
+    )
+
+
+def registry_metrics() -> str:
+    """A Markdown table of the registry's series."""
+    text = RegistryMetrics().render().decode()
+    types = dict(TYPE.findall(text))
+    return _markdown(
+        ("name", "type", "meaning"),
+        (
+            (f"`{name}`", types[name], meaning)
+            for name, meaning in HELP.findall(text)
+            if name.startswith(OWN) and not name.endswith("_created")
+        ),
+    )
+
+
+TABLES: Final[dict[str, dict[str, Callable[[], str]]]] = {
+    "settings.md": {
+        "gateway": lambda: settings_table(GatewaySettings),
+        "runtime": lambda: settings_table(RuntimeSettings),
+        "registry": lambda: settings_table(RegistrySettings),
+        "sluice": lambda: settings_table(CliSettings),
+    },
+    "metrics.md": {
+        "gateway": gateway_metrics,
+        "runtime": runtime_metrics,
+        "registry": registry_metrics,
+    },
+}
+
+
+def rendered(page: str) -> str:
+    """The page with its tables as the code has them now."""
+    text = (DOCS / page).read_text()
+    for name, render in TABLES[page].items():
+        begin, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->\n"
+        before, _, rest = text.partition(begin)
+        _, found, after = rest.partition(end)
+        if not found:
+            raise ValueError(f"{page}: no markers for {name}")
+        text = before + begin + render() + end + after
+    return text
+
+
+def _exposed(family: Metric) -> str:
+    return f"{family.name}_total" if family.type == "counter" else family.name
+
+
+def _markdown(head: tuple[str, ...], lines: Iterable[tuple[str, ...]]) -> str:
+    table = [head, ("---",) * len(head), *lines]
+    return "".join(f"| {' | '.join(cell.replace('|', '/') for cell in row)} |\n" for row in table)
+
+
+if __name__ == "__main__":
+    for name in TABLES:
+        (DOCS / name).write_text(rendered(name))
