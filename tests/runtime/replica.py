@@ -1,4 +1,4 @@
-"""A replica in a process of its own, as a provider starts one: inherited socket, status pipe, log."""
+"""A replica as a provider starts one: a process, an inherited socket, a status pipe, a log."""
 
 import http.client
 import json
