@@ -42,9 +42,14 @@ class Indexes:
         return repr([(name, self.environ[name]) for name in sorted(names)] + [self.no_index])
 
 
-def read_indexes(environ: Mapping[str, str]) -> Indexes:
-    """The indexes as pip's files and `environ` (the gateway's) have them, said in uv's words."""
-    pip = _pip_options(environ)
+def read_indexes(
+    environ: Mapping[str, str], etc: Path = Path("/etc"), prefix: Path = Path(sys.prefix)
+) -> Indexes:
+    """The indexes as pip's files and `environ` (the gateway's) have them, said in uv's words.
+
+    etc, prefix: where pip keeps the machine's settings and those of this Python.
+    """
+    pip = _pip_options(environ, _pip_files(environ, etc, prefix))
     own = {name: value for name, value in environ.items() if PASSED.fullmatch(name) and value}
     translated = {
         "UV_DEFAULT_INDEX": pip.get("index-url", ""),
@@ -68,9 +73,9 @@ def masked(text: str) -> str:
     return USER_INFO.sub("****@", text)
 
 
-def _pip_options(environ: Mapping[str, str]) -> dict[str, str]:
+def _pip_options(environ: Mapping[str, str], files: list[Path]) -> dict[str, str]:
     sections: dict[str, dict[str, str]] = {"global": {}, "install": {}, "env": {}}
-    for path in _pip_files(environ):
+    for path in files:
         for section, options in _read_file(path).items():
             if section in sections:
                 sections[section].update(options)
@@ -80,17 +85,17 @@ def _pip_options(environ: Mapping[str, str]) -> dict[str, str]:
     return sections["global"] | sections["install"] | sections["env"]
 
 
-def _pip_files(environ: Mapping[str, str]) -> list[Path]:
+def _pip_files(environ: Mapping[str, str], etc: Path, prefix: Path) -> list[Path]:
     """Pip's files, a later one over an earlier; source: pip, User Guide, Configuration."""
     named = environ.get("PIP_CONFIG_FILE", "")
     if named == os.devnull:
         return []
     home = Path(environ.get("HOME") or Path.home())
-    roots = (environ.get("XDG_CONFIG_DIRS") or "/etc/xdg").split(os.pathsep)
+    roots = (environ.get("XDG_CONFIG_DIRS") or str(etc / "xdg")).split(os.pathsep)
     files = [Path(root) / "pip" / "pip.conf" for root in reversed(roots)]
-    files += [Path("/etc/pip.conf"), home / ".pip" / "pip.conf"]
+    files += [etc / "pip.conf", home / ".pip" / "pip.conf"]
     files += [Path(environ.get("XDG_CONFIG_HOME") or home / ".config") / "pip" / "pip.conf"]
-    files += [Path(sys.prefix) / "pip.conf"]
+    files += [prefix / "pip.conf"]
     return files + ([Path(named)] if named else [])
 
 
