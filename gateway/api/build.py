@@ -10,10 +10,10 @@ from typing import Final
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 
-from gateway.api.build_events import Builder, collect, limited, stream
+from gateway.api.build_events import Builder, collect, failed, limited, stream
 from gateway.api.control import ControlPlane, Slots
 from gateway.api.requests import check_length, check_size
-from gateway.api.streams import NDJSON, ClientGoneError, NdjsonResponse, unless_gone
+from gateway.api.streams import NDJSON, ClientGoneError, NdjsonResponse, Until, unless_gone
 from gateway.errors import DeadlineExceededError, OverloadedError
 
 SIGNATURE: Final = "x-build-signature"
@@ -75,7 +75,8 @@ class _Builds:
         if NDJSON not in request.headers.get("accept", ""):
             return JSONResponse(await unless_gone(request.receive, collect(events)))
         first = await unless_gone(request.receive, anext(events, None))
-        return NdjsonResponse(stream(first, events), held.pop_all(), self._control.stopping)
+        until = Until(self._control.stopping, farewell=failed("the gateway is stopping"))
+        return NdjsonResponse(stream(first, events), held.pop_all(), until)
 
     async def _receive(self, request: Request, held: AsyncExitStack) -> Path:
         """The body in a file that `held` removes. Raises SignatureError, DeadlineExceededError."""

@@ -67,7 +67,7 @@ async def stream(
 ) -> AsyncGenerator[dict[str, Any], None]:
     """Documents of the events, each short enough for a line; a build out of time has failed."""
     if first is None:
-        yield _failed("the build ended without a result")
+        yield failed("the build ended without a result")
         return
     for document in documents(first):
         yield document
@@ -76,13 +76,13 @@ async def stream(
             for document in documents(event):
                 yield document
     except DeadlineExceededError as error:
-        yield _failed(str(error))
+        yield failed(str(error))
 
 
 async def collect(events: AsyncGenerator[BuildEvent, None]) -> dict[str, Any]:
     """One document of a whole build."""
     log: list[str] = []
-    result = _failed("the build ended without a result")
+    result = failed("the build ended without a result")
     async for event in events:
         log += event.log[: MAX_LOG_LINES - len(log)]
         if event.status != "in_progress":
@@ -124,5 +124,6 @@ def _document(event: BuildEvent) -> dict[str, Any]:
     return document
 
 
-def _failed(error: str) -> dict[str, Any]:
+def failed(error: str) -> dict[str, Any]:
+    """The document of a build that ended without one of its own."""
     return {"log": [], "image": "", "status": "failed", "error": error}

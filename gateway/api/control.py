@@ -1,9 +1,10 @@
 """What every route of the API works on."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from gateway.auth import Auth
 from gateway.errors import AlreadyExistsError
@@ -28,7 +29,8 @@ class ControlPlane:
     """The parts that routes drive, made by gateway.app.
 
     invocation_count: calls of a function so far. stopping: set when the gateway shuts down, so
-    that streams without an end leave.
+    that streams without an end leave. shared_secrets: what every namespace is given. prune: removes
+    what no deployment uses and tells what it was; None where the provider keeps nothing of it.
     """
 
     settings: GatewaySettings
@@ -37,6 +39,8 @@ class ControlPlane:
     about: About
     invocation_count: Callable[[FunctionId], float]
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    shared_secrets: Mapping[str, bytes] = field(default_factory=dict)
+    prune: Callable[[], Awaitable[dict[str, Any]]] | None = None
     creating: set[str] = field(default_factory=set)
 
     @contextmanager

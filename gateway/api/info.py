@@ -1,4 +1,4 @@
-"""What the gateway says of itself, and whether it is well."""
+"""The gateway itself: what it is, whether it is well, and rid of what nobody uses."""
 
 import asyncio
 import platform
@@ -8,14 +8,14 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 
 from gateway.api.control import ControlPlane
-from gateway.errors import SluiceError
+from gateway.errors import NotSupportedError, SluiceError
 
 PROVIDER_SECONDS: Final = 2.0
 COMMIT_MESSAGE: Final = "Sluice"
 
 
 def routes(control: ControlPlane) -> APIRouter:
-    """Routes of /system/info and /healthz."""
+    """Routes of /system/info, /system/prune and /healthz."""
     router = APIRouter()
     about = control.about
 
@@ -34,6 +34,12 @@ def routes(control: ControlPlane) -> APIRouter:
                 "isolation": about.isolation(),
             }
         )
+
+    @router.post("/system/prune")
+    async def prune(request: Request) -> Response:
+        if control.prune is None:
+            raise NotSupportedError("this provider keeps nothing that could be pruned")
+        return JSONResponse(await control.prune())
 
     @router.get("/healthz")
     async def healthz(request: Request) -> Response:

@@ -12,7 +12,7 @@ from starlette.datastructures import QueryParams
 from gateway.api import render
 from gateway.api.control import ControlPlane, Slots
 from gateway.api.requests import function_id, shown
-from gateway.api.streams import NdjsonResponse
+from gateway.api.streams import NdjsonResponse, Until
 from gateway.errors import InvalidRequestError, OverloadedError
 from gateway.function import LogLine, LogQuery
 
@@ -52,8 +52,7 @@ def routes(control: ControlPlane) -> APIRouter:
         return NdjsonResponse(
             _documents(control.provider.logs(query)),
             held,
-            control.stopping,
-            control.settings.log_stream_timeout,
+            Until(control.stopping, control.settings.log_stream_timeout),
         )
 
     return router

@@ -49,6 +49,8 @@ class _Namespaces:
             if any(known.name == namespace.name for known in await self._provider.namespaces()):
                 raise AlreadyExistsError(f"namespace {namespace.name} exists already")
             await self._provider.put_namespace(namespace)
+            for name, value in self._control.shared_secrets.items():
+                await self._provider.put_secret(namespace.name, name, value)
         return Response(status_code=201)
 
     async def update(self, request: Request, name: str) -> Response:

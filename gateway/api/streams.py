@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator, Awaitable, Mapping
 from contextlib import AsyncExitStack, aclosing
+from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from starlette.responses import Response
@@ -18,12 +19,23 @@ class ClientGoneError(Exception):
     """Nobody waits for the answer any more."""
 
 
+@dataclass(frozen=True, slots=True)
+class Until:
+    """What ends a stream that would go on: the gateway stops, or time (seconds) is up.
+
+    farewell: a last document in that case, for readers to whom a plain end means success.
+    """
+
+    stopping: asyncio.Event
+    seconds: float | None = None
+    farewell: Mapping[str, Any] | None = None
+
+
 class NdjsonResponse(Response):
     """One JSON document a line, each sent as soon as it is there.
 
     When the client leaves, `documents` is closed at once, even while it waits for its next item.
-    held: closed at the end, whatever the end was. seconds: after which, as when `stopping` is
-    set, the answer ends as if there were no more documents.
+    held: closed at the end, whatever the end was. until: what ends the stream before its time.
     """
 
     media_type = NDJSON
@@ -32,13 +44,12 @@ class NdjsonResponse(Response):
         self,
         documents: AsyncGenerator[Mapping[str, Any], None],
         held: AsyncExitStack,
-        stopping: asyncio.Event,
-        seconds: float | None = None,
+        until: Until,
     ) -> None:
         self.status_code = 200
         self.background = None
         self._documents = documents
-        self._held, self._stopping, self._seconds = held, stopping, seconds
+        self._held, self._until = held, until
         self.init_headers()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -53,20 +64,28 @@ class NdjsonResponse(Response):
 
     async def _send_until_stopped(self, send: Send) -> None:
         sending = asyncio.ensure_future(self._send_all(send))
-        stopped = asyncio.ensure_future(self._stopping.wait())
+        stopped = asyncio.ensure_future(self._until.stopping.wait())
         try:
             await asyncio.wait(
-                {sending, stopped}, timeout=self._seconds, return_when=asyncio.FIRST_COMPLETED
+                {sending, stopped},
+                timeout=self._until.seconds,
+                return_when=asyncio.FIRST_COMPLETED,
             )
             if sending.done():
-                sending.result()
+                return sending.result()
         finally:
             await _end(sending, stopped)
+        if self._until.farewell is not None:
+            await _send_document(send, self._until.farewell)
+        return None
 
     async def _send_all(self, send: Send) -> None:
         async for document in self._documents:
-            body = encode(document)
-            await send({"type": "http.response.body", "body": body, "more_body": True})
+            await _send_document(send, document)
+
+
+async def _send_document(send: Send, document: Mapping[str, Any]) -> None:
+    await send({"type": "http.response.body", "body": encode(document), "more_body": True})
 
 
 def encode(document: Mapping[str, Any]) -> bytes:

@@ -34,6 +34,7 @@ class MemoryProvider:
         self.followers = 0
         self.changes = 0
         self.broken: Exception | None = None
+        self.scaled = asyncio.Event()
 
     async def deploy(self, deployment: FunctionDeployment) -> None:
         for secret in deployment.secrets:
@@ -55,6 +56,7 @@ class MemoryProvider:
             raise self.broken
         self.changes += 1
         self.statuses[function] = replace(status, replicas=replicas)
+        self.scaled.set()
 
     async def list(self, namespace: str) -> Sequence[FunctionStatus]:
         if self.broken:

@@ -246,6 +246,22 @@ async def test_build_out_of_time_has_failed(control: ControlPlane, uploads: Path
     assert builder.ended == 2
 
 
+async def test_build_cut_by_the_end_of_the_gateway_has_failed(
+    app: ASGIApp, control: ControlPlane, builder: Builder
+) -> None:
+    builder.hold = asyncio.Event()
+    async with Wired(
+        app, "POST", "/build", x_build_signature=signature(), accept="application/x-ndjson"
+    ) as wired:
+        await wired.body(CONTEXT)
+        await wired.next()
+        await wired.next()
+        control.stopping.set()
+        last = json.loads(await wired.rest())
+    assert (last["status"], last["error"]) == ("failed", "the gateway is stopping")
+    assert builder.ended == 1
+
+
 async def test_uploads_left_by_a_killed_gateway_are_removed(
     control: ControlPlane, builder: Builder, uploads: Path
 ) -> None:

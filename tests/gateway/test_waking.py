@@ -1,0 +1,74 @@
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+import pytest
+
+from gateway.errors import SluiceError, UnavailableError
+from gateway.function import FunctionDeployment, FunctionId
+from gateway.waking import Waker
+from tests.gateway.api.memory import MemoryProvider
+
+ECHO = FunctionId("echo")
+
+
+@pytest.fixture
+async def provider() -> MemoryProvider:
+    provider = MemoryProvider()
+    labels = {"com.openfaas.scale.min": "2"}
+    await provider.deploy(FunctionDeployment(ECHO, "echo:1", labels=labels))
+    provider.statuses[ECHO] = replace(provider.statuses[ECHO], replicas=0)
+    return provider
+
+
+@pytest.fixture
+async def waker(provider: MemoryProvider) -> AsyncIterator[Waker]:
+    waker = Waker(provider)
+    running = asyncio.ensure_future(waker.run())
+    yield waker
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+async def failure(waker: Waker) -> asyncio.Future[tuple[FunctionId, SluiceError]]:
+    future: asyncio.Future[tuple[FunctionId, SluiceError]] = asyncio.Future()
+    waker.failed = lambda function, error: future.set_result((function, error))
+    return future
+
+
+async def scaled(provider: MemoryProvider, count: int) -> None:
+    async with asyncio.timeout(5):
+        await provider.scaled.wait()
+    assert provider.statuses[ECHO].replicas == count
+
+
+async def test_wake_scales_to_the_minimum(waker: Waker, provider: MemoryProvider) -> None:
+    waker.wake(ECHO)
+    await scaled(provider, 2)
+
+
+async def test_wake_of_a_function_that_runs_changes_nothing(
+    waker: Waker, provider: MemoryProvider
+) -> None:
+    provider.statuses[ECHO] = replace(provider.statuses[ECHO], replicas=7)
+    told = await failure(waker)
+    waker.wake(ECHO)
+    waker.wake(FunctionId("gone"))
+    await asyncio.wait_for(told, 5)
+    assert provider.statuses[ECHO].replicas == 7
+
+
+async def test_wake_that_fails_is_told_and_the_next_one_served(
+    waker: Waker, provider: MemoryProvider, caplog: pytest.LogCaptureFixture
+) -> None:
+    for broken, text in ((UnavailableError("no room"), "no room"), (KeyError("bug"), "see the")):
+        provider.broken = broken
+        told = await failure(waker)
+        waker.wake(ECHO)
+        function, error = await asyncio.wait_for(told, 5)
+        assert function == ECHO
+        assert text in str(error)
+    assert "waking failed function=echo.openfaas-fn" in caplog.text
+    provider.broken = None
+    waker.wake(ECHO)
+    await scaled(provider, 2)
