@@ -88,12 +88,15 @@ class Activator:
         return slots
 
     def reserve_again(
-        self, route: Route, waiter: Waiter, now: float, deadline: float
+        self, route: Route, waiter: Waiter, now: float, since: float
     ) -> ReplicaSlots | None:
-        """As `reserve`, for a call whose slot served nothing: it goes before those who wait."""
+        """As `reserve`, for a call whose slot served nothing: it goes before those who wait.
+
+        since: when it came; its wait counts from then.
+        """
         slots = route.free_slots()
         if slots is None:
-            self._enqueue(route, waiter, now, deadline)
+            self._enqueue(route, waiter, now, since + self._wait_seconds)
             route.waiters.move_to_end(waiter, last=False)
             return None
         route.add_demand(1, now)
@@ -119,7 +122,7 @@ class Activator:
         """The reason if the provider told already that the replica ended; else it is told later."""
         if slots.ended:
             return slots.replica.reason
-        slots.mourners.append(mourner)
+        slots.mourners[mourner] = None
         return None
 
     def expire(self, now: float) -> None:
@@ -161,9 +164,9 @@ class Activator:
             route = Route(event, self._metrics.function(str(event.id)), now)
             self._routes[event.id] = route
             self.generation += 1
-            route.scaling = _scaling(event)
+            route.set_scaling(_scaling(event))
         elif event.deployment is not route.status.deployment:
-            route.scaling = _scaling(event)
+            route.set_scaling(_scaling(event))
         for slots in route.follow_replicas(event):
             self.replica_retired(slots.replica.id)
         self._settle(route, now)

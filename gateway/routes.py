@@ -44,7 +44,8 @@ class ReplicaSlots:
         self.limit = max_inflight
         self.inflight = 0
         self.ready = True
-        self.mourners: list[Mourner] = []
+        # In the order of their asking; a dict, for one that asks no longer is taken out.
+        self.mourners: dict[Mourner, None] = {}
 
     def set_concurrency(self, concurrency: int) -> None:
         """Take the function's hard limit; the one the replica was started with still holds."""
@@ -59,7 +60,7 @@ class ReplicaSlots:
     def end(self, replica: Replica) -> None:
         """Take the provider's last word of it and pass it on to the calls that ask."""
         self.ready, self.replica = False, replica
-        mourners, self.mourners = self.mourners, []
+        mourners, self.mourners = self.mourners, {}
         for mourner in mourners:
             mourner.replica_ended(replica.reason)
 
@@ -78,10 +79,12 @@ class Route:
         "name",
         "removed",
         "scaling",
+        "service",
         "serving",
         "since",
         "slots",
         "status",
+        "timeout",
         "waiters",
         "waking_since",
         "was_ready",
@@ -94,6 +97,10 @@ class Route:
         self.scaling = Scaling()
         self.status = status
         self.removed = False
+        # Seconds a call may take once it has a slot; None: as the gateway is set.
+        self.timeout: float | None = None
+        # One of the gateway's own services behind a fixed socket, which nobody restarts on demand.
+        self.service = False
         # Where calls may go, in the provider's order; replicas that still answer some; ids of
         # those running that ever were ready.
         self.slots: list[ReplicaSlots] = []
@@ -109,6 +116,11 @@ class Route:
         self.demand_seconds = 0.0
         self.since = now
         self.arrivals = 0
+
+    def set_scaling(self, scaling: Scaling) -> None:
+        """Take what the deployment says; it holds for running replicas from the next event on."""
+        self.scaling = scaling
+        self.timeout = scaling.call_seconds
 
     def free_slots(self) -> ReplicaSlots | None:
         """The replica that should take the next call; None when each is full or there is none."""

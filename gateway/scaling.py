@@ -17,6 +17,7 @@ CONCURRENCY_ANNOTATION: Final = "com.sluice.concurrency"
 MAX_INFLIGHT: Final = "max_inflight"
 EXEC_TIMEOUT: Final = "exec_timeout"
 DEFAULT_MIN: Final = 1
+OWN_TIMEOUT_GRACE: Final = 0.5
 DEFAULT_MAX: Final = 20
 
 
@@ -59,6 +60,16 @@ class Scaling:
                 f"which is {scaling.min_replicas}"
             )
         return scaling
+
+    @property
+    def call_seconds(self) -> float | None:
+        """Seconds after which the gateway gives a call up; None where its setting holds.
+
+        A runtime that keeps the time itself is given the chance to answer first.
+        """
+        if self.timeout is None or not self.own_timeout:
+            return self.timeout
+        return self.timeout + OWN_TIMEOUT_GRACE
 
     @property
     def wake_replicas(self) -> int:

@@ -143,6 +143,30 @@ class GatewaySettings:
     connect_timeout: float = setting(
         "SLUICE_CONNECT_TIMEOUT", "5s", _positive_duration, "Time to connect to a replica."
     )
+    kept_connections: int = setting(
+        "SLUICE_KEPT_CONNECTIONS",
+        "256",
+        parse_count,
+        "Idle connections that are kept to one replica.",
+    )
+    kept_timeout: float = setting(
+        "SLUICE_KEPT_TIMEOUT",
+        "30s",
+        _positive_duration,
+        "Time an idle connection to a replica is kept; shorter than the replica's own idle time.",
+    )
+    service_bytes: int = setting(
+        "SLUICE_SERVICE_BYTES",
+        "2Gi",
+        _positive_size,
+        "Largest body passed on to the registry, in bytes.",
+    )
+    service_timeout: float = setting(
+        "SLUICE_SERVICE_TIMEOUT",
+        "30m",
+        _positive_duration,
+        "Time a request to the registry may take, upload included.",
+    )
     drain_timeout: float = setting(
         "SLUICE_DRAIN_TIMEOUT",
         "65s",

@@ -1,0 +1,210 @@
+"""A call whose request comes from a client's exchange and whose answer goes back to it.
+
+A small request is read whole before a slot is asked for, so that slow senders hold none, and is
+sent with its head in one write. Any other is streamed on a new connection: it waits unread in its
+client's socket until there is one. Either side that cannot keep up pauses the other.
+"""
+
+import time
+from typing import TYPE_CHECKING, Final
+
+from gateway.call import Call
+from gateway.errors import SluiceError
+from gateway.forwarding import answer_lines, fallback_type, refusal_lines, request_head
+from gateway.routes import ReplicaSlots, Route
+from http1.client import ClientConnection
+from http1.exchange import Exchange
+from http1.wire import LAST_CHUNK, chunk
+
+if TYPE_CHECKING:
+    from gateway.invoker import Invoker
+
+# Read whole up to here; of-watchdog and nginx buffer about as much.
+SMALL_BODY: Final = 64 * 1024
+
+
+class ClientCall(Call):
+    """The Receiver of the exchange.
+
+    target: path and query as the replica sees them. body_limit: bytes, more is answered with 413.
+    """
+
+    body: bytes = b""
+    status: int = 0
+    headers: list[tuple[bytes, bytes]] = []  # noqa: RUF012 - replaced by the answer's, never changed
+    length: int | None = None
+    answer: bytes = b""
+
+    def __init__(
+        self,
+        invoker: "Invoker",
+        exchange: Exchange,
+        route: Route,
+        target: bytes,
+    ) -> None:
+        super().__init__(invoker, route, time.monotonic())
+        self.exchange = exchange
+        self.method = exchange.method
+        self.head, self.call_lines = request_head(exchange, target, time.time_ns())
+        if exchange.expects_continue:
+            self._ask_for_body()
+
+    # The request, read whole.
+
+    def body_received(self, data: bytes) -> None:
+        self.body = self.body + data if self.body else data
+
+    def body_complete(self) -> None:
+        self.start(time.monotonic())
+
+    def send(self, connection: ClientConnection) -> None:
+        connection.send(self.head + self.body, self, self.method == "HEAD")
+
+    def sending_paused(self) -> None:
+        """A request sent in one write has nothing to hold back."""
+
+    def sending_resumed(self) -> None:
+        """Likewise."""
+
+    # The answer.
+
+    def response_started(
+        self, status: int, _reason: bytes, headers: list[tuple[bytes, bytes]], length: int | None
+    ) -> None:
+        if self.over:
+            return
+        self.answer_begun = True
+        self.status, self.headers, self.length = status, headers, length
+        if length is None and self.method != "HEAD":
+            # Perhaps a stream whose first event is far away: its head must not wait for it.
+            self._send_head()
+
+    def response_body(self, data: bytes) -> None:
+        if self.over:
+            return
+        if not self.told:
+            if len(data) == self.length:
+                self.answer = data
+                return
+            self._send_head()
+        self.exchange.write(data)
+
+    def response_complete(self, reusable: bool) -> None:
+        if self.over:
+            return
+        now = time.monotonic()
+        exchange, status = self.exchange, self.status
+        self.complete(status, reusable, now)
+        if self.told:
+            exchange.end()
+        elif self.method == "HEAD":
+            self._send_head()
+            exchange.end()
+        else:
+            kind = fallback_type(exchange.headers) if self.answer else b""
+            lines = answer_lines(self.headers, self.call_lines, now - self.started, kind)
+            exchange.respond(status, lines, self.answer)
+
+    def refuse(self, status: int, error: SluiceError) -> None:
+        lines = refusal_lines(self.call_lines, time.monotonic() - self.started)
+        self.exchange.respond(status, lines, f"{error}\n".encode())
+
+    def break_off(self) -> None:
+        self.exchange.abort()
+
+    def writing_paused(self) -> None:
+        if self.connection is not None:
+            self.connection.pause_reading()
+
+    def writing_resumed(self) -> None:
+        if self.connection is not None:
+            self.connection.resume_reading()
+
+    def _ask_for_body(self) -> None:
+        self.exchange.send_continue()
+
+    def _send_head(self) -> None:
+        self.told = True
+        seconds = time.monotonic() - self.started
+        kind = b"" if self.length == 0 else fallback_type(self.exchange.headers)
+        lines = answer_lines(self.headers, self.call_lines, seconds, kind)
+        self.exchange.start_response(self.status, lines, self.length)
+
+
+class StreamedCall(ClientCall):
+    """A request that is passed on while it is read: its connection is its own from the start."""
+
+    repeatable = False
+
+    def __init__(
+        self, invoker: "Invoker", exchange: Exchange, route: Route, target: bytes, body_limit: int
+    ) -> None:
+        super().__init__(invoker, exchange, route, target)
+        self.body_limit = body_limit
+        self.received = 0
+        self.whole = False
+        self.pending: list[bytes] = []
+        exchange.pause_reading()
+        self.start(self.started)
+
+    def slot_granted(self, slots: ReplicaSlots, now: float) -> None:
+        self.slots = slots
+        self.deadline = now + (self.route.timeout or self.invoker.call_seconds)
+        self._connect(slots)
+
+    def send(self, connection: ClientConnection) -> None:
+        data = b"".join((self.head, *self.pending))
+        self.pending.clear()
+        connection.send(data, self, self.method == "HEAD", more=not self.whole)
+        self.exchange.send_continue()
+        self.exchange.resume_reading()
+
+    def body_received(self, data: bytes) -> None:
+        if self.over:
+            return
+        self.received += len(data)
+        if self.received > self.body_limit:
+            self._refuse_body()
+            return
+        self._pass_on(chunk(data) if self.exchange.chunked else data)
+
+    def body_complete(self) -> None:
+        self.whole = True
+        if self.over:
+            return
+        if self.exchange.chunked:
+            self._pass_on(LAST_CHUNK)
+        if self.connection is not None:
+            self.connection.finish()
+
+    def sending_paused(self) -> None:
+        self.exchange.pause_reading()
+
+    def sending_resumed(self) -> None:
+        self.exchange.resume_reading()
+
+    def _ask_for_body(self) -> None:
+        """Only once there is somebody to take it."""
+
+    def _pass_on(self, data: bytes) -> None:
+        if self.connection is not None:
+            self.connection.write(data)
+        else:
+            self.pending.append(data)
+
+    def _refuse_body(self) -> None:
+        self._let_go()
+        self._finish(413, time.monotonic())
+        if self.told:
+            self.exchange.abort()
+        else:
+            lines = refusal_lines(self.call_lines, time.monotonic() - self.started)
+            text = f"{self.route.name}: body over {self.body_limit} bytes\n"
+            self.exchange.respond(413, lines, text.encode())
+
+
+def is_small(exchange: Exchange) -> bool:
+    """Whether the request is read whole before it asks for a slot."""
+    if exchange.chunked:
+        return False
+    return exchange.content_length is None or exchange.content_length <= SMALL_BODY
