@@ -1,0 +1,96 @@
+"""Predictions of any registered model, by onnxruntime alone: scikit-learn is never imported here.
+
+POST {"instances": [[...] | {column: value}, ...]}, `?model=NAME[@ALIAS|:VERSION]`, default: variable
+default_model. Answers {"predictions": [rows], "probabilities": [rows, classes] of a classifier,
+"model", "version"}. GET answers what the model takes. X: float32 [rows, columns].
+"""
+
+import asyncio
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final
+
+from sluice_ml.answers import Event, Reply, error_reply, json_reply
+from sluice_ml.errors import CallError, MethodError, TooLargeError
+from sluice_ml.place import Place, place, text, whole_number
+from sluice_ml.registry import Registry, Seen
+
+from .cache import Cache
+from .models import Models
+from .reference import read_reference
+from .served import Served
+
+_LOG: Final = logging.getLogger("predict")
+_JSON: Final = {"Content-Type": "application/json"}
+# About 100 rows of 30 numbers, 1 ms: more than that would hold up the calls behind it on the loop.
+INLINE_BYTES: Final = 32 * 1024
+MAX_BYTES: Final = whole_number("max_body_bytes", 16 * 1024 * 1024)
+
+
+class RegistrySource:
+    """The registry, asked briefly where a call waits, patiently for a file."""
+
+    def __init__(self, where: Place) -> None:
+        self._brief = Registry(where, timeout=2.0, attempts=1)
+        self._patient = Registry(where)
+
+    def alias(self, name: str, alias: str, etag: str = "") -> Seen:
+        return self._brief.alias(name, alias, etag)
+
+    def model_version(self, name: str, version: str) -> dict[str, Any]:
+        return self._brief.model_version(name, version)
+
+    def artifact(self, sha256: str) -> bytes:
+        return self._patient.artifact(sha256)
+
+
+PLACE: Final = place()
+DEFAULT: Final = read_reference(text("default_model", "breast-cancer@champion"))
+MODELS: Final = Models(
+    RegistrySource(PLACE),
+    Cache(PLACE.cache, whole_number("cache_bytes", 512 * 1024 * 1024)),
+    limit=whole_number("max_models", 8),
+    max_rows=whole_number("max_rows", 10_000),
+)
+_LARGE: Final = ThreadPoolExecutor(1, "large")
+
+
+def init() -> None:
+    """Have the default model ready where it is cached or can be had; a start never fails for it."""
+    try:
+        MODELS.warm(DEFAULT)
+    except CallError as error:
+        _LOG.info("model=%s not ready: %s", DEFAULT, error)
+
+
+async def handle(event: Event, context: object) -> Reply:
+    """200; 400 naming row and column; 404 for an unknown model; 413; 503 where the registry is away and
+    nothing is cached.
+    """
+    try:
+        named = event.query.get("model")
+        reference = DEFAULT if named is None else read_reference(named)
+        served = MODELS.current(reference)
+        if served is None:
+            served = await MODELS.look_up(reference)
+        if event.method != "POST":
+            return _described(event, served)
+        body = event.body
+        if len(body) <= INLINE_BYTES:
+            content = served.answer(body)
+        elif len(body) <= MAX_BYTES:
+            loop = asyncio.get_running_loop()
+            content = await loop.run_in_executor(_LARGE, served.answer, body)
+        else:
+            raise TooLargeError(f"expected a body of at most {MAX_BYTES} bytes, got {len(body)}")
+    except CallError as error:
+        return error_reply(error)
+    return {"statusCode": 200, "headers": _JSON, "body": content}
+
+
+def _described(event: Event, served: Served) -> Reply:
+    if event.method not in {"GET", "HEAD"}:
+        raise MethodError(f"expected POST or GET, got {event.method}")
+    keys = ("signature", "metrics", "dataset", "dataset_version", "feature_set")
+    told = {key: served.body.get(key) for key in keys}
+    return json_reply(200, {"model": served.model, "version": served.version, **told})

@@ -1,0 +1,86 @@
+"""A model version that is loaded and warm."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+from sluice_ml.errors import TooLargeError, UnprocessableError
+from sluice_ml.session import LoadError, load_session
+from sluice_ml.signature import Signature
+
+from .rows import Rows, read_instances
+
+
+class Served:
+    """Answers bodies with predictions. Safe from several threads: a session is."""
+
+    __slots__ = (
+        "__weakref__",
+        "_classes",
+        "_max_rows",
+        "_outputs",
+        "_rows",
+        "_session",
+        "body",
+        "model",
+        "version",
+    )
+
+    def __init__(self, body: Mapping[str, Any], content: bytes, max_rows: int) -> None:
+        """body: the version as the registry describes it. content: its ONNX file.
+
+        Raises UnprocessableError where they do not make a model that runs here.
+        """
+        self.body = body
+        self.model = str(body["name"])
+        self.version = str(body["version"])
+        self._max_rows = max_rows
+        try:
+            signature = Signature.from_json(body["signature"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise UnprocessableError(
+                f"model {self.model}:{self.version} has no signature that predict knows: {error!r}"
+            ) from error
+        self._classes = signature.classes
+        self._outputs = [o["name"] for o in signature.to_json()["outputs"]]
+        self._rows = Rows(signature)
+        try:
+            self._session = load_session(content)
+            self._warm_up(signature)
+        except (*LoadError, ValueError) as error:
+            raise UnprocessableError(
+                f"model {self.model}:{self.version} does not load: {error}"
+            ) from error
+
+    def answer(self, body: bytes) -> bytes:
+        """Predictions for the rows in a JSON body, as JSON.
+
+        Raises InvalidInputError naming row and column, TooLargeError over the row limit.
+        """
+        instances = read_instances(body)
+        if len(instances) > self._max_rows:
+            raise TooLargeError(
+                f"expected at most {self._max_rows} rows a call, got {len(instances)}"
+            )
+        outputs = self._session.run(self._outputs, self._rows.tensors(instances))
+        if not self._classes:
+            answer: dict[str, Any] = {"predictions": outputs[0].ravel().tolist()}
+        else:
+            classes = self._classes
+            answer = {
+                "predictions": [classes[code] for code in outputs[0].tolist()],
+                "probabilities": outputs[1].tolist(),
+            }
+        answer["model"] = self.model
+        answer["version"] = self.version
+        return orjson.dumps(answer)
+
+    def _warm_up(self, signature: Signature) -> None:
+        """One row and no row: the first run allocates, and a caller shall not pay for it."""
+        row = ["" if column.kind == "string" else 0.0 for column in signature.columns]
+        row = [
+            bool(v) if c.kind == "boolean" else v
+            for v, c in zip(row, signature.columns, strict=True)
+        ]
+        for instances in ([row], []):
+            self._session.run(self._outputs, self._rows.tensors(instances))

@@ -1,0 +1,77 @@
+"""Trains a model on a feature set, converts it to ONNX, checks the conversion, registers a version.
+
+POST {"feature_set", "model", "algorithm", "parameters"?, "seed"?, "experiment"?, "tags"?}.
+X: float32 [rows, features], what the feature set's transformer makes of its columns; y: int64 [rows]
+class codes, or float64 [rows]. Metrics: shares in [0, 1], log_loss in nats, rmse and mae in the
+target's unit; those of the held-out rows by their plain name, of the training rows as train_NAME.
+The data and its licence are the dataset's own.
+"""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from sluice_ml.answers import Event, Reply, answered
+from sluice_ml.featureset import FeatureSet, read_feature_set
+from sluice_ml.place import place
+from sluice_ml.registry import Keys, Registry
+
+from .algorithms import estimator
+from .fitting import fit, read_transformer
+from .registering import convert_checked, scores, version_body
+from .request import Request, read_request
+from .runs import Run
+
+REGISTRY = Registry(place())
+
+
+def handle(event: Event, context: object) -> Reply:
+    """200 with version, metrics and parity; 400 naming the field; 404; 422 with the numbers where the
+    ONNX model is not the pipeline; 503.
+    """
+    return answered(event, train)
+
+
+def train(body: dict[str, Any], keys: Keys) -> Mapping[str, Any]:
+    """Fit, convert, check, register. Where that fails the run is failed and nothing is registered."""
+    request = read_request(body)
+    feature_set = read_feature_set(REGISTRY, request.feature_set)
+    # Asked before the run begins: an algorithm that is not for the task leaves no trace.
+    estimator(request.algorithm, feature_set.task, request.parameters, request.seed)
+    transformer = read_transformer(REGISTRY, feature_set)
+    with Run.start(REGISTRY, keys, request, feature_set) as run:
+        return _trained(request, feature_set, transformer, run)
+
+
+def _trained(
+    request: Request, feature_set: FeatureSet, transformer: Any, run: Run
+) -> Mapping[str, Any]:
+    rows, held_out = feature_set.split(REGISTRY, "train"), feature_set.split(REGISTRY, "test")
+    begun = time.monotonic()
+    fitted = fit(request, feature_set, transformer, rows)
+    seconds = time.monotonic() - begun
+    checked = convert_checked(request, feature_set, fitted.pipeline, rows, held_out)
+    on_train = scores(checked.converted, rows)
+    metrics = scores(checked.converted, held_out)
+    metrics |= {f"train_{name}": value for name, value in on_train.items()}
+    artifact = REGISTRY.put_artifact(checked.converted.content)
+    run.log({**metrics, "fit_seconds": seconds})
+    run.attach("model.onnx", artifact)
+    body = version_body(request, feature_set, checked, metrics)
+    registered = REGISTRY.post(
+        f"/models/{request.model}/versions",
+        {**body, "run": run.id, "artifact": artifact},
+        run.keys.of("version"),
+    )
+    return {
+        "model": request.model,
+        "version": str(registered["version"]),
+        "run": run.id,
+        "algorithm": request.algorithm,
+        "task": feature_set.task,
+        "metrics": metrics,
+        "parity": body["parity"],
+        "onnx_bytes": len(checked.converted.content),
+        "fit_seconds": round(seconds, 3),
+        "notes": list(fitted.notes),
+    }
