@@ -32,7 +32,11 @@ log = logging.getLogger(__name__)
 
 
 class _Methods(dict[bytes, str]):
+    """Methods as text, each once."""
+
     def __missing__(self, method: bytes) -> str:
+        if method == b"CONNECT":
+            raise RefusedError(405, "CONNECT: this is no proxy")
         self[method] = text = method.decode("ascii")
         return text
 
@@ -160,8 +164,6 @@ class RequestReader(asyncio.Protocol):
                 plain = False
         # Without a connection header only HTTP/1.1 keeps the connection: no need to ask which.
         if not (plain and self._parser.should_keep_alive()):
-            if exchange.method == "CONNECT":
-                raise RefusedError(405, "CONNECT: this is no proxy")
             head.read_version(exchange, self._parser)
             if exchange.upgrade is not None and self._parser.should_upgrade():
                 return False
