@@ -153,9 +153,9 @@ class Exchange:
         date = DATE.line
         if b"date:" in header_lines:
             date = _date_unless_sent(header_lines)
+        line = STATUS_LINES.get(status) or status_line(status)
         self.response_started = self.done = True
         self.status = status
-        line = STATUS_LINES.get(status) or status_line(status)
         self.connection.send(
             b"%b%b%bcontent-length: %d\r\n\r\n%b" % (line, header_lines, date, len(body), body)
         )

@@ -17,7 +17,7 @@ PLAIN: Final = re.compile(rb"(?:/[^/?#%.\x00-\x20\x7f-\xff][^/?#%\x00-\x20\x7f-\
 ESCAPE: Final = re.compile(rb"%(.{0,2})", re.DOTALL)
 HEX_PAIR: Final = re.compile(rb"[0-9A-Fa-f]{2}")
 SLASHES: Final = re.compile(rb"/{2,}")
-ABSOLUTE: Final = re.compile(rb"https?://([^/?#@]+)(.*)", re.DOTALL | re.IGNORECASE)
+ABSOLUTE: Final = re.compile(rb"https?://([^/?#@]+)((?:[/?].*)?)", re.DOTALL | re.IGNORECASE)
 UNRESERVED: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 
 KNOWN_TARGETS: Final = 1024

@@ -74,8 +74,9 @@ def header_name(raw: bytes) -> bytes:
     name = _names.get(raw)
     if name is None:
         name = raw.lower()
-        if len(_names) < KNOWN_NAMES and len(raw) <= LONGEST_KNOWN_NAME:
-            name = _names[raw] = _names.get(name, name)
+        name = _names.get(name, name)
+        if len(_names) < KNOWN_NAMES - 1 and len(raw) <= LONGEST_KNOWN_NAME:
+            _names[name] = _names[raw] = name
     return name
 
 

@@ -18,7 +18,7 @@ class FakeTransport(asyncio.Transport):
     def __init__(self, peername: Any = ("10.0.0.9", 4711)) -> None:
         super().__init__({"peername": peername})
         self.writes: list[bytes] = []
-        self.eof = self.closed = self.aborted = self.reading_paused = False
+        self.eof = self.closed = self.aborted = self._reading_paused = False
         self.unsent = 0
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
@@ -41,12 +41,12 @@ class FakeTransport(asyncio.Transport):
         return self.closed
 
     def pause_reading(self) -> None:
-        assert not self.reading_paused
-        self.reading_paused = True
+        assert not self._reading_paused
+        self._reading_paused = True
 
     def resume_reading(self) -> None:
-        assert self.reading_paused
-        self.reading_paused = False
+        assert self._reading_paused
+        self._reading_paused = False
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         self.limits = (high, low)
@@ -57,6 +57,9 @@ class FakeTransport(asyncio.Transport):
     @property
     def output(self) -> bytes:
         return b"".join(self.writes)
+
+    def is_reading(self) -> bool:
+        return not self._reading_paused
 
 
 class Call:

@@ -3,6 +3,7 @@
 import logging
 
 import pytest
+
 from http1.limits import Limits
 from tests.http1.fakes import Echo, Served, bodies, chunked, get, post, statuses
 
@@ -65,13 +66,17 @@ async def test_empty_header_value_is_kept() -> None:
         (b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: -3\r\n\r\nabc", 400),
         (b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 99999999999999999999\r\n\r\n", 400),
         (
-            b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\n"
-            b"transfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+            (
+                b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\n"
+                b"transfer-encoding: chunked\r\n\r\n0\r\n\r\n"
+            ),
             400,
         ),
         (
-            b"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n"
-            b"content-length: 3\r\n\r\n0\r\n\r\n",
+            (
+                b"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n"
+                b"content-length: 3\r\n\r\n0\r\n\r\n"
+            ),
             400,
         ),
         (b"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n", 501),
@@ -79,8 +84,10 @@ async def test_empty_header_value_is_kept() -> None:
         (b"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: xchunked\r\n\r\n0\r\n\r\n", 501),
         (b"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked, chunked\r\n\r\n", 400),
         (
-            b"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n"
-            b"transfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+            (
+                b"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n"
+                b"transfer-encoding: chunked\r\n\r\n0\r\n\r\n"
+            ),
             400,
         ),
         (b"POST / HTTP/1.0\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n", 400),
@@ -136,7 +143,7 @@ async def test_bad_head_is_refused_before_the_application_sees_it(data: bytes, s
         b"-5\r\nhello\r\n",
         b"FFFFFFFFFFFFFFFFF\r\nhello",
         b"5\r\nhelloX\r\n",
-        b"5;a=\"\0\"\r\nhello\r\n",
+        b'5;a="\0"\r\nhello\r\n',
         b"\r\nhello\r\n",
     ],
 )

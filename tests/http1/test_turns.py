@@ -3,6 +3,7 @@
 import random
 
 import pytest
+
 from http1.exchange import Exchange
 from http1.turns import HELD_BYTES
 from tests.http1.fakes import Call, Echo, Served, bodies, chunked, get, post, statuses
@@ -36,11 +37,14 @@ async def test_request_behind_a_slow_one_waits_for_its_turn() -> None:
 
 async def test_mixed_slow_and_fast_requests_keep_their_order_however_they_are_cut() -> None:
     requests = (
-        get("/slow1") + post(b"b", path="/1") + chunked(b"c" * 9000, b"d", path="/slow2") + get("/2")
+        get("/slow1")
+        + post(b"b", path="/1")
+        + chunked(b"c" * 9000, b"d", path="/slow2")
+        + get("/2")
     )
     requests += post(b"e" * 20_000, path="/slow3") + get("/3") + get("/slow4")
     expected = [b"", b"/1 b", b"c" * 9000 + b"d", b"/2 ", b"e" * 20_000, b"/3 ", b""]
-    generator = random.Random(4)  # noqa: S311 - where to cut, not a secret
+    generator = random.Random(4)
     for size in (1, 13, 500, 9000, 100_000):
         served = Served(SlowOrEcho)
         position = 0
@@ -77,7 +81,7 @@ async def test_data_behind_connection_close_is_never_answered() -> None:
     served.call.answer(b"ok")
     assert statuses(served.output) == [200]
     assert len(served.calls) == 1
-    assert served.transport.closed or served.transport.eof
+    assert served.transport.is_closing() or served.transport.eof
 
 
 async def test_expect_is_answered_in_its_turn_only() -> None:
@@ -88,7 +92,8 @@ async def test_expect_is_answered_in_its_turn_only() -> None:
 
     served = Served(Asking)
     served.feed(
-        get("/slow"), b"POST /b HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 3\r\n\r\n"
+        get("/slow"),
+        b"POST /b HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 3\r\n\r\n",
     )
     assert served.output == b""
     served.call.answer(b"ok")
@@ -114,7 +119,7 @@ async def test_reading_goes_on_into_a_bounded_buffer_while_a_call_is_in_flight()
     served.feed(get("/slow"))
     request = get("/next")
     fed = 0
-    while not served.transport.reading_paused:
+    while served.transport.is_reading():
         served.feed(request * 10)
         fed += len(request) * 10
     assert HELD_BYTES <= fed <= HELD_BYTES + 2 * len(request) * 10
@@ -124,7 +129,7 @@ async def test_reading_goes_on_into_a_bounded_buffer_while_a_call_is_in_flight()
 async def test_client_gone_is_told_to_the_call_in_flight_while_requests_wait() -> None:
     served = Served()
     served.feed(get("/slow") + get("/b"), get("/c"))
-    assert not served.transport.reading_paused
+    assert served.transport.is_reading()
     served.protocol.eof_received()
     served.protocol.connection_lost(None)
     assert served.call.events == ["complete", "gone"]
@@ -137,11 +142,11 @@ async def test_reading_resumes_when_what_was_held_is_served() -> None:
     served = Served(SlowOrEcho)
     served.feed(get("/slow"))
     count = 0
-    while not served.transport.reading_paused:
+    while served.transport.is_reading():
         served.feed(get("/n") * 100)
         count += 100
     served.call.answer(b"ok")
-    assert not served.transport.reading_paused
+    assert served.transport.is_reading()
     assert len(statuses(served.output)) == count + 1
 
 
@@ -159,10 +164,10 @@ async def test_nothing_starts_while_the_client_does_not_read() -> None:
     served.feed(get("/b") + get("/c"))
     served.feed(*[get("/d") * 100] * 100)
     assert len(served.calls) == 1
-    assert served.transport.reading_paused
+    assert not served.transport.is_reading()
     served.protocol.resume_writing()
     assert len(statuses(served.output)) == 3 + 10_000
-    assert not served.transport.reading_paused
+    assert served.transport.is_reading()
 
 
 async def test_client_that_stops_reading_in_the_middle_of_a_batch_stops_the_batch() -> None:
@@ -186,12 +191,12 @@ async def test_paused_body_is_held_and_delivered_when_resumed() -> None:
     served.call.exchange.pause_reading()
     served.feed(b"x" * 10_000, b"x" * 10_000)
     assert len(served.call.body) == taken
-    assert not served.transport.reading_paused
+    assert served.transport.is_reading()
     served.feed(b"x" * 100_000)
-    assert served.transport.reading_paused
+    assert not served.transport.is_reading()
     served.call.exchange.resume_reading()
     assert len(served.call.body) == taken + 120_000
-    assert not served.transport.reading_paused
+    assert served.transport.is_reading()
 
 
 async def test_pausing_after_each_piece_loses_nothing() -> None:
@@ -252,7 +257,7 @@ async def test_application_that_raises_is_a_500_and_hears_of_the_end(
     assert "Traceback" in caplog.text
     if moment != "head":
         assert served.call.events[-1] == "gone"
-    assert served.transport.closed or served.transport.eof
+    assert served.transport.is_closing() or served.transport.eof
 
 
 async def test_application_that_raises_after_its_answer_began_cuts_the_connection(
