@@ -94,7 +94,6 @@ class Call:
 
     __slots__ = (
         "_fault",
-        "_named",
         "_released",
         "call_id",
         "ended",
@@ -102,6 +101,7 @@ class Call:
         "host",
         "limit",
         "lingering",
+        "named",
         "started",
     )
 
@@ -126,8 +126,8 @@ class Call:
                 self.limit = None
         if timeout:
             self._shorten(timeout)
-        self._named = bool(self.call_id)
-        if not self._named:
+        self.named = bool(self.call_id)  # by the caller, most often the gateway
+        if not self.named:
             self.call_id = new_call_id()
 
     @property
@@ -158,7 +158,7 @@ class Call:
 
         A call id the caller gave is not echoed: the gateway gave it and answers it itself.
         """
-        if self._named:
+        if self.named:
             return b"%bx-duration-seconds: %.6f\r\n" % (lines, seconds)
         call_id = self.call_id.encode("latin-1")
         return b"%bx-call-id: %b\r\nx-duration-seconds: %.6f\r\n" % (lines, call_id, seconds)

@@ -14,7 +14,7 @@ from runtime.stream import discard, send_stream
 from runtime.threads import ThreadPool
 
 # A cancelled handler may clean up for so long, in seconds, before it counts as stuck.
-CANCEL_GRACE: Final = 5.0
+CANCEL_GRACE: Final = 3.0
 
 log = logging.getLogger("runtime")
 

@@ -113,7 +113,7 @@ class Serving:
         if function.form is Form.ASGI:
             from runtime.asgi import AsgiBackend  # noqa: PLC0415 - only ASGI apps need it
 
-            return AsgiBackend(function.handler, host, self._faults)
+            return AsgiBackend(function.handler)
         return HandlerBackend(function, host)
 
     async def _listen(self, server: Server) -> None:
