@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -20,7 +20,13 @@ STARTED_WITHIN = 20.0
 class Replica:
     """`python -m runtime` on a free port of this machine."""
 
-    def __init__(self, folder: Path, handler: str | None, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        handler: str | None,
+        environ: Mapping[str, str],
+        program: Sequence[str] = ("-m", "runtime"),
+    ) -> None:
         if handler is not None:
             package = folder / "function"
             package.mkdir(exist_ok=True)
@@ -41,7 +47,7 @@ class Replica:
         }
         with self.log_path.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "runtime"],
+                [sys.executable, *program],
                 env=variables | dict(environ),
                 pass_fds=[listener.fileno(), status],
                 stdin=subprocess.DEVNULL,
