@@ -12,7 +12,7 @@ import os
 import platform
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,7 +81,7 @@ class Builder:
             settings.build_members, settings.build_bytes, settings.build_bytes
         )
 
-    async def build(self, tar: Path) -> AsyncIterator[BuildEvent]:
+    async def build(self, tar: Path) -> AsyncGenerator[BuildEvent, None]:
         """Events as they come, success or failed last. Closing the iterator cancels the build."""
         lines: asyncio.Queue[str | None] = asyncio.Queue()
         room = asyncio.Semaphore(WAITING_LINES)

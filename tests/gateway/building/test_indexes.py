@@ -106,8 +106,11 @@ def test_gateways_own_variables_stay_behind(tmp_path: Path) -> None:
         UV_PYTHON="/evil", UV_INDEX_MINE_PASSWORD="word",
     )  # fmt: skip
     assert found.environ == {
-        "HOME": str(tmp_path), "PATH": "/bin", "https_proxy": "http://p:1", "UV_INDEX_MINE_PASSWORD": "word",
-    }  # fmt: skip
+        "HOME": str(tmp_path),
+        "PATH": "/bin",
+        "https_proxy": "http://p:1",
+        "UV_INDEX_MINE_PASSWORD": "word",
+    }
 
 
 def test_broken_file_is_passed_over(tmp_path: Path) -> None:
