@@ -3,9 +3,11 @@
 import fcntl
 import logging
 import os
+import signal
 import socket
 import stat
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -19,19 +21,32 @@ from registry.settings import RegistrySettings, read_settings
 from settings import SettingError
 
 KEEP_ALIVE: Final = 90  # seconds; longer than the gateway keeps an idle connection
+STOPS: Final = (signal.SIGTERM, signal.SIGINT)
 BACKLOG: Final = 1024
 log = logging.getLogger("registry")
 
 
 class Server(uvicorn.Server):
-    """uvicorn's server that lets long polls end at once when it shuts down.
+    """uvicorn's server for a process that ends with 0 on SIGTERM, after its own clean-up.
 
-    Overrides `shutdown`.
+    Overrides `capture_signals`, which would raise the signal again, and `shutdown`, so that
+    long polls end at once.
     """
 
     def __init__(self, config: uvicorn.Config, bell: Bell) -> None:
         super().__init__(config)
         self._bell = bell
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        for number in STOPS:
+            loop.add_signal_handler(number, self.handle_exit, number, None)
+        try:
+            yield
+        finally:
+            for number in STOPS:
+                loop.remove_signal_handler(number)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._bell.close()

@@ -44,6 +44,11 @@ class RegistryMetrics:
             "Uploads being read or waiting to be.",
             registry=self.registry,
         )
+        self.event_waits = Gauge(
+            "sluice_registry_event_waits",
+            "Requests for events that wait for the next one.",
+            registry=self.registry,
+        )
         self.rejected_rows = Counter(
             "sluice_registry_rejected_rows_total",
             "Rows of accepted uploads that did not fit.",

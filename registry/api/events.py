@@ -52,7 +52,8 @@ async def _wait(
         left = deadline - asyncio.get_running_loop().time()
         if found or left <= 0 or registry.bell.closed:
             return found, last
-        await heard(min(left, OTHERS_WRITE) if registry.database.shared else left)
+        with registry.metrics.event_waits.track_inprogress():
+            await heard(min(left, OTHERS_WRITE) if registry.database.shared else left)
 
 
 @router.post("/predictions")

@@ -4,7 +4,7 @@ import csv
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 import duckdb
 
@@ -21,6 +21,7 @@ from registry.datasets.job import (
 from registry.datasets.scan import check_quotes, scan
 from registry.datasets.sniff import choose_delimiter, column_names, first_record, read_sample
 
+BEFORE: Final = 1 << 16  # bytes looked at to tell the line ends
 Connection = Any  # duckdb's connection; its methods are not typed
 REASONS: Final = {
     "UNQUOTED VALUE": "a quote within the field is not doubled or not closed",
@@ -112,24 +113,29 @@ def _reason(kind: str, message: str) -> str:
 
 
 def _lines_at(path: Path, positions: Iterable[int]) -> list[int]:
-    """The line of each byte position (from 1, ascending) in the file.
+    """The line of the record at each byte position (from 1, ascending) in the file.
 
     DuckDB's own `line` counts records: behind a quoted line break it is not the line of the file.
+    Its position may lie on the end of the line before, or on blank lines that it stepped over.
     """
     lines, line, at = [], 1, 0
     with path.open("rb") as file:
-        head = file.read(1 << 16)
+        head = file.read(BEFORE)
         end = b"\r" if b"\r" in head and b"\n" not in head else b"\n"
-        file.seek(0)
         for position in positions:
-            while at < position - 1:
-                chunk = file.read(min(1 << 20, position - 1 - at))
-                if not chunk:
-                    break
-                line += chunk.count(end)
-                at += len(chunk)
-            lines.append(line)
+            file.seek(at)
+            line += sum(part.count(end) for part in _parts(file, position - 1 - at))
+            at = position - 1
+            following = file.read(BEFORE)
+            ends = following[: len(following) - len(following.lstrip(b"\r\n"))]
+            lines.append(line + ends.count(end))
     return lines
+
+
+def _parts(file: BinaryIO, length: int) -> Iterator[bytes]:
+    while length > 0 and (part := file.read(min(1 << 20, length))):
+        length -= len(part)
+        yield part
 
 
 def lines_of(job: Job, loaded: Loaded, rows: Collection[int], kept: int) -> dict[int, int]:

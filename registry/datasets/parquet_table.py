@@ -45,13 +45,18 @@ def load_parquet(connection: Connection, job: Job) -> Loaded:
         _create(connection, source, kinds)
     except (duckdb.ConversionException, duckdb.OutOfRangeException) as error:
         raise RefusedError(f"expected values that fit 64 bits: {_told(error)}") from None
-    except (duckdb.InvalidInputException, duckdb.IOException, duckdb.Error) as error:
-        if isinstance(error, duckdb.OutOfMemoryException):
+    except duckdb.Error as error:
+        if isinstance(error, duckdb.OutOfMemoryException) or over_file_limit(error):
             raise
         raise RefusedError(f"expected a whole Parquet file: {_told(error)}") from None
     loaded = Loaded("parquet", names, [CASTS[kind] for kind in kinds])
     _check_text(connection, loaded)
     return loaded
+
+
+def over_file_limit(error: duckdb.Error) -> bool:
+    """Whether a file grew over what the process may write (EFBIG)."""
+    return "File too large" in str(error)
 
 
 def _check_size(connection: Connection, job: Job, source: str) -> None:

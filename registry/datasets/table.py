@@ -25,7 +25,7 @@ from registry.datasets.job import (
     Reject,
     shown,
 )
-from registry.datasets.parquet_table import MAGIC, load_parquet
+from registry.datasets.parquet_table import MAGIC, load_parquet, over_file_limit
 from registry.datasets.statistics import describe
 
 PLAIN: Final = {
@@ -52,6 +52,12 @@ def read_table(job: Job) -> dict[str, Any]:
         except duckdb.OutOfMemoryException:
             raise RefusedError(
                 f"expected a table that can be read in {job.memory} bytes of memory", 413
+            ) from None
+        except duckdb.Error as error:
+            if not over_file_limit(error):
+                raise
+            raise RefusedError(
+                f"expected a table of at most {job.table_bytes} bytes as a file", 413
             ) from None
 
 

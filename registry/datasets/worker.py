@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import resource
 import sys
 import threading
 
@@ -13,6 +14,9 @@ from registry.datasets.table import read_table
 def main() -> int:
     """Read the job, answer it; ends at once when the registry, which holds stdin open, is gone."""
     job = Job.from_line(sys.stdin.buffer.readline())
+    # Bounds each file that it writes: a table may unpack to far more than its metadata says.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (job.table_bytes, job.table_bytes))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     threading.Thread(target=_end_with_the_registry, daemon=True).start()
     try:
         answer = read_table(job)
