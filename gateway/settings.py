@@ -22,7 +22,7 @@ PREFIX: Final = "SLUICE_"
 # Knobs of the other programs, which may share one environment with the gateway.
 FOREIGN_PREFIXES: Final = ("SLUICE_REGISTRY_", "SLUICE_TRIGGERS_", "SLUICE_CLI_")
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
-PROVIDERS: Final = ("embedded", "kubernetes")
+PROVIDERS: Final = ("embedded",)
 
 
 def _positive_count(text: str) -> int:
@@ -71,7 +71,10 @@ class GatewaySettings:
         "SLUICE_METRICS_PORT", "8082", parse_port, "TCP port of metrics and scrape targets."
     )
     provider: str = setting(
-        "SLUICE_PROVIDER", "embedded", _provider, "Where functions run: embedded or kubernetes."
+        "SLUICE_PROVIDER",
+        "embedded",
+        _provider,
+        "Where functions run: embedded, as processes of this machine.",
     )
     function_url: str = setting(
         "SLUICE_GATEWAY_URL",
@@ -87,6 +90,9 @@ class GatewaySettings:
     )
     log_level: str = setting(
         "SLUICE_LOG_LEVEL", "info", _log_level, "Least severe log line written."
+    )
+    commit: str = setting(
+        "SLUICE_COMMIT", "unknown", parse_text, "Commit this was built from, shown by /system/info."
     )
 
     # Who may do what.
@@ -272,6 +278,16 @@ class GatewaySettings:
         "in bytes.",
     )
 
+    def __post_init__(self) -> None:
+        if self.port and self.port == self.metrics_port:
+            raise SettingError(
+                "SLUICE_METRICS_PORT", str(self.metrics_port), "another port than SLUICE_PORT"
+            )
+        if self.json_bytes > self.body_bytes:
+            raise SettingError(
+                "SLUICE_JSON_BYTES", str(self.json_bytes), "no more than SLUICE_BODY_BYTES"
+            )
+
     @classmethod
     def load(cls, environ: Mapping[str, str]) -> Self:
         """The settings of `environ`; raises SettingError, also for an unknown SLUICE_ name."""
@@ -294,13 +310,3 @@ class GatewaySettings:
         if self.registry_socket:
             return Path(self.registry_socket)
         return self.data_dir / "run" / "registry.sock"
-
-    def __post_init__(self) -> None:
-        if self.port and self.port == self.metrics_port:
-            raise SettingError(
-                "SLUICE_METRICS_PORT", str(self.metrics_port), "another port than SLUICE_PORT"
-            )
-        if self.json_bytes > self.body_bytes:
-            raise SettingError(
-                "SLUICE_JSON_BYTES", str(self.json_bytes), "no more than SLUICE_BODY_BYTES"
-            )

@@ -57,6 +57,8 @@ class NdjsonResponse(Response):
         async with self._held, aclosing(self._documents):
             try:
                 await send(head)
+                # The server holds the head until a body comes; a follower is to know at once.
+                await send({"type": "http.response.body", "body": b"", "more_body": True})
                 await unless_gone(receive, self._send_until_stopped(send))
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
             except ClientGoneError:

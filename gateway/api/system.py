@@ -1,11 +1,10 @@
 """The REST API as one ASGI application."""
 
-from fastapi import APIRouter, FastAPI, Request, Response
-from fastapi.responses import RedirectResponse
+from fastapi import APIRouter, FastAPI
 from prometheus_client import CollectorRegistry
 from starlette.types import ASGIApp
 
-from gateway.api import alert, failures, functions, info, logs, namespaces, secrets
+from gateway.api import alert, failures, functions, info, logs, namespaces, pages, secrets
 from gateway.api.control import ControlPlane
 from gateway.api.guard import Guard
 from gateway.api.measure import Measure
@@ -19,14 +18,9 @@ def application(control: ControlPlane, registry: CollectorRegistry, *more: APIRo
         openapi_url=None,  # would be served without the password
         redirect_slashes=False,
     )
-    for part in (functions, secrets, namespaces, logs, alert, info):
+    for part in (functions, secrets, namespaces, logs, alert, info, pages):
         app.include_router(part.routes(control))
     for router in more:
         app.include_router(router)
-    app.add_api_route("/", _home, methods=["GET"])
     failures.install(app)
     return Measure(Guard(app, control.auth), registry)
-
-
-async def _home(request: Request) -> Response:
-    return RedirectResponse("/ui/", status_code=307)

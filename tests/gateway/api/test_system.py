@@ -185,6 +185,20 @@ async def test_home_leads_to_the_pages(api: httpx.AsyncClient) -> None:
     assert (answer.status_code, answer.headers["location"]) == (307, "/ui/")
 
 
+async def test_page_lists_functions_and_shows_names_as_text(
+    api: httpx.AsyncClient, provider: MemoryProvider
+) -> None:
+    assert "None is deployed." in (await api.get("/ui/")).text
+    body = {"service": "echo", "image": "<script>1</script>"}
+    await api.post("/system/functions", json=body)
+    answer = await api.get("/ui/")
+    assert answer.headers["content-type"] == "text/html; charset=utf-8"
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+    assert "echo.openfaas-fn" in answer.text
+    assert "&lt;script&gt;" in answer.text
+    assert "<script>" not in answer.text
+
+
 async def test_answers_are_counted_by_route_and_not_by_name(
     api: httpx.AsyncClient, registry: CollectorRegistry
 ) -> None:

@@ -51,8 +51,12 @@ class Wired:
         await self.incoming.put({"type": "http.disconnect"})
 
     async def next(self) -> Message:
+        """The next message that says something."""
         async with asyncio.timeout(5):
-            return await self.sent.get()
+            while True:
+                message = await self.sent.get()
+                if message.get("body") != b"" or not message["more_body"]:
+                    return message
 
     async def rest(self) -> bytes:
         """The bodies up to the end of the answer."""

@@ -1,0 +1,51 @@
+"""`python -m gateway`: run the gateway as the environment says, until a signal."""
+
+import asyncio
+import logging
+import os
+import sys
+from collections.abc import Mapping
+from typing import Final
+
+import uvloop
+
+from gateway.app import Gateway, serve
+from gateway.errors import SluiceError
+from gateway.settings import GatewaySettings
+from settings import SettingError
+
+LOG: Final = logging.getLogger("gateway")
+FORMAT: Final = "time=%(asctime)s level=%(levelname)s logger=%(name)s %(message)s"
+BAD_SETTING: Final = 2
+CANNOT_RUN: Final = 1
+
+
+def main(environ: Mapping[str, str]) -> int:
+    """The exit code: 0 after a signal, 1 when it cannot run, 2 for a setting that does not fit."""
+    try:
+        settings = GatewaySettings.load(environ)
+    except SettingError as error:
+        return _fail(str(error), BAD_SETTING)
+    logging.basicConfig(level=settings.log_level.upper(), format=FORMAT, stream=sys.stderr)
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(serve(settings, _told))
+    except SluiceError as error:
+        return _fail(str(error), CANNOT_RUN)
+    return 0
+
+
+def _told(gateway: Gateway) -> None:
+    settings = gateway.settings
+    LOG.info("ready api=%s:%d metrics_port=%d", settings.host, gateway.port, gateway.metrics_port)
+    if not settings.basic_auth:
+        LOG.warning("basic auth is off: whoever reaches the port may do everything")
+
+
+def _fail(text: str, code: int) -> int:
+    sys.stderr.write(f"gateway: {text}\n")
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main(os.environ))

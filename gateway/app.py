@@ -1,0 +1,245 @@
+"""The composition root: every object of the gateway is made and joined here."""
+
+import asyncio
+import contextlib
+import gc
+import importlib.metadata
+import logging
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Final
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.gc_collector import GCCollector
+from prometheus_client.platform_collector import PlatformCollector
+from prometheus_client.process_collector import ProcessCollector
+
+from gateway import credentials, exporter
+from gateway.activator import Activator
+from gateway.api import build, system
+from gateway.api.control import About, ControlPlane
+from gateway.auth import Auth
+from gateway.backends import Backend, embedded
+from gateway.credentials import REGISTRY_FILE, Credentials
+from gateway.dataplane import DataPlane
+from gateway.function import FunctionId, UnixAddress
+from gateway.invoker import Invoker
+from gateway.metrics import Metrics
+from gateway.ports import explain
+from gateway.settings import GatewaySettings
+from gateway.targets import Targets
+from gateway.upstream import Upstream
+from gateway.waking import Waker
+from http1.asgi import AsgiApplication
+from http1.server import Limits, Server
+
+LOG: Final = logging.getLogger(__name__)
+
+# A scrape that is under way when the gateway stops.
+EXPORTER_GRACE: Final = 2.0
+# What start-up made lives on; what calls make dies young (ADR 0002).
+GC_THRESHOLDS: Final = (50_000, 20, 20)
+
+
+class Gateway:
+    """All parts of one gateway. `port` and `metrics_port` are known once it has started."""
+
+    def __init__(self, settings: GatewaySettings, backend: Backend) -> None:
+        secrets = _credentials(settings)
+        self.settings, self._backend = settings, backend
+        self._provider = backend.provider
+        self._auth = Auth(secrets, enabled=settings.basic_auth)
+        self._services = {"registry": UnixAddress(str(settings.registry_path))}
+        self._shared = {REGISTRY_FILE: secrets.registry_token} if secrets.registry_token else {}
+        self._open = AsyncExitStack()
+        self._make_call_path()
+        self._make_listeners()
+        self.port = self.metrics_port = 0
+
+    def _make_call_path(self) -> None:
+        settings = self.settings
+        self._registry = _process_registry()
+        self._metrics = Metrics()
+        self._registry.register(self._metrics)
+        self._waker = Waker(self._provider)
+        self._activator = Activator(
+            self._waker.wake, self._metrics, settings.wait_timeout, settings.waiting_calls
+        )
+        self._waker.failed = self._activator.wake_failed
+        upstream = Upstream(
+            settings.connect_timeout, settings.kept_connections, settings.kept_timeout
+        )
+        self._invoker = Invoker(self._activator, upstream, self._metrics, settings)
+        self._targets = Targets(self._services, settings.target_timeout)
+
+    def _make_listeners(self) -> None:
+        settings = self.settings
+        self._control = self._make_control()
+        routers = []
+        if self._backend.builder is not None:
+            uploads = settings.data_dir / "uploads"
+            routers.append(build.routes(self._control, self._backend.builder, uploads))
+        self._api = AsgiApplication(system.application(self._control, self._registry, *routers))
+        plane = DataPlane(self._invoker, self._auth, self._services, self._api, settings)
+        limits = _limits(settings)
+        self._server = Server(plane, limits)
+        address = f"{settings.host}:{settings.metrics_port}"
+        pages = exporter.application(self._registry, self._targets, address)
+        self._exporter = AsgiApplication(pages)
+        self._metrics_server = Server(self._exporter, limits)
+
+    def _make_control(self) -> ControlPlane:
+        backend = self._backend
+        about = About(
+            release=importlib.metadata.version("sluice"),
+            sha=self.settings.commit,
+            provider=backend.name,
+            orchestration=backend.orchestration,
+            isolation=backend.isolation,
+        )
+        return ControlPlane(
+            settings=self.settings,
+            auth=self._auth,
+            provider=self._provider,
+            about=about,
+            invocation_count=self._invocations,
+            shared_secrets=self._shared,
+            prune=backend.prune,
+        )
+
+    async def start(self) -> None:
+        """Take the ports, bring back what was deployed, then answer.
+
+        Raises SluiceError naming a port that cannot be had, before anything is started.
+        """
+        settings = self.settings
+        listener = self._bind(settings.port, "SLUICE_PORT")
+        metrics_listener = self._bind(settings.metrics_port, "SLUICE_METRICS_PORT")
+        self._open.push_async_callback(self._backend.close)
+        await self._backend.start()
+        for listen in (self._activator.apply, self._targets.apply):
+            self._open.callback(self._provider.watch(listen))
+        await self._share_secrets()
+        self._open.push_async_callback(self._server.close, 0.0)
+        self._open.push_async_callback(self._metrics_server.close, 0.0)
+        self.port = listener.getsockname()[1]
+        self.metrics_port = metrics_listener.getsockname()[1]
+        await self._metrics_server.listen_socket(metrics_listener)
+        await self._server.listen_socket(listener)
+
+    async def loops(self) -> None:
+        """Everything that goes on for as long as the gateway runs."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._invoker.run())
+            group.create_task(self._waker.run())
+
+    async def drain(self) -> None:
+        """Take no new connection, let calls under way end, cut those that take too long."""
+        self._control.stopping.set()
+        cut = await self._server.close(self.settings.drain_timeout)
+        if cut:
+            LOG.warning("cut connections=%d after_seconds=%g", cut, self.settings.drain_timeout)
+        await self._metrics_server.close(EXPORTER_GRACE)
+
+    async def close(self) -> None:
+        """Release everything, whatever state it is in."""
+        self._control.stopping.set()
+        await self._open.aclose()
+        await self._api.close()
+        await self._exporter.close()
+
+    def _bind(self, port: int, variable: str) -> socket.socket:
+        """A socket that has the port and does not listen yet."""
+        host = self.settings.host
+        try:
+            family, kind, protocol, _, address = socket.getaddrinfo(
+                host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            )[0]
+            listener = socket.socket(family, kind, protocol)
+            self._open.callback(listener.close)
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+        except OSError as error:
+            raise explain(error, host, port, variable) from error
+        return listener
+
+    async def _share_secrets(self) -> None:
+        """Give every namespace the token with which functions reach the registry."""
+        for namespace in await self._provider.namespaces():
+            for name, value in self._shared.items():
+                await self._provider.put_secret(namespace.name, name, value)
+
+    def _invocations(self, function: FunctionId) -> float:
+        return float(self._metrics.invocations(str(function)))
+
+
+@asynccontextmanager
+async def create(
+    settings: GatewaySettings, backend: Backend | None = None
+) -> AsyncIterator[Gateway]:
+    """A gateway that serves while the block runs, then drains and closes.
+
+    backend: where functions run; without it what the settings name. Raises SluiceError.
+    """
+    gateway = Gateway(settings, backend or embedded(settings))
+    try:
+        await gateway.start()
+        async with asyncio.TaskGroup() as group:
+            loops = group.create_task(gateway.loops())
+            yield gateway
+            await gateway.drain()
+            loops.cancel()
+    finally:
+        await gateway.close()
+
+
+async def serve(settings: GatewaySettings, told: Callable[[Gateway], None]) -> None:
+    """Run a gateway until SIGTERM or SIGINT; a second one does not wait for calls under way.
+
+    told: called once it answers.
+    """
+    stop = asyncio.Event()
+    this = asyncio.current_task()
+
+    def signalled() -> None:
+        if stop.is_set() and this is not None:
+            this.cancel()
+        stop.set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, signalled)
+    with contextlib.suppress(asyncio.CancelledError):
+        async with create(settings) as gateway:
+            gc.collect()
+            gc.freeze()
+            gc.set_threshold(*GC_THRESHOLDS)
+            told(gateway)
+            await stop.wait()
+
+
+def _credentials(settings: GatewaySettings) -> Credentials:
+    """Mounted ones as they are; those of the data folder are made when missing."""
+    if settings.secret_mount_path:
+        return credentials.read(settings.secrets_dir)
+    return credentials.ensure(settings.secrets_dir)
+
+
+def _process_registry() -> CollectorRegistry:
+    registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
+    PlatformCollector(registry=registry)
+    GCCollector(registry=registry)
+    return registry
+
+
+def _limits(settings: GatewaySettings) -> Limits:
+    """Bodies are bounded by whoever takes them: calls, the API and builds differ."""
+    return Limits(
+        head_bytes=settings.head_bytes,
+        head_fields=settings.head_fields,
+        header_timeout=settings.header_timeout,
+        idle_timeout=settings.idle_timeout,
+    )

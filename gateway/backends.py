@@ -1,0 +1,58 @@
+"""Providers with what comes with each: how it starts, what it says of itself, its builder."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from gateway.api.build_events import Builder
+from gateway.builder import Builder as EmbeddedBuilder
+from gateway.bundles import Bundles
+from gateway.providers import Provider
+from gateway.providers.embedded import EmbeddedProvider
+from gateway.settings import GatewaySettings
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """A provider ready to be started.
+
+    name, orchestration: as /system/info tells them. start: brings back what was deployed. close:
+    ends the provider and what lies beneath it. prune: removes what no deployment uses.
+    """
+
+    provider: Provider
+    name: str
+    orchestration: str
+    start: Callable[[], Awaitable[None]]
+    close: Callable[[], Awaitable[None]]
+    isolation: Callable[[], str]
+    builder: Builder | None = None
+    prune: Callable[[], Awaitable[dict[str, Any]]] | None = None
+
+
+def embedded(settings: GatewaySettings) -> Backend:
+    """Functions as processes of this machine, built by this gateway."""
+    bundles = Bundles(settings.data_dir)
+    provider = EmbeddedProvider(settings, bundles)
+
+    async def close() -> None:
+        try:
+            await provider.close()
+        finally:
+            bundles.close()
+
+    async def prune() -> dict[str, Any]:
+        removed = await asyncio.to_thread(bundles.prune, provider.digests())
+        return asdict(removed)
+
+    return Backend(
+        provider=provider,
+        name="sluice-embedded",
+        orchestration="embedded",
+        start=provider.start,
+        close=close,
+        isolation=lambda: provider.isolation,
+        builder=EmbeddedBuilder(settings, bundles),
+        prune=prune,
+    )
