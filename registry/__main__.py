@@ -1,5 +1,7 @@
 """`python -m registry`: serve the registry on its Unix socket until SIGTERM."""
 
+import asyncio
+import contextlib
 import fcntl
 import logging
 import os
