@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from io import TextIOWrapper
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
@@ -189,9 +190,15 @@ def _enter(request: Request, setters: Sequence[SetThreads]) -> None:
         numbers.seed()
     for set_threads in setters:
         set_threads(request.threads)
-    for stream in (sys.stdout, sys.stderr):
-        # A log line is to be seen when it is written, not when a block is full.
-        stream.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]  # typed as TextIO, is a TextIOWrapper
+    # Line by line: a log line is to be seen when it is written, not when a block is full. New
+    # objects, because the zygote's remember that they were files.
+    sys.stdout = sys.__stdout__ = _line_writer(1)
+    sys.stderr = sys.__stderr__ = _line_writer(2)
+
+
+def _line_writer(descriptor: int) -> TextIOWrapper:
+    errors = "backslashreplace"
+    return os.fdopen(descriptor, "w", 1, encoding="utf-8", errors=errors, closefd=False)
 
 
 def _report_failure(reason: str) -> None:

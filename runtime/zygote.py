@@ -1,6 +1,6 @@
 """Forks replicas from a process that has an environment's libraries imported.
 
-`python -m runtime.zygote CHANNEL PARENT [NAME...]` imports the modules or distributions named,
+`python -m runtime.zygote [NAME...] CHANNEL PARENT` imports the modules or distributions named,
 then speaks datagrams over an inherited Unix socket: `{"event": "warm"}`, or `{"event": "cold",
 "reason": ...}` and the end, for instance when an import starts a thread, which no fork would
 carry along. Each datagram it gets carries the descriptors of one replica (`replica.Handover`).
@@ -44,7 +44,7 @@ THREADED_LIBRARY: Final = re.compile(r"(/\S*(?:openblas|libgomp|libiomp|libomp|m
 
 def main(arguments: Sequence[str]) -> int:
     """Serve the channel until its other end is closed; returns the exit code."""
-    channel, parent, *names = arguments
+    *names, channel, parent = arguments
     isolation.die_with_parent(int(parent))
     link = socket.socket(fileno=int(channel))
     if names == [COLD_START]:
@@ -97,7 +97,9 @@ def _receive(link: socket.socket) -> list[int] | None:
 def _preload(names: Sequence[str]) -> str:
     """Import the runtime and what `names` stand for; why no replica may be forked, else ''."""
     try:
-        importlib.import_module("runtime.main")
+        from runtime.main import preload  # noqa: PLC0415 - a cold start imports it isolated
+
+        preload()
         for module in resolved(names):
             importlib.import_module(module)
     except Exception as error:  # noqa: BLE001 - a library may raise anything at import

@@ -1,0 +1,94 @@
+"""What a replica is made of and with, and everything about its start that blocks."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from gateway.bundles import Bundle
+from gateway.function import FunctionDeployment
+from gateway.providers.embedded.cgroups import Group, Groups, Limits
+from gateway.providers.embedded.logs import Logs
+from gateway.providers.embedded.places import Places
+from gateway.providers.embedded.sandbox import PRIVATE_TMP, Machine, threads
+from gateway.providers.embedded.secrets import SecretFiles
+from gateway.providers.embedded.wiring import Wiring
+from gateway.providers.embedded.zygotes import Environment, Zygotes
+from gateway.settings import GatewaySettings
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What every replica of a generation is made of. grace: seconds it may drain."""
+
+    deployment: FunctionDeployment
+    bundle: Bundle | None
+    environment: Environment
+    limits: Limits
+    grace: float
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """What replicas are made with. isolated: whether the kernel gives them namespaces."""
+
+    settings: GatewaySettings
+    machine: Machine
+    places: Places
+    secrets: SecretFiles
+    logs: Logs
+    zygotes: Zygotes
+    groups: Groups | None
+    isolated: bool
+
+
+@dataclass(slots=True)
+class Parts:
+    """What a replica holds of the machine until it has ended."""
+
+    folder: Path
+    path: str
+    wiring: Wiring
+    group: Group | None
+
+
+def prepare(host: Host, plan: Plan, replica: str) -> Parts:
+    """What a new replica holds; blocks. Raises NotFoundError for a secret that is gone, OSError."""
+    secrets = host.secrets.show(plan.deployment.id, plan.deployment.secrets)
+    folder = host.places.make_replica(replica)
+    path, listener = host.places.listen()
+    with listener:
+        wiring = Wiring(_request(host, plan, replica, (folder, secrets)), listener)
+    try:
+        group = host.groups.create(replica, plan.limits) if host.groups else None
+        wiring.add_groups(group.join_files() if group else ())
+    except OSError:
+        wiring.close_theirs()
+        raise
+    return Parts(folder, path, wiring, group)
+
+
+def remove(parts: Parts) -> None:
+    """Give back what an ended replica held; blocks."""
+    Path(parts.path).unlink(missing_ok=True)
+    shutil.rmtree(parts.folder, ignore_errors=True)
+    if parts.group is not None:
+        parts.group.remove()
+
+
+def _request(host: Host, plan: Plan, replica: str, folders: tuple[Path, Path]) -> dict[str, object]:
+    """The document of `runtime.replica.Request`. folders: the replica's own, its secrets."""
+    folder, secrets = folders
+    variables = host.machine.variables(plan.deployment, plan.bundle, replica)
+    sandbox = None
+    if host.isolated:
+        sandbox = host.machine.sandbox(plan.deployment, plan.bundle, folder, secrets)
+    else:
+        own = str(folder)
+        variables |= {"SLUICE_SECRETS_DIR": str(secrets), "TMPDIR": own, "HOME": own}
+    here = PRIVATE_TMP if sandbox else str(folder)
+    return {
+        "environ": variables,
+        "folder": str(plan.bundle.folder) if plan.bundle else here,
+        "sandbox": sandbox,
+        "threads": threads(plan.deployment.env_vars, plan.limits.cpu),
+    }

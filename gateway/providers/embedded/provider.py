@@ -1,0 +1,294 @@
+"""The embedded provider: keeps what was deployed and has one runner for each function."""
+
+import asyncio
+import logging
+import os
+import sys
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from gateway.bundles import Bundles
+from gateway.errors import InvalidRequestError, NotFoundError
+from gateway.function import (
+    DEFAULT_NAMESPACE,
+    FunctionDeployment,
+    FunctionEvent,
+    FunctionId,
+    FunctionRemoved,
+    FunctionStatus,
+    LogLine,
+    LogQuery,
+    Namespace,
+    Usage,
+)
+from gateway.providers import Listener
+from gateway.providers.embedded.cgroups import find_groups
+from gateway.providers.embedded.launch import Host
+from gateway.providers.embedded.logs import Logs
+from gateway.providers.embedded.names import check_label
+from gateway.providers.embedded.places import Places
+from gateway.providers.embedded.planning import Planner
+from gateway.providers.embedded.records import FunctionRecord, Generation
+from gateway.providers.embedded.runner import Reports, Runner
+from gateway.providers.embedded.runtime_copy import copy_runtime, sources
+from gateway.providers.embedded.sandbox import Machine, hidden_folders
+from gateway.providers.embedded.secrets import SecretFiles
+from gateway.providers.embedded.store import Store
+from gateway.providers.embedded.zygotes import Zygotes
+from gateway.settings import GatewaySettings
+
+LOG: Final = logging.getLogger(__name__)
+PRUNE_SECONDS: Final = 300.0
+PROBE_SECONDS: Final = 30.0
+
+
+class EmbeddedProvider:
+    """Functions as processes of this machine. Implements gateway.providers.Provider."""
+
+    def __init__(
+        self, settings: GatewaySettings, bundles: Bundles, environ: Mapping[str, str] | None = None
+    ) -> None:
+        """environ: the gateway's own environment, the process's unless told."""
+        self._settings, self._bundles = settings, bundles
+        self._environ = dict(os.environ if environ is None else environ)
+        self._places = Places(settings.data_dir)
+        self._store = Store(settings.data_dir / "functions.sqlite")
+        self._runners: dict[FunctionId, Runner] = {}
+        self._ending: set[Runner] = set()
+        self._locks: dict[FunctionId, asyncio.Lock] = {}
+        self._namespaces: dict[str, Namespace] = {}
+        self._listeners: list[Listener] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.isolation = "none: not started"
+
+    async def start(self) -> None:
+        """Bring back what was deployed; must run in the main thread.
+
+        Raises UnavailableError when another gateway has the data folder.
+        """
+        await asyncio.to_thread(self._places.open)
+        await self._store.open()
+        settings, places = self._settings, self._places
+        runtime = await asyncio.to_thread(copy_runtime, places.data_dir / "runtime", sources())
+        zygotes_dir = places.run / "zygotes"
+        home = self._environ.get("HOME", "")
+        hidden = hidden_folders(settings, places.sockets, home)
+        self._machine = Machine(settings, self._environ, runtime, zygotes_dir, hidden)
+        self._secrets = SecretFiles(
+            places.data_dir / "function-secrets", places.run / "secret-views"
+        )
+        self._logs = Logs(places.logs, settings)
+        self._zygotes = Zygotes(runtime, zygotes_dir, settings.zygote_keep, settings.start_timeout)
+        self.isolation = await self._probe_isolation(runtime)
+        groups = await asyncio.to_thread(find_groups, places.data_dir)
+        self._host = Host(
+            settings,
+            self._machine,
+            places,
+            self._secrets,
+            self._logs,
+            self._zygotes,
+            groups,
+            isolated=self.isolation == "namespaces",
+        )
+        self._planner = Planner(self._bundles, self._machine, self._secrets, groups)
+        self._namespaces = {each.name: each for each in await self._store.namespaces()}
+        for record in await self._store.functions():
+            self._add_runner(record).run()
+        self._spawn(self._prune_forever())
+        LOG.info("provider started: functions=%d isolation=%s", len(self._runners), self.isolation)
+
+    async def deploy(self, deployment: FunctionDeployment) -> None:
+        if deployment.id.namespace not in self._namespaces:
+            raise InvalidRequestError(f"namespace {deployment.id.namespace[:80]!r} does not exist")
+        digest, least = await asyncio.to_thread(self._planner.check, deployment)
+        async with self._lock(deployment.id):
+            runner = self._runners.get(deployment.id)
+            if runner is None:
+                target = Generation(1, deployment, digest)
+                record = FunctionRecord(deployment.id, least, datetime.now(UTC), target)
+                await self._store.put_function(record)
+                self._add_runner(record).run()
+                return
+            old = runner.record
+            same = (old.target.deployment, old.target.digest) == (deployment, digest)
+            target = old.target if same else Generation(old.target.number + 1, deployment, digest)
+            replicas = max(old.replicas, least)
+            await self._store.put_function(replace(old, target=target, replicas=replicas))
+            runner.deploy(target, replicas)
+
+    async def delete(self, function: FunctionId) -> None:
+        self._runner(function)
+        async with self._lock(function):
+            runner = self._runner(function)
+            await self._store.delete_function(function)
+            del self._runners[function]
+        self._ending.add(runner)
+        try:
+            await runner.close(lambda: self._tell(FunctionRemoved(function)))
+        finally:
+            self._ending.discard(runner)
+        if function not in self._runners:
+            await asyncio.to_thread(self._secrets.hide, function)
+
+    async def scale(self, function: FunctionId, replicas: int) -> None:
+        if not 0 <= replicas <= self._settings.replica_limit:
+            raise InvalidRequestError(
+                f"replicas: expected 0 to {self._settings.replica_limit}, got {replicas}"
+            )
+        self._runner(function)
+        async with self._lock(function):
+            runner = self._runner(function)
+            await self._store.set_replicas(function, replicas)
+            runner.scale(replicas)
+
+    async def list(self, namespace: str) -> Sequence[FunctionStatus]:
+        found = [each.status for each in self._runners.values()]
+        return sorted(
+            (status for status in found if status.id.namespace == namespace),
+            key=lambda status: status.id,
+        )
+
+    async def status(self, function: FunctionId) -> FunctionStatus:
+        return self._runner(function).status
+
+    def watch(self, listener: Listener) -> Callable[[], None]:
+        self._listeners.append(listener)
+        for runner in self._runners.values():
+            listener(runner.status)
+
+        def end() -> None:
+            if listener in self._listeners:
+                self._listeners.remove(listener)
+
+        return end
+
+    def logs(self, query: LogQuery) -> AsyncIterator[LogLine]:
+        return self._read_logs(query)
+
+    async def usage(self, function: FunctionId) -> Usage:
+        return self._runner(function).usage()
+
+    async def namespaces(self) -> Sequence[Namespace]:
+        return sorted(self._namespaces.values(), key=lambda each: each.name)
+
+    async def put_namespace(self, namespace: Namespace) -> None:
+        check_label("namespace", namespace.name)
+        await self._store.put_namespace(namespace)
+        self._namespaces[namespace.name] = namespace
+
+    async def delete_namespace(self, name: str) -> None:
+        if name not in self._namespaces:
+            raise NotFoundError(f"namespace {name[:80]} not found")
+        if name == DEFAULT_NAMESPACE:
+            raise InvalidRequestError(f"namespace {name}: the default one cannot be removed")
+        used = sum(function.namespace == name for function in self._runners)
+        if used:
+            raise InvalidRequestError(f"namespace {name}: expected no functions, it has {used}")
+        del self._namespaces[name]
+        await self._store.delete_namespace(name)
+        await asyncio.to_thread(self._secrets.delete_namespace, name)
+
+    async def secrets(self, namespace: str) -> Sequence[str]:
+        return await asyncio.to_thread(self._secrets.names, namespace)
+
+    async def put_secret(self, namespace: str, name: str, value: bytes) -> None:
+        """Create or replace a secret; running functions see the new value at once."""
+        if namespace not in self._namespaces:
+            raise InvalidRequestError(f"namespace {namespace[:80]!r} does not exist")
+        await asyncio.to_thread(self._secrets.put, namespace, name, value)
+        for function, runner in list(self._runners.items()):
+            names = runner.secrets()
+            if function.namespace == namespace and name in names:
+                await asyncio.to_thread(self._secrets.refresh, function, name)
+
+    async def delete_secret(self, namespace: str, name: str) -> None:
+        """Remove a secret; a running replica keeps what it has seen."""
+        await asyncio.to_thread(self._secrets.delete, namespace, name)
+
+    async def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        runners = [*self._runners.values(), *self._ending]
+        grace = self._settings.drain_timeout
+        await asyncio.gather(*(runner.close(_nothing, grace) for runner in runners))
+        await self._zygotes.close()
+        await self._store.close()
+        await asyncio.to_thread(self._places.close)
+
+    def digests_in_use(self) -> frozenset[str]:
+        """Bundles that deployed functions stand on: a prune keeps them."""
+        return frozenset(digest for each in self._runners.values() for digest in each.digests())
+
+    def _add_runner(self, record: FunctionRecord) -> Runner:
+        reports = Reports(self._tell, self._is_serving)
+        runner = Runner(record, self._host, self._planner.plan, reports)
+        self._runners[record.id] = runner
+        return runner
+
+    def _runner(self, function: FunctionId) -> Runner:
+        try:
+            return self._runners[function]
+        except KeyError:
+            raise NotFoundError(f"function {str(function)[:160]} not found") from None
+
+    def _lock(self, function: FunctionId) -> asyncio.Lock:
+        """One change of a function at a time, in the order in which they came."""
+        return self._locks.setdefault(function, asyncio.Lock())
+
+    def _tell(self, event: FunctionEvent) -> None:
+        for listener in list(self._listeners):
+            listener(event)
+
+    def _is_serving(self, function: FunctionId, generation: Generation) -> None:
+        self._spawn(self._store.set_serving(function, generation.number))
+
+    def _spawn(self, work: Coroutine[object, object, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _read_logs(self, query: LogQuery) -> AsyncIterator[LogLine]:
+        self._runner(query.id)
+        async for line in self._logs.read(query):
+            yield line
+
+    async def _prune_forever(self) -> None:
+        while True:
+            in_use = {name for each in self._runners.values() for name in each.replicas()}
+            freed = await self._logs.prune(frozenset(in_use))
+            if freed:
+                LOG.info("logs pruned: bytes=%d", freed)
+            await asyncio.sleep(PRUNE_SECONDS)
+
+    async def _probe_isolation(self, runtime: Path) -> str:
+        """Whether replicas get namespaces here; tried once, in a process of its own."""
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-P",
+            "-m",
+            "runtime.isolation",
+            str(self._places.replicas),
+            cwd=runtime,
+            env={"PYTHONPATH": str(runtime)},
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+        try:
+            output, _ = await asyncio.wait_for(process.communicate(), PROBE_SECONDS)
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+            output = b"the kernel took too long"
+        reason = output.decode("utf-8", "replace").strip()
+        if process.returncode and not reason:
+            reason = f"the probe ended with {process.returncode}"
+        return f"none: {reason}" if reason else "namespaces"
+
+
+def _nothing() -> None:
+    """For functions that stop but stay deployed, there is nobody to tell."""

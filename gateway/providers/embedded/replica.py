@@ -1,0 +1,238 @@
+"""One replica: from its start to the reason it ended for."""
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable
+from contextlib import suppress
+from secrets import token_hex
+from typing import Final
+
+from gateway.errors import SluiceError
+from gateway.function import Replica, ReplicaState, UnixAddress, Usage
+from gateway.providers.embedded import processes
+from gateway.providers.embedded.health import answers
+from gateway.providers.embedded.launch import Host, Parts, Plan, prepare, remove
+from gateway.providers.embedded.logs import Collector
+from gateway.providers.embedded.wiring import Event, reason_of
+
+MEMORY_WATCH_SECONDS: Final = 0.25
+LEAST_SAMPLE_SECONDS: Final = 0.5
+MEBIBYTE: Final = 1 << 20
+
+
+class ReplicaProcess:
+    """A process of a function. changed: called when `state` has.
+
+    ready: settles when it is ready or has ended. left: when it takes no call any more, with the
+    reason. gone: when nothing of it is left.
+    """
+
+    def __init__(self, plan: Plan, host: Host, changed: Callable[[], None]) -> None:
+        self.id = f"{plan.deployment.id.name}-{token_hex(5)}"
+        self.plan, self.state, self.reason = plan, ReplicaState.STARTING, ""
+        self.was_ready = False
+        self._host, self._changed = host, changed
+        loop = asyncio.get_running_loop()
+        self.ready: asyncio.Future[None] = loop.create_future()
+        self.left: asyncio.Future[str] = loop.create_future()
+        self.gone: asyncio.Future[None] = loop.create_future()
+        self._parts: Parts | None = None
+        self._collector: Collector | None = None
+        self._process, self._watched, self._holds_zygote = 0, -1, False
+        self._exit: int | None = None
+        self._killed_for = self._told = ""
+        self._tasks: list[asyncio.Task[None]] = []
+        self._sampled, self._cpu, self._millicores = loop.time(), 0.0, 0.0
+
+    @property
+    def address(self) -> UnixAddress:
+        return UnixAddress(self._parts.path if self._parts else "")
+
+    def view(self, restarts: int, before: str) -> Replica:
+        """What the activator is told. before: why its predecessor ended."""
+        return Replica(self.id, self.address, self.state, restarts, self.reason or before)
+
+    async def start(self) -> None:
+        """Start it; returns once it is ready or has ended, which `state` tells."""
+        try:
+            await self._launch()
+            patience = self._host.settings.start_timeout
+            await asyncio.wait([self.ready], timeout=patience)
+            if not self.ready.done():
+                self.kill(f"not ready within {patience:g} s")
+                await asyncio.wait([self.ready])
+        except (SluiceError, OSError) as error:
+            self._end(str(error))
+        except asyncio.CancelledError:
+            self.kill("stopped while it started")
+            raise
+
+    async def _launch(self) -> None:
+        """Hand the replica's descriptors to a process that becomes it."""
+        preparing = asyncio.create_task(asyncio.to_thread(prepare, self._host, self.plan, self.id))
+        try:
+            self._parts = parts = await asyncio.shield(preparing)
+        except asyncio.CancelledError:
+            # The thread goes on: what it makes is to be given back.
+            self._parts = await preparing
+            raise
+        parts.wiring.watch(self._on_status, self._on_supervision)
+        self._collector = self._host.logs.collect(
+            self.plan.deployment.id, self.id, parts.wiring.log
+        )
+        self._holds_zygote = True
+        cold = await self._host.zygotes.start(self.plan.environment, parts.wiring.theirs)
+        parts.wiring.close_theirs()
+        if cold:
+            self._collector.note(f"sluice: cold start: {cold}")
+
+    def drain(self) -> None:
+        """Say that it takes no more calls; `terminate` follows once everybody knows."""
+        if self.state is not ReplicaState.FAILED:
+            self.state = ReplicaState.DRAINING
+        self._settle("")
+
+    def terminate(self) -> None:
+        """Have it answer the calls it has and end, within the function's grace."""
+        if not self._signal(signal.SIGTERM):
+            return  # its start is being cancelled
+        loop = asyncio.get_running_loop()
+        timer = loop.call_later(self.plan.grace, self.kill, "")
+        self.gone.add_done_callback(lambda _: timer.cancel())
+
+    def kill(self, reason: str) -> None:
+        """End it now. reason: told as why it ended."""
+        self._killed_for = self._killed_for or reason
+        if not self._signal(signal.SIGKILL):
+            # Without a process yet: what becomes one ends when its sockets are closed.
+            self._end(reason or "stopped while it started")
+
+    def usage(self) -> Usage:
+        """What it uses now; CPU since the last sample."""
+        loop, group = asyncio.get_running_loop(), self._parts.group if self._parts else None
+        if not self._process or self.left.done():
+            return Usage(0.0, 0)
+        cpu = group.cpu_seconds() if group else None
+        cpu = processes.cpu_seconds(self._process) if cpu is None else cpu
+        elapsed = loop.time() - self._sampled
+        if elapsed >= LEAST_SAMPLE_SECONDS:
+            self._millicores = max(0.0, (cpu - self._cpu) / elapsed * 1000)
+            self._sampled, self._cpu = loop.time(), cpu
+        memory = group.memory_bytes() if group else None
+        return Usage(
+            self._millicores, processes.private_bytes(self._process) if memory is None else memory
+        )
+
+    def _on_status(self, event: Event) -> None:
+        kind = event.get("event")
+        if kind == "ready" and self.state is ReplicaState.STARTING:
+            self.state, self.was_ready = ReplicaState.READY, True
+            self._watch_over()
+            self.ready.set_result(None)
+            self._changed()
+        elif kind == "failed":
+            self._told = reason_of(event)
+        elif kind == "replace" and self.state is ReplicaState.READY:
+            self.state, self.reason = ReplicaState.DRAINING, reason_of(event)
+            self._settle(self.reason)
+            self._changed()
+            self.terminate()
+
+    def _on_supervision(self, event: Event, descriptor: int) -> None:
+        kind = event.get("event")
+        if kind == "started":
+            self._process, self._watched = int(event["pid"]), descriptor
+            if self._killed_for:
+                self._signal(signal.SIGKILL)
+        elif kind == "failed":
+            self._told = reason_of(event)
+        elif kind == "exited":
+            self._exit = os.waitstatus_to_exitcode(int(event["status"]))
+            self._end(self._why())
+        elif not event:
+            self._end(self._why())
+
+    def _why(self) -> str:
+        """Why the process ended, the most telling reason first."""
+        if self._parts is not None:
+            self._parts.wiring.read_status()
+            group = self._parts.group
+            if self._exit != 0 and group is not None and group.out_of_memory():
+                return self._over_memory(group.peak_bytes() or 0)
+        if self._killed_for or self._told:
+            return self._killed_for or self._told
+        if self._exit is None:
+            return "the process that supervises it was killed"
+        if self._exit < 0:
+            return f"killed by signal {-self._exit} ({signal.Signals(-self._exit).name})"
+        return f"exited with code {self._exit}"
+
+    def _over_memory(self, used: int) -> str:
+        limits = self.plan.deployment.limits
+        limit = limits.memory if limits else ""
+        return f"memory limit {limit} exceeded: used {round(used / MEBIBYTE)} MiB"
+
+    def _end(self, reason: str) -> None:
+        """The process has ended, or never was: tell it and give everything back."""
+        if self.state is ReplicaState.FAILED:
+            return
+        drained = self.state is ReplicaState.DRAINING
+        self.state, self.reason = ReplicaState.FAILED, self.reason if drained else reason
+        for task in self._tasks:
+            task.cancel()
+        self._tasks = [asyncio.create_task(self._give_back())]
+        self._settle(reason)
+        self._changed()
+
+    def _settle(self, reason: str) -> None:
+        if not self.ready.done():
+            self.ready.set_result(None)
+        if not self.left.done():
+            self.left.set_result(reason)
+
+    async def _give_back(self) -> None:
+        if self._collector is not None:
+            self._collector.close()
+        elif self._parts is not None:
+            os.close(self._parts.wiring.log)
+        if self._watched >= 0:
+            os.close(self._watched)
+            self._watched = -1
+        if self._parts is not None:
+            self._parts.wiring.close()
+            if self._holds_zygote:
+                self._host.zygotes.release(self.plan.environment)
+            await asyncio.to_thread(remove, self._parts)
+        self.gone.set_result(None)
+
+    def _signal(self, number: int) -> bool:
+        if self._watched < 0 or self.gone.done():
+            return False
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._watched, number)
+        return True
+
+    def _watch_over(self) -> None:
+        self._tasks.append(asyncio.create_task(self._check_health()))
+        group = self._parts.group if self._parts else None
+        if self.plan.limits.memory is not None and group is None:
+            self._tasks.append(asyncio.create_task(self._check_memory(self.plan.limits.memory)))
+
+    async def _check_health(self) -> None:
+        settings = self._host.settings
+        while self.state is ReplicaState.READY:
+            await asyncio.sleep(settings.health_interval)
+            self.usage()
+            alive = await answers(self.address.path, settings.health_timeout)
+            if not alive and self.state is ReplicaState.READY:
+                self.kill(f"did not answer /_/health within {settings.health_timeout:g} s")
+                return
+
+    async def _check_memory(self, limit: int) -> None:
+        while True:
+            await asyncio.sleep(MEMORY_WATCH_SECONDS)
+            used = await asyncio.to_thread(processes.private_bytes, self._process)
+            if used > limit:
+                self.kill(self._over_memory(used))
+                return

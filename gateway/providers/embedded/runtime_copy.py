@@ -1,0 +1,56 @@
+"""The code that runs in every function's process, apart from the gateway's own installation."""
+
+import hashlib
+import importlib.util
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from secrets import token_hex
+from typing import Final
+
+from gateway.folders import publish
+
+PACKAGES: Final = ("runtime", "http1", "settings")
+
+
+def sources(packages: Sequence[str] = PACKAGES) -> dict[str, Path]:
+    """Where the packages are installed."""
+    found: dict[str, Path] = {}
+    for package in packages:
+        spec = importlib.util.find_spec(package)
+        if spec is None or not spec.submodule_search_locations:
+            raise ModuleNotFoundError(f"package {package} is not installed", name=package)
+        found[package] = Path(spec.submodule_search_locations[0])
+    return found
+
+
+def copy_runtime(folder: Path, packages: dict[str, Path]) -> Path:
+    """`folder`/HASH with the packages' modules, made when it is not there; others are removed.
+
+    Called when no replica runs: an older copy is of no use to anyone.
+    """
+    files = {
+        Path(package, path.relative_to(source)): path.read_bytes()
+        for package, source in sorted(packages.items())
+        for path in sorted(source.rglob("*.py"))
+    }
+    digest = hashlib.sha256()
+    for name, content in files.items():
+        digest.update(f"{name}\0{len(content)}\0".encode() + content)
+    copy = folder / digest.hexdigest()[:16]
+    folder.mkdir(parents=True, exist_ok=True)
+    for other in folder.iterdir():
+        if other != copy:
+            shutil.rmtree(other, ignore_errors=True)
+    if not copy.is_dir():
+        _write(copy, files)
+    return copy
+
+
+def _write(copy: Path, files: dict[Path, bytes]) -> None:
+    staged = copy.with_name(f".new-{token_hex(8)}")
+    for name, content in files.items():
+        path = staged / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    publish(staged, copy)

@@ -1,0 +1,194 @@
+"""Zygotes: one process for each environment that functions run in, which forks their replicas."""
+
+import asyncio
+import json
+import logging
+import os
+import socket
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Final
+
+from gateway.providers.embedded.children import Child
+
+LOG: Final = logging.getLogger(__name__)
+# Variables that a library or the interpreter reads once, when it is loaded.
+IMPORT_TIME: Final = ("PYTHON", "LD_", "OMP_", "OPENBLAS_", "MKL_", "NUMEXPR_", "ORT_", "MALLOC_")
+MESSAGE_BYTES: Final = 4096
+LOG_TAIL_BYTES: Final = 2048
+STOP_GRACE: Final = 2.0
+REQUEST: Final = b"start"
+
+
+def import_time(variables: Mapping[str, str]) -> dict[str, str]:
+    """Those of a function's variables that must be set before its libraries are imported."""
+    return {
+        name: value
+        for name, value in variables.items()
+        if name == "TZ" or name.startswith(IMPORT_TIME)
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """What replicas that come from one zygote share.
+
+    lock_key: names the libraries. preload: modules or distributions to import. variables: the
+    zygote's whole environment.
+    """
+
+    lock_key: str
+    python: Path
+    preload: tuple[str, ...]
+    variables: Mapping[str, str]
+
+    @property
+    def key(self) -> str:
+        """The same for environments that can share a zygote."""
+        text = json.dumps(
+            [self.lock_key, str(self.python), self.preload, sorted(self.variables.items())]
+        )
+        return sha256(text.encode()).hexdigest()[:16]
+
+
+class _Zygote:
+    """One zygote. warm: settles with why nothing can be forked from it, '' when it can."""
+
+    def __init__(self, child: Child, errors: Path) -> None:
+        self.child, self._errors = child, errors
+        self.replicas = 0
+        self.expiry: asyncio.TimerHandle | None = None
+        loop = asyncio.get_running_loop()
+        self.warm: asyncio.Future[str] = loop.create_future()
+        loop.add_reader(child.channel.fileno(), self._answered)
+        child.ended.add_done_callback(self._ended)
+
+    def _answered(self) -> None:
+        data = self.child.channel.recv(MESSAGE_BYTES)
+        asyncio.get_running_loop().remove_reader(self.child.channel.fileno())
+        if data and not self.warm.done():
+            self.warm.set_result(str(json.loads(data).get("reason", "")))
+
+    def _ended(self, code: asyncio.Future[int]) -> None:
+        if not self.warm.done():
+            self.warm.set_result(f"the zygote ended with {code.result()}: {self._last_words()}")
+
+    def _last_words(self) -> str:
+        with self._errors.open("rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - LOG_TAIL_BYTES))
+            lines = file.read().decode("utf-8", "replace").strip().splitlines()
+        return lines[-1] if lines else "it wrote nothing"
+
+
+class Zygotes:
+    """Starts replicas: by a fork where an environment allows it, else from a cold interpreter."""
+
+    def __init__(self, runtime: Path, folder: Path, keep: float, patience: float) -> None:
+        """runtime: copy of the runtime's code. folder: for error output.
+
+        keep: seconds that a zygote without replicas lives. patience: seconds for its imports.
+        """
+        self._runtime, self._folder = runtime, folder
+        self._keep, self._patience = keep, patience
+        self._zygotes: dict[str, _Zygote] = {}
+        self._cold: dict[str, tuple[float, str]] = {}
+        self._children: set[Child] = set()
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    async def start(self, environment: Environment, descriptors: Sequence[int]) -> str:
+        """Have a replica started with these descriptors; why it starts cold, '' when forked.
+
+        Each call is to be followed by one of `release`. Raises OSError when no process starts.
+        """
+        reason = await self._fork(environment, descriptors)
+        if reason:
+            self._start_cold(environment, descriptors)
+        return reason
+
+    def release(self, environment: Environment) -> None:
+        """Say that a replica of the environment has ended."""
+        zygote = self._zygotes.get(environment.key)
+        if zygote is not None and zygote.replicas > 0:
+            zygote.replicas -= 1
+            self._expire_later(environment.key, zygote)
+
+    def processes(self) -> list[int]:
+        """Process ids of the zygotes that live."""
+        return [zygote.child.pid for zygote in self._zygotes.values()]
+
+    async def close(self) -> None:
+        """End every zygote."""
+        for zygote in self._zygotes.values():
+            if zygote.expiry:
+                zygote.expiry.cancel()
+        await asyncio.gather(*(child.stop(STOP_GRACE) for child in self._children))
+
+    async def _fork(self, environment: Environment, descriptors: Sequence[int]) -> str:
+        now = asyncio.get_running_loop().time()
+        since, reason = self._cold.get(environment.key, (0.0, ""))
+        if reason and now - since < self._keep:
+            return reason
+        for _ in range(2):  # a second time when a zygote turns out to have ended
+            zygote = self._zygotes.get(environment.key) or self._spawn(environment)
+            zygote.replicas += 1
+            if zygote.expiry:
+                zygote.expiry.cancel()
+            if reason := await self._warmth(zygote):
+                self._note_cold(environment, reason)
+                return reason
+            try:
+                socket.send_fds(zygote.child.channel, [REQUEST], list(descriptors))
+            except OSError as error:
+                reason = f"the zygote does not answer: {error.strerror}"
+                self._forget(environment.key, zygote)
+            else:
+                return ""
+        return reason
+
+    async def _warmth(self, zygote: _Zygote) -> str:
+        await asyncio.wait([zygote.warm], timeout=self._patience)
+        if zygote.warm.done():
+            return zygote.warm.result()
+        zygote.child.kill()
+        return f"imports took more than {self._patience:g} s"
+
+    def _spawn(self, environment: Environment) -> _Zygote:
+        errors = self._folder / f"{environment.key}.log"
+        child = self._run(environment, environment.preload, errors)
+        zygote = self._zygotes[environment.key] = _Zygote(child, errors)
+        child.ended.add_done_callback(lambda _: self._forget(environment.key, zygote))
+        LOG.info("zygote started: environment=%s process=%d", environment.lock_key, child.pid)
+        return zygote
+
+    def _start_cold(self, environment: Environment, descriptors: Sequence[int]) -> None:
+        child = self._run(environment, ("--cold",), self._folder / f"{environment.key}.cold.log")
+        socket.send_fds(child.channel, [REQUEST], list(descriptors))
+        child.close_channel()
+
+    def _run(self, environment: Environment, words: Sequence[str], errors: Path) -> Child:
+        python = str(environment.python)
+        command = [python, "-P", "-m", "runtime.zygote", *words]
+        child = Child(command, environment.variables, self._runtime, errors)
+        self._children.add(child)
+        child.ended.add_done_callback(lambda _: self._children.discard(child))
+        return child
+
+    def _note_cold(self, environment: Environment, reason: str) -> None:
+        if environment.key not in self._cold:
+            LOG.warning("starts cold: environment=%s reason=%s", environment.lock_key, reason)
+        self._cold[environment.key] = (asyncio.get_running_loop().time(), reason)
+
+    def _expire_later(self, key: str, zygote: _Zygote) -> None:
+        if zygote.replicas == 0:
+            loop = asyncio.get_running_loop()
+            zygote.expiry = loop.call_later(self._keep, self._expire, key, zygote)
+
+    def _expire(self, key: str, zygote: _Zygote) -> None:
+        self._forget(key, zygote)
+        zygote.child.close_channel()
+
+    def _forget(self, key: str, zygote: _Zygote) -> None:
+        if self._zygotes.get(key) is zygote:
+            del self._zygotes[key]
