@@ -3,6 +3,7 @@
 import json
 import sqlite3
 import threading
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -106,7 +107,7 @@ class BundleStore:
                 (row.image, self._history),
             )
 
-    def forget(self, digests: set[str]) -> None:
+    def forget(self, digests: Iterable[str]) -> None:
         """Remove bundles and every build that made them."""
         with self._lock, self._database:
             for digest in digests:

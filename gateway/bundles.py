@@ -68,7 +68,10 @@ class Bundles:
             folder.mkdir(parents=True, exist_ok=True)
         self.store = BundleStore(data_dir / "bundles.sqlite", history)
         self._held: Counter[str] = Counter()
-        self._lock = threading.RLock()
+        # Taken by the event loop too, so held for a rename at most.
+        self._held_lock = threading.Lock()
+        # One add or prune at a time.
+        self._lock = threading.Lock()
         self._remove_half_made()
 
     def close(self) -> None:
@@ -110,13 +113,15 @@ class Bundles:
     @contextmanager
     def hold(self, lock_key: str) -> Iterator[None]:
         """Keep a prune from removing an environment that no bundle uses yet, or the CACHE."""
-        with self._lock:
+        with self._held_lock:
             self._held[lock_key] += 1
         try:
             yield
         finally:
-            with self._lock:
+            with self._held_lock:
                 self._held[lock_key] -= 1
+                if not self._held[lock_key]:
+                    del self._held[lock_key]
 
     @contextmanager
     def staging(self) -> Iterator[Path]:
@@ -152,14 +157,15 @@ class Bundles:
         with self._lock:
             kept = set(keep) | {image.digest for image in self.images()}
             known = self.store.digests()
-            gone = set(known) - kept
+            gone = sorted(set(known) - kept)
             self.store.forget(gone)
-            freed = sum(folders.remove(self.bundles_dir / digest) for digest in gone)
-            locks = {lock for digest, lock in known.items() if digest in kept} | self._held_locks()
-            unused = {path.name for path in self._environments()} - locks
-            freed += sum(self._remove_environment(lock_key) for lock_key in unused)
-            self.store.forget_resolutions(locks)
-        return Pruned(tuple(sorted(gone)), tuple(sorted(unused)), freed)
+            aside = [folders.set_aside(self.bundles_dir / digest) for digest in gone]
+            locks = {lock_key for digest, lock_key in known.items() if digest in kept}
+            unused = [key for key in self._environments() - locks if self._give_up(key, aside)]
+            self.store.forget_resolutions(self._environments())
+        # Without the lock: a large tree takes a while to remove.
+        freed = sum(folders.remove(folder) for folder in aside)
+        return Pruned(tuple(gone), tuple(sorted(unused)), freed)
 
     def trim_cache(self, limit_bytes: int) -> int:
         """Empty the cache of downloaded libraries if it is larger; returns the bytes freed.
@@ -167,30 +173,32 @@ class Bundles:
         Environments keep theirs: they are links of their own. Nothing happens during a build, which
         trims when it ends.
         """
-        with self._lock:
-            busy = CACHE in self._held_locks() or not self.cache_dir.is_dir()
-            if busy or folders.size_bytes(self.cache_dir) <= limit_bytes:
+        if not self.cache_dir.is_dir() or folders.size_bytes(self.cache_dir) <= limit_bytes:
+            return 0
+        with self._held_lock:
+            if self._held[CACHE]:
                 return 0
-            return folders.remove(self.cache_dir)
+            aside = folders.set_aside(self.cache_dir)
+        return folders.remove(aside)
 
     def _bundle(self, row: BundleRow) -> Bundle:
         python = self.environment(row.lock_key) / "bin" / "python"
         folder = self.bundles_dir / row.digest
         return Bundle(row.image, row.digest, folder, python, row.preload, row.lock_key, row.form)
 
-    def _held_locks(self) -> set[str]:
-        return {lock_key for lock_key, holders in self._held.items() if holders > 0}
+    def _environments(self) -> set[str]:
+        """Lock keys of the environments that are there, complete or not."""
+        paths = self.environments_dir.iterdir()
+        return {path.name for path in paths if path.is_dir() and not path.name.startswith(".")}
 
-    def _environments(self) -> list[Path]:
-        return [path for path in self.environments_dir.iterdir() if path.is_dir()]
-
-    def _remove_environment(self, lock_key: str) -> int:
-        folder = self.environment(lock_key)
-        # The marker goes first: an environment half removed by a crash is not taken for whole.
-        (folder / MARKER).unlink(missing_ok=True)
-        freed = folders.remove(folder)
-        self.environment_lock(lock_key).unlink(missing_ok=True)
-        return freed
+    def _give_up(self, lock_key: str, aside: list[Path]) -> bool:
+        """Put the environment aside unless a build holds it; whether it was."""
+        with self._held_lock:
+            if self._held[lock_key]:
+                return False
+            aside.append(folders.set_aside(self.environment(lock_key)))
+            self.environment_lock(lock_key).unlink(missing_ok=True)
+        return True
 
     def _remove_half_made(self) -> None:
         known = self.store.digests()
@@ -199,11 +207,15 @@ class Bundles:
                 with folders.claimed(folder) as ours:
                     if ours:
                         folders.remove(folder)
-        for folder in self._environments():
-            if self.has_environment(folder.name):
+        for folder in self.environments_dir.glob(folders.ASIDE + "*"):
+            folders.remove(folder)
+        for folder in self.cache_dir.parent.glob(folders.ASIDE + "*"):
+            folders.remove(folder)
+        for lock_key in self._environments():
+            lock = self.environment_lock(lock_key)
+            if self.has_environment(lock_key):
                 continue
-            lock = self.environment_lock(folder.name)
             lock.touch()
             with folders.claimed(lock) as ours:
                 if ours:
-                    folders.remove(folder)
+                    folders.remove(self.environment(lock_key))

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import secrets
 import shutil
 import stat
 from collections.abc import Iterator
@@ -11,6 +12,8 @@ from typing import Final
 
 # The unit of st_blocks.
 BLOCK_BYTES: Final = 512
+# How the names of folders begin that were given up and are not removed yet.
+ASIDE: Final = ".gone-"
 
 
 def sync_folder(folder: Path) -> None:
@@ -66,6 +69,14 @@ def freed_bytes(folder: Path) -> int:
 def _facts(folder: Path) -> Iterator[os.stat_result]:
     for parent, _, names in os.walk(folder):
         yield from (os.lstat(Path(parent) / name) for name in names)
+
+
+def set_aside(folder: Path) -> Path:
+    """Take a folder's name from it, at once; returns where it waits to be removed."""
+    aside = folder.with_name(f"{ASIDE}{folder.name}-{secrets.token_hex(4)}")
+    if folder.is_dir():
+        folder.rename(aside)
+    return aside
 
 
 def remove(folder: Path) -> int:

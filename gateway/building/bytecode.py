@@ -10,6 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from py_compile import PycInvalidationMode, PyCompileError
 from py_compile import compile as compile_module
+from typing import Final
+
+# 941 of the 3,495 modules of scikit-learn, skl2onnx and onnxruntime with what they need, and half
+# the time to compile them (7.6 s of one processor against 3.8 s).
+NEVER_IMPORTED: Final = frozenset({"tests"})
 
 
 def compile_folder(folder: Path, part: int = 0, parts: int = 1) -> None:
@@ -30,7 +35,7 @@ def compile_folder(folder: Path, part: int = 0, parts: int = 1) -> None:
 
 def _modules(folder: Path) -> Iterator[Path]:
     for parent, names, files in os.walk(folder):
-        names.sort()
+        names[:] = sorted(set(names) - NEVER_IMPORTED)
         yield from (Path(parent) / name for name in sorted(files) if name.endswith(".py"))
 
 

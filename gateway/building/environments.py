@@ -88,6 +88,7 @@ class Environments:
             lock_file = folder / LOCK_FILE
             await asyncio.to_thread(lock_file.write_text, lock)
             await self._uv.install(folder, lock_file, sdists, report)
+            await report("Compiling modules")
             await compile_modules(_site_packages(folder), report)
             await asyncio.to_thread(_complete, folder)
         except BaseException:

@@ -223,7 +223,7 @@ async def test_changed_wheel_is_not_installed(tmp_path: Path) -> None:
     machine = Machine(tmp_path, own)
     files = {**HANDLER, "function/requirements.txt": "small"}
     bundle = await machine.bundle(files)
-    machine.bundles._remove_environment(bundle.lock_key)
+    shutil.rmtree(machine.bundles.environment(bundle.lock_key))
     write_wheel(machine.wheels, "small", "2.0", {"small.py": "VERSION = 'evil'\n"})
     machine.environ["UV_CACHE_DIR"] = str(tmp_path / "other-cache")
     machine.builder = machine.builder_with()

@@ -109,14 +109,20 @@ def test_history_of_equal_builds_is_bounded(bundles: Bundles, tmp_path: Path) ->
 
 def test_half_made_is_removed_at_start(bundles: Bundles, tmp_path: Path) -> None:
     add(bundles, "fn:1", "d1")
-    for left in ("bundles/.new-x/function", "bundles/unrecorded", "environments/half/lib"):
+    left_behind = (
+        "bundles/.new-x/function", "bundles/unrecorded", "bundles/.gone-d2-00", ".gone-uv-cache-00",
+        "environments/half/lib", "environments/.gone-whole-00",
+    )  # fmt: skip
+    for left in left_behind:
         (tmp_path / left).mkdir(parents=True)
         (tmp_path / left / "file").touch()
     (tmp_path / "bundles/unrecorded").chmod(0o555)
+    (tmp_path / "environments/.gone-whole-00" / MARKER).touch()
     bundles.close()
     again = Bundles(tmp_path)
     assert [path.name for path in again.bundles_dir.iterdir()] == ["d1"]
     assert [path.name for path in again.environments_dir.iterdir() if path.is_dir()] == ["env"]
+    assert list(tmp_path.glob(".gone-*")) == []
     again.close()
 
 
