@@ -115,9 +115,9 @@ class Gateway:
         Raises SluiceError naming a port that cannot be had, before anything is started.
         """
         settings = self.settings
+        self._open.push_async_callback(self._backend.close)
         listener = self._bind(settings.port, "SLUICE_PORT")
         metrics_listener = self._bind(settings.metrics_port, "SLUICE_METRICS_PORT")
-        self._open.push_async_callback(self._backend.close)
         await self._backend.start()
         for listen in (self._activator.apply, self._targets.apply):
             self._open.callback(self._provider.watch(listen))

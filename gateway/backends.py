@@ -18,7 +18,7 @@ class Backend:
     """A provider ready to be started.
 
     name, orchestration: as /system/info tells them. start: brings back what was deployed. close:
-    ends the provider and what lies beneath it. prune: removes what no deployment uses.
+    ends what was started of it. prune: removes what no deployment uses.
     """
 
     provider: Provider
@@ -35,22 +35,29 @@ def embedded(settings: GatewaySettings) -> Backend:
     """Functions as processes of this machine, built by this gateway."""
     bundles = Bundles(settings.data_dir)
     provider = EmbeddedProvider(settings, bundles)
+    started = False
+
+    async def start() -> None:
+        nonlocal started
+        await provider.start()
+        started = True
 
     async def close() -> None:
         try:
-            await provider.close()
+            if started:
+                await provider.close()
         finally:
             bundles.close()
 
     async def prune() -> dict[str, Any]:
-        removed = await asyncio.to_thread(bundles.prune, provider.digests())
+        removed = await asyncio.to_thread(bundles.prune, provider.digests_in_use())
         return asdict(removed)
 
     return Backend(
         provider=provider,
         name="sluice-embedded",
         orchestration="embedded",
-        start=provider.start,
+        start=start,
         close=close,
         isolation=lambda: provider.isolation,
         builder=EmbeddedBuilder(settings, bundles),
