@@ -1,4 +1,6 @@
-"""Answers the body it got, with its content type: what a call costs where the function costs nothing."""
+"""Answers the body it got, with its content type: what a call costs where the function costs
+nothing.
+"""
 
 from typing import Any
 

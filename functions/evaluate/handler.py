@@ -1,7 +1,8 @@
-"""Compares candidate versions with the champion on held-out rows and moves the alias to a better one.
+"""Compares candidate versions with the champion on held-out rows and moves the alias to a better
+one.
 
-POST {"model", "candidates"?: [versions] | "latest", "metric"?, "alias"?, "feature_set"?}.
-X: float32 [rows, columns] of the feature set's held-out split; y: int64 [rows] class codes, or float64
+POST {"model", "candidates"?: [versions] | "latest", "metric"?, "alias"?, "feature_set"?}. X:
+float32 [rows, columns] of the feature set's held-out split; y: int64 [rows] class codes, or float64
 [rows]. Metrics: shares in [0, 1], log_loss in nats, rmse and mae in the target's unit. The rows are
 those the feature set's seed held out; the data and its licence are the dataset's own.
 """
@@ -71,12 +72,12 @@ def _feature_set_of(request: Request, versions: list[dict[str, Any]]) -> str:
 
 
 def _metric(request: Request, feature_set: FeatureSet) -> str:
-    """The metric asked for, or the task's. Raises InvalidInputError where it is of the other task."""
+    """The metric asked for, or the task's. Raises InvalidInputError for one of the other task."""
     default = default_metric(feature_set.task, len(feature_set.classes))
     metric = request.metric or default
     if (metric in {"rmse", "mae", "r2"}) != (feature_set.task == "regression"):
         raise InvalidInputError(
-            f"field 'metric': {metric!r} is not a metric of a {feature_set.task}; default {default!r}"
+            f"field 'metric': {metric!r} is not for a {feature_set.task}; default {default!r}"
         )
     return metric
 
@@ -98,7 +99,8 @@ def _told(
     decision: Decision,
 ) -> dict[str, Any]:
     notes = [
-        f"version {one.version} was trained on feature set {one.feature_set}: it may have seen these rows"
+        f"version {one.version} was trained on feature set {one.feature_set}:"
+        " it may have seen these rows"
         for one in scored.values()
         if one.feature_set != feature_set.id
     ]

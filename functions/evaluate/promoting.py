@@ -30,7 +30,9 @@ def champion_version(registry: Registry, request: Request) -> dict[str, Any] | N
 
 
 def decide(request: Request, metric: str, best: Scored, champion: Scored | None) -> Decision:
-    """The best candidate takes over if it is strictly better by the metric, or there is no champion."""
+    """The best candidate takes over if it is strictly better by the metric, or there is no
+    champion.
+    """
     if champion is None:
         return Decision(True, best.version, None, f"{request.model} had no {request.alias}")
     told = f"{metric} {best.metrics[metric]:.6g} of version {best.version}"
@@ -47,7 +49,9 @@ def decide(request: Request, metric: str, best: Scored, champion: Scored | None)
 
 
 def promote(registry: Registry, request: Request, decision: Decision) -> bool:
-    """Move the alias as decided. False: another moved it meanwhile, so that it must be decided anew."""
+    """Move the alias as decided. False: another moved it meanwhile, so that it must be decided
+    anew.
+    """
     move = {
         "version": decision.champion,
         "expected": decision.previous,

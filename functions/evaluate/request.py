@@ -10,7 +10,9 @@ from sluice_ml.metrics import HIGHER_IS_BETTER
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """The request's fields. candidates: versions, none twice, or `latest`. feature_set, metric None: by rule."""
+    """The request's fields. candidates: versions, none twice, or `latest`. feature_set, metric
+    None: by rule.
+    """
 
     model: str
     candidates: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""Scores of model versions on one feature set's held-out rows, by the files that would be served."""
+"""Scores of model versions on one feature set's held-out rows, by the files to be served."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

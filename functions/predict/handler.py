@@ -1,8 +1,8 @@
 """Predictions of any registered model, by onnxruntime alone: scikit-learn is never imported here.
 
-POST {"instances": [[...] | {column: value}, ...]}, `?model=NAME[@ALIAS|:VERSION]`, default: variable
-default_model. Answers {"predictions": [rows], "probabilities": [rows, classes] of a classifier,
-"model", "version"}. GET answers what the model takes. X: float32 [rows, columns].
+POST {"instances": [[...] | {column: value}, ...]}, `?model=NAME[@ALIAS|:VERSION]`, default:
+variable default_model. Answers {"predictions": [rows], "probabilities": [rows, classes] of a
+classifier, "model", "version"}. GET answers what the model takes. X: float32 [rows, columns].
 """
 
 import asyncio
@@ -43,11 +43,17 @@ class RegistrySource:
     def artifact(self, sha256: str) -> bytes:
         return self._patient.artifact(sha256)
 
+    def close(self) -> None:
+        """Close idle connections."""
+        self._brief.close()
+        self._patient.close()
+
 
 PLACE: Final = place()
 DEFAULT: Final = read_reference(text("default_model", "breast-cancer@champion"))
+SOURCE: Final = RegistrySource(PLACE)
 MODELS: Final = Models(
-    RegistrySource(PLACE),
+    SOURCE,
     Cache(PLACE.cache, whole_number("cache_bytes", 512 * 1024 * 1024)),
     limit=whole_number("max_models", 8),
     max_rows=whole_number("max_rows", 10_000),
@@ -64,8 +70,8 @@ def init() -> None:
 
 
 async def handle(event: Event, context: object) -> Reply:
-    """200; 400 naming row and column; 404 for an unknown model; 413; 503 where the registry is away and
-    nothing is cached.
+    """200; 400 naming row and column; 404 for an unknown model; 413; 503 where the registry is away
+    and nothing is cached.
     """
     try:
         named = event.query.get("model")

@@ -38,7 +38,9 @@ class Source(Protocol):
 
 @dataclass(slots=True)
 class Entry:
-    """What a reference answers with. trusted_until, used: monotonic seconds. lock: one asks at a time."""
+    """What a reference answers with. trusted_until, used: monotonic seconds. lock: one asks at a
+    time.
+    """
 
     served: Served
     etag: str
@@ -186,7 +188,9 @@ class Models:
         return served
 
     def _ask(self, reference: Reference, entry: Entry) -> None:
-        """Ask where the alias points and swap the model if it moved. Raises NotFoundError when it is gone."""
+        """Ask where the alias points and swap the model if it moved. Raises NotFoundError when it
+        is gone.
+        """
         begun = monotonic()
         try:
             seen = self._source.alias(reference.name, reference.alias, entry.etag)
@@ -200,9 +204,8 @@ class Models:
             entry.away = True
             return
         entry.away = False
-        if seen.body is not None and not (
-            seen.etag == entry.refused and begun < entry.refused_until
-        ):
+        refused = seen.etag == entry.refused and begun < entry.refused_until
+        if seen.body is not None and not refused:
             self._swap(reference, entry, Known(seen.body, seen.etag))
         entry.trusted_until = begun + TRUSTED_SECONDS
 
@@ -253,5 +256,5 @@ class Models:
                         self._ask(reference, entry)
                 except NotFoundError as error:
                     _LOG.warning("model=%s is gone: %s", reference, error)
-                except Exception:
+                except Exception:  # noqa: BLE001 - the top of the loop, logged
                     _LOG.exception("model=%s could not be followed", reference)

@@ -116,11 +116,13 @@ class Rows:
             values = row
         else:
             raise InvalidInputError(
-                f"row {number}: expected a list of {self._width} values or an object, got {shown(row)}"
+                f"row {number}: expected a list of {self._width} values or an object,"
+                f" got {shown(row)}"
             )
         if len(values) != self._width:
             raise InvalidInputError(
-                f"row {number}: expected {self._width} values, got {len(values)}; columns: {self._listed()}"
+                f"row {number}: expected {self._width} values, got {len(values)};"
+                f" columns: {self._listed()}"
             )
         return [
             self._cell(number, column, value)

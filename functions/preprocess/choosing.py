@@ -37,7 +37,8 @@ class Choice:
 def choose(described: Sequence[Mapping[str, Any]], request: Request) -> Choice:
     """The columns to use. Raises InvalidInputError naming one that is not there or not usable.
 
-    A column of times or of nested values is dropped with its reason, and refused where it was named.
+    A column of times or of nested values is dropped with its reason, and refused where it was
+    named.
     """
     types = {column["name"]: str(column["type"]) for column in described}
     _check_names(types, request)

@@ -1,7 +1,8 @@
 """Makes a feature set of a dataset version: chosen columns, a split, a fitted transformer.
 
-POST {"dataset", "version"?, "target", "task"?, "test_size"?, "seed"?, "columns"?, "drop"?, "max_categories"?}.
-The data and its licence are the dataset's own; nothing here is made for one dataset.
+POST {"dataset", "version"?, "target", "task"?, "test_size"?, "seed"?, "columns"?, "drop"?,
+"max_categories"?}. The data and its licence are the dataset's own; nothing here is made for one
+dataset.
 """
 
 import platform
@@ -27,7 +28,9 @@ REGISTRY = Registry(place())
 
 
 def handle(event: Event, context: object) -> Reply:
-    """200 with the feature set's id, rows, columns and notes; 400 naming field or column; 404, 413, 503."""
+    """200 with the feature set's id, rows, columns and notes; 400 naming field or column; 404, 413,
+    503.
+    """
     return answered(event, preprocess)
 
 

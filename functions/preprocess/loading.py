@@ -32,7 +32,7 @@ class Loaded:
 
 
 def load(registry: Registry, request: Request, max_cells: int) -> Loaded:
-    """The dataset's table. Raises NotFoundError; InvalidInputError naming a column; TooLargeError."""
+    """The dataset's table. Raises NotFoundError, InvalidInputError, TooLargeError."""
     dataset = registry.dataset(request.dataset, request.version)
     version = int(dataset["version"])
     choice = choose(dataset["columns"], request)
@@ -58,7 +58,9 @@ def _check_size(rows: int, choice: Choice, max_cells: int) -> None:
 def _columns(
     choice: Choice, values: Mapping[str, NDArray[Any]], request: Request
 ) -> tuple[tuple[Column, ...], list[Dropped], list[str]]:
-    """The columns that hold something to learn, those dropped, and notes. A named one is refused instead."""
+    """The columns that hold something to learn, those dropped, and notes. A named one is refused
+    instead.
+    """
     columns, dropped, notes = [], [], []
     for name, kind in choice.columns.items():
         fault, note = _fault(kind, values[name], request.max_categories)

@@ -6,6 +6,7 @@ wheel is 166 MB, and the registry wrote the file with DuckDB.
 
 import tempfile
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -18,11 +19,12 @@ from sluice_ml.table import Kind
 def read_columns(
     registry: Registry, dataset: str, version: str, kinds: Mapping[str, Kind]
 ) -> dict[str, NDArray[Any]]:
-    """Each column [rows] in file order: float64 with NaN where missing, texts as objects with None."""
-    with tempfile.NamedTemporaryFile(suffix=".parquet") as file:
-        registry.dataset_parquet(dataset, version, file)
-        file.flush()
-        return _fetch(file.name, kinds)
+    """Each column [rows] in file order: float64 with NaN if missing, texts as objects with None."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "dataset.parquet"
+        with path.open("w+b") as file:
+            registry.dataset_parquet(dataset, version, file)
+        return _fetch(str(path), kinds)
 
 
 def _fetch(path: str, kinds: Mapping[str, Kind]) -> dict[str, NDArray[Any]]:
@@ -31,7 +33,10 @@ def _fetch(path: str, kinds: Mapping[str, Kind]) -> dict[str, NDArray[Any]]:
         for position, (name, kind) in enumerate(kinds.items())
     )
     # One thread keeps the rows in the file's order, on which the seeded split stands.
-    config = {"threads": "1", "autoinstall_known_extensions": "false"}
+    config: dict[str, str | bool | int | float | list[str]] = {
+        "threads": 1,
+        "autoinstall_known_extensions": False,
+    }
     with duckdb.connect(config=config) as connection:
         arrays: Mapping[str, Any] = connection.execute(
             f"SELECT {selected} FROM read_parquet(?)",  # noqa: S608 - every name is quoted
@@ -45,6 +50,9 @@ def _quoted(name: str) -> str:
 
 
 def _filled(array: NDArray[Any]) -> NDArray[Any]:
-    if isinstance(array, np.ma.MaskedArray):
-        return array.filled(None if array.dtype == object else np.nan)
-    return array
+    if not isinstance(array, np.ma.MaskedArray):
+        return array
+    # Not `filled`: to it None means the default, which is "?" for objects.
+    plain = np.array(array.data)
+    plain[np.ma.getmaskarray(array)] = None if array.dtype == object else np.nan
+    return plain

@@ -45,10 +45,12 @@ def _check_classes(loaded: Loaded, request: Request) -> None:
     if counts[rarest] < 2:
         name = loaded.target.classes[rarest]
         raise InvalidInputError(
-            f"target {request.target!r}: class {name!r} has 1 row; expected at least 2, one for each split"
+            f"target {request.target!r}: class {name!r} has 1 row;"
+            " expected at least 2, one for each split"
         )
     held_out = int(np.ceil(len(loaded.table) * request.test_size))
     if min(held_out, len(loaded.table) - held_out) < len(counts):
         raise InvalidInputError(
-            f"field 'test_size': {held_out} of {len(loaded.table)} rows can not hold {len(counts)} classes"
+            f"field 'test_size': {held_out} of {len(loaded.table)} rows held out,"
+            f" and {len(counts)} classes to hold in both splits"
         )

@@ -8,8 +8,8 @@ from sluice_ml.table import Table
 
 
 def statistics(train: Table) -> dict[str, Any]:
-    """Rows, and for each column by name: missing rows; mean, std, min, max and deciles of numbers in
-    the column's own unit; rows of each category of texts.
+    """Rows, and for each column by name: missing rows; mean, std, min, max and deciles of numbers
+    in the column's own unit; rows of each category of texts.
     """
     columns: dict[str, Any] = {}
     values = train.values(np.float64)

@@ -32,7 +32,8 @@ class Target:
 
 
 def read_target(values: NDArray[Any], kind: Kind, request: Request) -> Target:
-    """The target's values as the task needs them. Raises InvalidInputError where they do not fit it.
+    """The target's values as the task needs them. Raises InvalidInputError where they do not fit
+    it.
 
     values: float64 [rows] with NaN, or objects [rows] with None.
     """

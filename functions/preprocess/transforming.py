@@ -14,9 +14,9 @@ from sluice_ml.table import Table
 def fit_transformer(train: Table) -> bytes:
     """A ColumnTransformer fitted on the training rows, pickled by joblib.
 
-    It is fitted on float32, which is what the served model gets. A column whose training rows are all
-    missing is kept and imputed with 0. Missing texts are the empty text, a category like others: ONNX
-    can not impute strings.
+    It is fitted on float32, which is what the served model gets. A column whose training rows are
+    all missing is kept and imputed with 0. Missing texts are the empty text, a category like
+    others: ONNX can not impute strings.
     """
     positions: dict[str, list[int]] = {"number": [], "boolean": [], "string": []}
     for position, column in enumerate(train.columns):

@@ -41,8 +41,8 @@ class Parameter:
 class Algorithm:
     """An estimator for each task it is for.
 
-    tree: compares features with thresholds, so that scaling changes nothing but the rounding. seeded:
-    takes a random_state. fixed: settings no caller changes.
+    tree: compares features with thresholds, so that scaling changes nothing but the rounding.
+    seeded: takes a random_state. fixed: settings no caller changes.
     """
 
     estimators: Mapping[Task, Callable[..., Any]]
@@ -117,7 +117,8 @@ def estimator(name: str, task: Task, parameters: Mapping[str, Any], seed: int) -
     if task not in algorithm.estimators:
         fitting = ", ".join(key for key, other in ALGORITHMS.items() if task in other.estimators)
         raise InvalidInputError(
-            f"field 'algorithm': {name!r} is not for a {task}, which the feature set is; one of {fitting}"
+            f"field 'algorithm': {name!r} is not for a {task}, which the feature set is;"
+            f" one of {fitting}"
         )
     settings = {key: value for key, value in parameters.items() if value is not None}
     if algorithm.seeded:

@@ -17,12 +17,13 @@ _NUMBERS: Final[Mapping[str, Any]] = {"FP32": FloatTensorType, "FP64": DoubleTen
 
 
 def to_onnx(pipeline: Pipeline, signature: Signature) -> bytes:
-    """The whole pipeline as an ONNX model with the signature's inputs. The same fit gives the same bytes.
+    """The whole pipeline as an ONNX model with the signature's inputs. The same fit gives the same
+    bytes.
 
     Raises UnprocessableError where the converter can not do it.
     """
     # Without zipmap probabilities are one tensor: 75 us instead of 2427 us for 256 rows.
-    options = {"zipmap": False} if signature.task == "classification" else None
+    options = {id(pipeline): {"zipmap": False}} if signature.task == "classification" else None
     try:
         with warnings.catch_warnings():
             # Booleans in integer fields: refused by protobuf 7, which is why it is pinned below.
@@ -32,7 +33,7 @@ def to_onnx(pipeline: Pipeline, signature: Signature) -> bytes:
                 name="pipeline",
                 initial_types=_inputs(signature),
                 target_opset=dict(TARGET_OPSET),
-                options=options and {id(pipeline): options},
+                options=options,
             )
     except (MissingConverter, MissingShapeCalculator, NotImplementedError, RuntimeError) as error:
         raise UnprocessableError(f"the pipeline can not be converted to ONNX: {error}") from error

@@ -1,6 +1,5 @@
 """Rows at the edges of what training rows hold: where a conversion goes wrong first."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final
 
@@ -50,10 +49,9 @@ def _with_unseen(column: Column) -> Column:
     return replace(column, categories=(*column.categories, unseen))
 
 
-def _extremes(numbers: NDArray[np.float64], pick: Callable[..., Any]) -> NDArray[np.float64]:
-    if not numbers.shape[1]:
-        return np.empty(0)
-    return np.nan_to_num(pick.reduce(numbers, axis=0))  # type: ignore[attr-defined]  # a ufunc
+def _extremes(numbers: NDArray[np.float64], pick: np.ufunc) -> NDArray[np.float64]:
+    extremes: NDArray[np.float64] = np.nan_to_num(pick.reduce(numbers, axis=0))
+    return extremes
 
 
 def _first_row(train: Table) -> tuple[NDArray[np.float64], NDArray[np.int32]]:

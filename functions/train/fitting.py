@@ -58,8 +58,8 @@ def read_transformer(registry: Registry, feature_set: FeatureSet) -> Any:
 def _leave_unscaled(transformer: Any) -> None:
     """Take the scaling out of a fitted transformer.
 
-    A tree is the same without it, and comparing the float32 that came with a threshold is exact, while
-    onnxruntime and scikit-learn round a scaled value differently: enough to cross a split.
+    A tree is the same without it, and comparing the float32 that came with a threshold is exact,
+    while onnxruntime and scikit-learn round a scaled value differently: enough to cross a split.
     """
     for _, part, _ in transformer.transformers_:
         if isinstance(part, Pipeline):

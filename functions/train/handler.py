@@ -1,7 +1,7 @@
 """Trains a model on a feature set, converts it to ONNX, checks the conversion, registers a version.
 
-POST {"feature_set", "model", "algorithm", "parameters"?, "seed"?, "experiment"?, "tags"?}.
-X: float32 [rows, features], what the feature set's transformer makes of its columns; y: int64 [rows]
+POST {"feature_set", "model", "algorithm", "parameters"?, "seed"?, "experiment"?, "tags"?}. X:
+float32 [rows, features], what the feature set's transformer makes of its columns; y: int64 [rows]
 class codes, or float64 [rows]. Metrics: shares in [0, 1], log_loss in nats, rmse and mae in the
 target's unit; those of the held-out rows by their plain name, of the training rows as train_NAME.
 The data and its licence are the dataset's own.
@@ -26,14 +26,14 @@ REGISTRY = Registry(place())
 
 
 def handle(event: Event, context: object) -> Reply:
-    """200 with version, metrics and parity; 400 naming the field; 404; 422 with the numbers where the
-    ONNX model is not the pipeline; 503.
+    """200 with version, metrics and parity; 400 naming the field; 404; 422 with the numbers where
+    the ONNX model is not the pipeline; 503.
     """
     return answered(event, train)
 
 
 def train(body: dict[str, Any], keys: Keys) -> Mapping[str, Any]:
-    """Fit, convert, check, register. Where that fails the run is failed and nothing is registered."""
+    """Fit, convert, check, register. Where that fails the run fails and nothing is registered."""
     request = read_request(body)
     feature_set = read_feature_set(REGISTRY, request.feature_set)
     # Asked before the run begins: an algorithm that is not for the task leaves no trace.

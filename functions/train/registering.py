@@ -16,7 +16,7 @@ from sluice_ml.table import Table
 
 from .algorithms import ALGORITHMS
 from .converting import TARGET_OPSET, to_onnx
-from .parity import Converted, Parity, check_parity
+from .parity import TOLERANCE, Converted, Parity, check_parity
 from .request import Request
 
 LIBRARIES: Final = ("scikit-learn", "skl2onnx", "onnx", "onnxruntime", "numpy")
@@ -57,7 +57,9 @@ def convert_checked(
         if not parity.faults:
             return Checked(converted, parity)
         faults = faults or parity.faults
-    raise UnprocessableError(f"the ONNX model is not the trained pipeline: {'; '.join(faults)}")
+    raise UnprocessableError(
+        f"the ONNX model is not the trained pipeline: {'; '.join(faults)}; allowed {TOLERANCE:g}"
+    )
 
 
 def scores(converted: Converted, table: Table) -> dict[str, float]:

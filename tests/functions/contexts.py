@@ -1,4 +1,6 @@
-"""Build contexts as faas-cli makes them, and functions loaded from them, each apart from the others."""
+"""Build contexts as faas-cli makes them, and functions loaded from them, each apart from the
+others.
+"""
 
 import importlib.util
 import os

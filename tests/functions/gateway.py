@@ -1,4 +1,4 @@
-"""A gateway over real sockets: the real registry behind a token, and functions called in process."""
+"""A gateway over real sockets: the real registry behind a token, and functions in process."""
 
 import asyncio
 import inspect
@@ -37,7 +37,9 @@ class Event:
 
 
 class Gateway:
-    """Listens on a port of its own choosing; `stop` and `start` take it away and bring it back there."""
+    """Listens on a port of its own choosing; `stop` and `start` take it away and bring it back
+    there.
+    """
 
     def __init__(self, data: Path) -> None:
         self._data = data
@@ -75,12 +77,9 @@ class Gateway:
         assert self._server is not None
         assert self._thread is not None
         self._server.should_exit = True
-        self._server.force_exit = True
         self._thread.join()
 
-    async def _call(
-        self, registry: Any, scope: Message, receive: Receive, send: Send
-    ) -> None:
+    async def _call(self, registry: Any, scope: Message, receive: Receive, send: Send) -> None:
         path: str = scope["path"]
         self.requests.append((scope["method"], path))
         if path.startswith("/registry/"):
@@ -88,9 +87,7 @@ class Gateway:
         else:
             await self._function(path.removeprefix("/function/"), scope, receive, send)
 
-    async def _registry(
-        self, registry: Any, scope: Message, receive: Receive, send: Send
-    ) -> None:
+    async def _registry(self, registry: Any, scope: Message, receive: Receive, send: Send) -> None:
         headers = dict(scope["headers"])
         sent = headers.get(b"authorization", b"").decode()
         if not sent.startswith("Basic ") and sent != f"Bearer {TOKEN}":

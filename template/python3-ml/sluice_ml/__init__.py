@@ -1,6 +1,8 @@
-"""What the machine-learning functions share: the registry's client, request fields, answers, tables, scores.
+"""What the machine-learning functions share: the registry's client, request fields, answers,
+tables, scores.
 
-The template folder is the root of a build context, so a handler imports this package as `sluice_ml`.
-`errors fields answers place transport registry` need the standard library alone; `table signature
-metrics featureset` need numpy, `session` needs onnxruntime: the function that imports them requires them.
+The template folder is the root of a build context, so a handler imports this package as
+`sluice_ml`. `errors fields answers place transport registry` need the standard library alone;
+`table signature metrics featureset` need numpy, `session` needs onnxruntime: the function that
+imports them requires them.
 """

@@ -35,7 +35,9 @@ def json_reply(status: int, body: Mapping[str, Any]) -> Reply:
 
 
 def error_reply(error: CallError) -> Reply:
-    """`{"error": message}` and the error's details, with its status; Retry-After where a later try may succeed."""
+    """`{"error": message}` and the error's details, with its status; Retry-After where a later try
+    may succeed.
+    """
     reply = json_reply(error.status, {"error": error.message, **error.details})
     if isinstance(error, UnavailableError):
         reply["headers"]["Retry-After"] = "1"
@@ -55,7 +57,9 @@ def answered(event: Event, work: Work) -> Reply:
 
 
 def header(event: Event, name: str) -> str:
-    """A header's value by its lower-case name, whatever case the mapping keeps; empty where there is none."""
+    """A header's value by its lower-case name, whatever case the mapping keeps; empty where there
+    is none.
+    """
     for key, value in event.headers.items():
         if key.lower() == name:
             return value

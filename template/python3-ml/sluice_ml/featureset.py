@@ -1,4 +1,6 @@
-"""A feature set as the registry keeps it: a spec, the arrays of both splits, the fitted transformer."""
+"""A feature set as the registry keeps it: a spec, the arrays of both splits, the fitted
+transformer.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +16,9 @@ FORMAT = 1
 
 @dataclass(frozen=True, slots=True)
 class FeatureSet:
-    """What preprocess left: where it came from, its columns and classes, artifacts by name (sha256)."""
+    """What preprocess left: where it came from, its columns and classes, artifacts by name
+    (sha256).
+    """
 
     id: str
     dataset: str
@@ -34,7 +38,9 @@ class FeatureSet:
 def spec_json(
     columns: tuple[Column, ...], classes: tuple[Any, ...], more: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The spec to store: column order, kinds, categories and classes, and what else is worth keeping."""
+    """The spec to store: column order, kinds, categories and classes, and what else is worth
+    keeping.
+    """
     return {
         "format": FORMAT,
         "columns": [column.to_json() for column in columns],
@@ -44,7 +50,9 @@ def spec_json(
 
 
 def read_feature_set(registry: Registry, identifier: str) -> FeatureSet:
-    """The feature set of that id. Raises NotFoundError; UnprocessableError where it is of another form."""
+    """The feature set of that id. Raises NotFoundError; UnprocessableError where it is of another
+    form.
+    """
     value = registry.feature_set(identifier)
     spec = value.get("spec")
     if not isinstance(spec, dict) or spec.get("format") != FORMAT:

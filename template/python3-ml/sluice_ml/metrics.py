@@ -6,7 +6,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-# True: higher is better. All are shares in [0, 1] but log_loss (nats), rmse and mae (units of y), r2.
+# Shares in [0, 1], but log_loss (nats), rmse and mae (units of y), r2 (at most 1).
 HIGHER_IS_BETTER: Final[Mapping[str, bool]] = {
     "accuracy": True,
     "f1": True,
@@ -35,8 +35,8 @@ def better(metric: str, score: float, than: float) -> bool:
 def classification_scores(
     y: NDArray[np.int64], predicted: NDArray[np.int64], probabilities: NDArray[Any]
 ) -> dict[str, float]:
-    """accuracy; f1 of class 1 of two, macro f1 of more; roc_auc, one against the rest and averaged for
-    more than two classes, left out where a class has no row; log_loss in nats.
+    """accuracy; f1 of class 1 of two, macro f1 of more; roc_auc, one against the rest and averaged
+    for more than two classes, left out where a class has no row; log_loss in nats.
 
     y, predicted: int64 [rows] class codes. probabilities: [rows, classes].
     """
@@ -79,7 +79,9 @@ def _f1(y: NDArray[np.int64], predicted: NDArray[np.int64], classes: int) -> flo
 
 
 def _roc_auc(positive: NDArray[np.bool_], score: NDArray[Any]) -> float:
-    """The chance that a positive row scores above a negative one, ties counted half (Mann-Whitney U)."""
+    """The chance that a positive row scores above a negative one, ties counted half (Mann-Whitney
+    U).
+    """
     _, inverse, counts = np.unique(score, return_inverse=True, return_counts=True)
     last = np.cumsum(counts)
     ranks = (last - (counts - 1) / 2.0)[inverse]

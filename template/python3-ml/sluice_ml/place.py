@@ -31,7 +31,9 @@ class Place:
 
 
 def place(environ: Mapping[str, str] = os.environ) -> Place:
-    """Where this process runs. SLUICE_CACHE_DIR unset: a folder of the temporary one, lost with the replica."""
+    """Where this process runs. SLUICE_CACHE_DIR unset: a folder of the temporary one, lost with the
+    replica.
+    """
     fallback = Path(tempfile.gettempdir()) / "sluice-cache"
     return Place(
         gateway_url=environ.get("SLUICE_GATEWAY_URL", "http://127.0.0.1:8080"),
@@ -41,7 +43,7 @@ def place(environ: Mapping[str, str] = os.environ) -> Place:
 
 
 def whole_number(name: str, default: int, environ: Mapping[str, str] = os.environ) -> int:
-    """The positive integer in variable `name`. Raises ValueError naming variable, value and rule."""
+    """The positive integer in variable `name`. Raises ValueError naming it, value and rule."""
     text = environ.get(name, "")
     if not text:
         return default

@@ -30,7 +30,9 @@ _ERRORS: Mapping[int, type[CallError]] = {
 
 
 class Keys:
-    """Idempotency keys of one call: a repeated call with the caller's key repeats them, so nothing doubles."""
+    """Idempotency keys of one call: a repeated call with the caller's key repeats them, so nothing
+    doubles.
+    """
 
     def __init__(self, of_caller: str = "") -> None:
         # Hashed: any text a caller sends becomes a short key that fits a header.
@@ -52,7 +54,8 @@ class Seen:
 
 class Registry:
     """Calls of the registry. Every method raises NotFoundError, ConflictError, InvalidInputError,
-    UnprocessableError or TooLargeError with the registry's own words, UnavailableError when it is away.
+    UnprocessableError or TooLargeError with the registry's own words, UnavailableError when it is
+    away.
     """
 
     def __init__(self, place: Place, timeout: float = 30.0, attempts: int = 3) -> None:
@@ -67,7 +70,9 @@ class Registry:
         self._transport.close()
 
     def dataset(self, name: str, version: str) -> dict[str, Any]:
-        """A dataset version's name, version, sha256, rows and columns. version: a number or `latest`."""
+        """A dataset version's name, version, sha256, rows and columns. version: a number or
+        `latest`.
+        """
         return self._get(f"/datasets/{_part(name)}/versions/{_part(version)}")
 
     def dataset_parquet(self, name: str, version: str, into: BinaryIO) -> None:

@@ -24,10 +24,11 @@ LoadError: Final = (
 
 
 def load_session(content: bytes) -> ort.InferenceSession:
-    """A session of the ONNX model in `content`. Raises one of LoadError where it is none that runs here.
+    """A session of the ONNX model in `content`. Raises one of LoadError where it is none that runs
+    here.
 
-    One thread, no spinning: a pool that spins costs half a core while it waits. No arena: it grows to
-    the largest batch and never shrinks, and trees and linear models gain nothing by it.
+    One thread, no spinning: a pool that spins costs half a core while it waits. No arena: it grows
+    to the largest batch and never shrinks, and trees and linear models gain nothing by it.
     """
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
@@ -43,7 +44,9 @@ def load_session(content: bytes) -> ort.InferenceSession:
 def run_model(
     session: ort.InferenceSession, signature: Signature, feeds: dict[str, NDArray[Any]]
 ) -> tuple[NDArray[Any], NDArray[np.float32] | None]:
-    """Class codes int64 [rows] and probabilities float32 [rows, classes]; or values [rows] and None."""
+    """Class codes int64 [rows] and probabilities float32 [rows, classes]; or values [rows] and
+    None.
+    """
     outputs = session.run(None, feeds)
     if signature.task == "regression":
         return outputs[0].reshape(-1), None

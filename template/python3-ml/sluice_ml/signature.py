@@ -29,7 +29,8 @@ class Signature:
     """Columns in order, the task, and for a classifier the class of each code.
 
     datatype: FP32 or FP64, of the numbers. All-numeric models take one tensor X [rows, columns]; a
-    model with texts takes one tensor [rows, 1] a column. Datatype names: Open Inference Protocol v2.
+    model with texts takes one tensor [rows, 1] a column. Datatype names: Open Inference Protocol
+    v2.
     """
 
     task: Task
@@ -48,7 +49,9 @@ class Signature:
         return all(column.tensor == WHOLE for column in self.columns)
 
     def feeds(self, table: Table) -> dict[str, NDArray[Any]]:
-        """The tensors for the table's rows; columns are found by name. Raises KeyError for one it lacks."""
+        """The tensors for the table's rows; columns are found by name. Raises KeyError for one it
+        lacks.
+        """
         named = dict(zip((c.name for c in table.columns), table.values(self.dtype), strict=True))
         if self.single:
             return {WHOLE: np.stack([named[c.name] for c in self.columns], axis=1)}
@@ -69,7 +72,9 @@ class Signature:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "Signature":
-        """The signature in `value`. Raises KeyError, TypeError or ValueError where it is of another form."""
+        """The signature in `value`. Raises KeyError, TypeError or ValueError where it is of another
+        form.
+        """
         columns = tuple(
             Input(c["name"], c["kind"], c["missing"], c["input"]) for c in value["columns"]
         )

@@ -16,8 +16,8 @@ MISSING_TEXT: Final = ""
 class Column:
     """A column that a model takes.
 
-    missing: whether a missing value is taken. categories: the texts of a string column over all rows,
-    sorted; a missing text is the empty one, since ONNX has no missing string.
+    missing: whether a missing value is taken. categories: the texts of a string column over all
+    rows, sorted; a missing text is the empty one, since ONNX has no missing string.
     """
 
     name: str
@@ -40,9 +40,9 @@ class Column:
 class Table:
     """Rows by column.
 
-    numbers: float64 [rows, number and boolean columns], NaN where missing. codes: int32 [rows, string
-    columns], positions in the column's categories. y: int64 [rows] class codes, or float64 [rows].
-    Both arrays keep the order of `columns`.
+    numbers: float64 [rows, number and boolean columns], NaN where missing. codes: int32 [rows,
+    string columns], positions in the column's categories. y: int64 [rows] class codes, or float64
+    [rows]. Both arrays keep the order of `columns`.
     """
 
     columns: tuple[Column, ...]
@@ -74,7 +74,7 @@ class Table:
         return arrays
 
     def matrix(self, dtype: type[np.floating[Any]]) -> NDArray[Any]:
-        """What scikit-learn takes: [rows, columns] of `dtype`, or of objects where there are texts."""
+        """What scikit-learn takes: [rows, columns] of `dtype`; of objects where there are texts."""
         if not self.mixed:
             return self.numbers.astype(dtype)
         matrix = np.empty((len(self), len(self.columns)), dtype=object)

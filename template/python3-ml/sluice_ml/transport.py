@@ -55,7 +55,7 @@ class Call:
 
 
 class Transport:
-    """Calls below one base URL, safe from several threads: each call has a connection of its own."""
+    """Calls below one base URL, safe from several threads: each has a connection of its own."""
 
     def __init__(
         self,
