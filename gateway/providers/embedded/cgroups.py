@@ -29,15 +29,19 @@ class Limits:
     memory: int | None = None
     cpu: float | None = None
 
+    def __bool__(self) -> bool:
+        return self.memory is not None or self.cpu is not None
+
 
 class Group(Protocol):
-    """The control group of one replica. Amounts are None where the kernel does not tell."""
+    """The control group of one replica. Amounts are None where memory is not limited by it.
+
+    To join one costs up to 10 ms, for the kernel waits for every CPU: a replica without a limit
+    gets none, and one with a limit joins no other kind (ADR 0005).
+    """
 
     def join_files(self) -> Sequence[Path]:
         """Files into which a process writes `0` to join."""
-
-    def cpu_seconds(self) -> float | None:
-        """CPU time used since the group was made."""
 
     def memory_bytes(self) -> int | None:
         """Memory charged now."""
@@ -102,10 +106,6 @@ class _UnifiedGroup:
     def join_files(self) -> Sequence[Path]:
         return [self.folder / "cgroup.procs"]
 
-    def cpu_seconds(self) -> float | None:
-        used = _fields(self.folder / "cpu.stat").get("usage_usec")
-        return None if used is None else used / 1e6
-
     def memory_bytes(self) -> int | None:
         return _number(self.folder / "memory.current")
 
@@ -127,7 +127,14 @@ class _Legacy:
         self.limits_cpu = "cpu" in folders
 
     def create(self, name: str, limits: Limits) -> "Group":
-        group = _LegacyGroup({kind: parent / name for kind, parent in self._folders.items()})
+        asked = {"memory": limits.memory, "cpu": limits.cpu}
+        group = _LegacyGroup(
+            {
+                kind: parent / name
+                for kind, parent in self._folders.items()
+                if asked[kind] is not None
+            }
+        )
         for folder in group.folders.values():
             folder.mkdir()
         if limits.memory is not None:
@@ -144,23 +151,21 @@ class _Legacy:
 class _LegacyGroup:
     folders: dict[str, Path]
 
+    @property
+    def _memory(self) -> Path:
+        return self.folders.get("memory", Path(os.devnull))
+
     def join_files(self) -> Sequence[Path]:
         return [folder / "cgroup.procs" for folder in self.folders.values()]
 
-    def cpu_seconds(self) -> float | None:
-        if "cpuacct" not in self.folders:
-            return None
-        used = _number(self.folders["cpuacct"] / "cpuacct.usage")
-        return None if used is None else used / 1e9
-
     def memory_bytes(self) -> int | None:
-        return _number(self.folders["memory"] / "memory.usage_in_bytes")
+        return _number(self._memory / "memory.usage_in_bytes")
 
     def peak_bytes(self) -> int | None:
-        return _number(self.folders["memory"] / "memory.max_usage_in_bytes")
+        return _number(self._memory / "memory.max_usage_in_bytes")
 
     def out_of_memory(self) -> bool:
-        return _fields(self.folders["memory"] / "memory.oom_control").get("oom_kill", 0) > 0
+        return _fields(self._memory / "memory.oom_control").get("oom_kill", 0) > 0
 
     def remove(self) -> None:
         for folder in self.folders.values():
@@ -203,7 +208,7 @@ def _wanted(folder: Path) -> str:
 def _legacy(root: Path, paths: dict[str, str], name: str) -> Groups | None:
     folders: dict[str, Path] = {}
     for kinds, path in paths.items():
-        for kind in {"memory", "cpu", "cpuacct"} & set(kinds.split(",")):
+        for kind in {"memory", "cpu"} & set(kinds.split(",")):
             # Within a container the path may be the host's and not be there.
             own = root / kind / path.lstrip("/")
             folder = (own if own.is_dir() else root / kind) / name

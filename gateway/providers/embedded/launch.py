@@ -59,7 +59,7 @@ def prepare(host: Host, plan: Plan, replica: str) -> Parts:
     with listener:
         wiring = Wiring(_request(host, plan, replica, (folder, secrets)), listener)
     try:
-        group = host.groups.create(replica, plan.limits) if host.groups else None
+        group = host.groups.create(replica, plan.limits) if host.groups and plan.limits else None
         wiring.add_groups(group.join_files() if group else ())
     except OSError:
         wiring.close_theirs()

@@ -110,19 +110,17 @@ class ReplicaProcess:
 
     def usage(self) -> Usage:
         """What it uses now; CPU since the last sample."""
-        loop, group = asyncio.get_running_loop(), self._parts.group if self._parts else None
         if not self._process or self.left.done():
             return Usage(0.0, 0)
-        cpu = group.cpu_seconds() if group else None
-        cpu = processes.cpu_seconds(self._process) if cpu is None else cpu
-        elapsed = loop.time() - self._sampled
+        now, cpu = asyncio.get_running_loop().time(), processes.cpu_seconds(self._process)
+        elapsed = now - self._sampled
         if elapsed >= LEAST_SAMPLE_SECONDS:
             self._millicores = max(0.0, (cpu - self._cpu) / elapsed * 1000)
-            self._sampled, self._cpu = loop.time(), cpu
+            self._sampled, self._cpu = now, cpu
+        group = self._parts.group if self._parts else None
         memory = group.memory_bytes() if group else None
-        return Usage(
-            self._millicores, processes.private_bytes(self._process) if memory is None else memory
-        )
+        used = processes.private_bytes(self._process) if memory is None else memory
+        return Usage(self._millicores, used)
 
     def _on_status(self, event: Event) -> None:
         kind = event.get("event")
@@ -216,8 +214,9 @@ class ReplicaProcess:
     def _watch_over(self) -> None:
         self._tasks.append(asyncio.create_task(self._check_health()))
         group = self._parts.group if self._parts else None
-        if self.plan.limits.memory is not None and group is None:
-            self._tasks.append(asyncio.create_task(self._check_memory(self.plan.limits.memory)))
+        limit = self.plan.limits.memory
+        if limit is not None and (group is None or group.memory_bytes() is None):
+            self._tasks.append(asyncio.create_task(self._check_memory(limit)))
 
     async def _check_health(self) -> None:
         settings = self._host.settings
