@@ -103,6 +103,7 @@ class FakeReplica:
         self.address: Address = UnixAddress(str(socket)) if socket else TcpAddress("127.0.0.1", 0)
         self._server: asyncio.Server | None = None
         self._tasks: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
+        self._readers: dict[asyncio.Task[None], asyncio.StreamReader] = {}
 
     async def start(self) -> None:
         """Listen; the replica can be called from now on."""
@@ -124,6 +125,11 @@ class FakeReplica:
         self.refuse()
         self.drop_connections()
 
+    def stop_reading(self) -> None:
+        """Leave what comes on the present connections in the kernel."""
+        for writer in self._tasks.values():
+            writer.transport.pause_reading()  # type: ignore[attr-defined] # a socket's transport
+
     def drop_connections(self) -> None:
         """Break every connection off, in use or kept."""
         for writer in self._tasks.values():
@@ -133,6 +139,13 @@ class FakeReplica:
         """Close every connection in order, as a server does whose idle time is over."""
         for writer in self._tasks.values():
             writer.close()
+
+    async def drain(self) -> None:
+        """Accept nothing more and answer what was read, as a process does on SIGTERM."""
+        self.refuse()
+        while self.inflight or any(reader._buffer for reader in self._readers.values()):  # type: ignore[attr-defined] # its own bytes
+            await asyncio.sleep(0)
+            await self.idle.wait()
 
     async def close(self) -> None:
         """End and wait until nothing of it is left."""
@@ -145,7 +158,7 @@ class FakeReplica:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
-        self._tasks[task] = writer
+        self._tasks[task], self._readers[task] = writer, reader
         self.connections += 1
         try:
             with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
@@ -155,7 +168,7 @@ class FakeReplica:
             # asyncio's stream callback would report it as an error of the server.
             pass
         finally:
-            del self._tasks[task]
+            del self._tasks[task], self._readers[task]
             writer.transport.abort()
 
     async def _serve_one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:

@@ -280,8 +280,7 @@ class FakeProvider:
         self._emit(function)
 
     async def _end(self, replica: FakeReplica) -> None:
-        replica.refuse()
-        await replica.idle.wait()
+        await replica.drain()
         await replica.close()
 
     def _status(self, function: _Function) -> FunctionStatus:
