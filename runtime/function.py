@@ -1,6 +1,5 @@
 """Loads the handler of a bundle, finds its form, and says clearly why when that fails."""
 
-import dis
 import importlib
 import inspect
 import sys
@@ -42,14 +41,6 @@ class Function:
         """Whether calling it gives a coroutine or an async generator at once."""
         call = self._routine()
         return inspect.iscoroutinefunction(call) or inspect.isasyncgenfunction(call)
-
-    @property
-    def never_suspends(self) -> bool:
-        """Whether it is an `async def` without a single await, which ends in its first step."""
-        code = getattr(self._routine(), "__code__", None)
-        if code is None or not inspect.iscoroutinefunction(self._routine()):
-            return False
-        return all(instruction.opname != "SEND" for instruction in dis.get_instructions(code))
 
     def _routine(self) -> object:
         if inspect.isroutine(self.handler):

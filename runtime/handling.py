@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from http1.exchange import Exchange, Receiver
 from runtime.call import CLIENT_GONE, INTERNAL, Call, Host
+from runtime.eager import Starter
 from runtime.event import Context, Event, Headers
 from runtime.function import Form, Function
 from runtime.reply import Reply, Stream, WrongReplyError
@@ -26,7 +27,8 @@ class HandlerBackend:
         """runner: what runs the handler; by default the loop for async ones, else threads."""
         self.pool = ThreadPool(host.settings.pool_size, host.loop)
         self.form = function.form
-        self.runner: Runner = runner or self._runner_for(function, host.loop)
+        self.starter = Starter(host.loop)
+        self.runner: Runner = runner or self._runner_for(function)
 
     def begin(self, host: Host, exchange: Exchange) -> Receiver:
         return HandlerCall(self, host, exchange)
@@ -35,12 +37,13 @@ class HandlerBackend:
         pass  # the handler was loaded before the loop ran
 
     async def close(self) -> bool:
+        self.starter.close()
         return self.pool.busy == 0
 
-    def _runner_for(self, function: Function, loop: asyncio.AbstractEventLoop) -> Runner:
+    def _runner_for(self, function: Function) -> Runner:
         if function.is_async:
-            return LoopRunner(function, loop)
-        return ThreadRunner(function, self.pool)
+            return LoopRunner(function, self.starter)
+        return ThreadRunner(function, self.pool, self.starter)
 
 
 class HandlerCall(Call):
@@ -99,7 +102,7 @@ class HandlerCall(Call):
         if self.ended:
             self._late(reply)
         elif isinstance(reply, Stream):
-            self._running = send_stream(reply, self, self._backend.pool)
+            self._running = send_stream(reply, self, self._backend.pool, self._backend.starter)
         else:
             self._stop_timer()
             self.answer(reply.status, reply.lines, reply.body)

@@ -51,13 +51,24 @@ class Stream:
 
 def render(result: object) -> Reply | Stream:
     """The answer a handler's result stands for. Raises WrongReplyError."""
+    kind = type(result)
+    if kind is bytes:
+        return Reply(200, BINARY, result)  # type: ignore[arg-type]  # by the line above
+    if kind is dict:
+        return _from_dict(result)  # type: ignore[arg-type]  # likewise
     if result is None:
         return Reply(200, b"", b"")
-    if isinstance(result, dict) and _is_envelope(result):
-        return _answer(result.get("body"), result.get("statusCode", 200), result.get("headers"))
+    if isinstance(result, dict):
+        return _from_dict(result)
     if isinstance(result, tuple):
         return _from_tuple(result)
     return _answer(result, 200, None)
+
+
+def _from_dict(result: dict[object, object]) -> Reply | Stream:
+    if _is_envelope(result):
+        return _answer(result.get("body"), result.get("statusCode", 200), result.get("headers"))
+    return Reply(200, JSON, to_json(result))
 
 
 def encode_item(item: object) -> tuple[bytes, bytes]:
@@ -126,6 +137,8 @@ def _body(body: object) -> tuple[bytes, bytes]:
 
 
 def _status(status: object) -> int:
+    if type(status) is int and 200 <= status <= 599:
+        return status
     number = _plain_or_same(status)
     if isinstance(number, str) and number.isdecimal():
         number = int(number)

@@ -6,12 +6,11 @@ gathers what calls hand it and reports to each of them.
 
 import asyncio
 import inspect
-import sys
 from collections.abc import Callable, Coroutine
-from contextvars import copy_context
 from functools import partial
 from typing import Any, Protocol
 
+from runtime.eager import Ended, Starter
 from runtime.function import Function
 from runtime.reply import Reply, Stream, render
 from runtime.threads import Job, ThreadPool
@@ -65,73 +64,62 @@ class TaskRunning:
 
 
 class LoopRunner:
-    """Runs async handlers on the loop, without a task where none is needed."""
+    """Runs async handlers on the loop, without a task of their own unless they suspend."""
 
-    def __init__(self, function: Function, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, function: Function, starter: Starter) -> None:
         self._handler: Callable[..., Any] = function.handler
-        self._loop = loop
-        # Without a task asyncio.timeout() and task groups refuse to work, and whether a coroutine
-        # gets that far shows only in its run; one without any await cannot.
-        self._direct = function.never_suspends
+        self._starter = starter
 
     def start(self, arguments: tuple[Any, ...], report: Report) -> Running | None:
-        if self._direct:
-            self._drive(arguments, report)
-            return None
         try:
             result = self._handler(*arguments)
-        except Exception as error:  # noqa: BLE001 - whatever a handler raises fails its call, logged there
+        except Exception as error:  # noqa: BLE001 - whatever a handler raises fails its call
             report.failed(error)
             return None
         if inspect.isasyncgen(result):
             report.succeeded(render(result))
             return None
-        return run_task(_rendered(result), report, self._loop)
-
-    def _drive(self, arguments: tuple[Any, ...], report: Report) -> None:
-        """Run the coroutine's only step here: 5 us less a call than a task."""
-        try:
-            copy_context().run(self._handler(*arguments).send, None)
-            reply = None
-        except StopIteration as end:
-            reply = _render_or_report(end.value, report)
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - as above
-            report.failed(_presentable(error))
-            return
-        if reply is not None:
-            report.succeeded(reply)
+        return run_task(_rendered(result), report, self._starter)
 
 
 class ThreadRunner:
     """Runs sync handlers on threads; their answer is rendered there too."""
 
-    def __init__(self, function: Function, pool: ThreadPool) -> None:
+    def __init__(self, function: Function, pool: ThreadPool, starter: Starter) -> None:
         self._handler = function.handler
         self._pool = pool
+        self._starter = starter
 
     def start(self, arguments: tuple[Any, ...], report: Report) -> Running | None:
-        return ThreadRunning(partial(_call, self._handler, arguments), report, self._pool)
+        running = ThreadRunning(report, self._starter)
+        running.submit(self._pool, partial(_call, self._handler, arguments))
+        return running
 
 
 class ThreadRunning:
     """A run on a thread, which goes on as a task when the handler returned an awaitable."""
 
-    __slots__ = ("_job", "_loop", "_report", "_reported", "_task")
+    __slots__ = ("_job", "_report", "_reported", "_starter", "_task")
 
-    def __init__(self, work: Callable[[], Any], report: Report, pool: ThreadPool) -> None:
+    def __init__(self, report: Report, starter: Starter) -> None:
         self._report = report
-        self._loop = pool.loop
+        self._starter = starter
         self._reported = False
         self._task: TaskRunning | None = None
-        self._job: Job = pool.submit(work, self._done)
+        self._job: Job | None = None
+
+    def submit(self, pool: ThreadPool, work: Callable[[], Any]) -> None:
+        self._job = pool.submit(work, self._done)
 
     def cancel(self) -> bool:
-        return self._task.cancel() if self._task is not None else self._job.cancel()
+        if self._task is not None:
+            return self._task.cancel()
+        return self._job is not None and self._job.cancel()
 
     def ended(self) -> bool:
         if self._task is not None:
             return self._task.ended()
-        return self._reported or self._job.cancelled
+        return self._reported or (self._job is not None and self._job.cancelled)
 
     def _done(self, result: Any, error: BaseException | None) -> None:
         if error is not None:
@@ -141,27 +129,29 @@ class ThreadRunning:
             self._reported = True
             self._report.succeeded(result)
         else:
-            self._task = run_task(_rendered(result), self._report, self._loop)
+            self._task = run_task(_rendered(result), self._report, self._starter)
+            self._reported = self._task is None
 
 
 def run_task(
-    coroutine: Coroutine[Any, Any, Reply | Stream | None],
-    report: Report,
-    loop: asyncio.AbstractEventLoop,
+    coroutine: Coroutine[Any, Any, Reply | Stream | None], report: Report, starter: Starter
 ) -> TaskRunning | None:
-    """Run `coroutine` as a task that reports; None result reports nothing.
+    """Run `coroutine` and report what it comes to; None as a result reports nothing.
 
-    From Python 3.12 on its first step is run at once, and None is returned if that was the last.
+    Returns None when it ended in its first step, which is run at once.
     """
-    if sys.version_info >= (3, 12):
-        task = asyncio.Task(coroutine, loop=loop, eager_start=True)
-    else:
-        task = loop.create_task(coroutine)
-    if task.done():
-        _tell(report, task)
+    started = starter.start(coroutine)
+    if isinstance(started, Ended):
+        if started.error is not None:
+            report.failed(started.error)
+        elif started.value is not None:
+            report.succeeded(started.value)
         return None
-    task.add_done_callback(partial(_tell, report))
-    return TaskRunning(task)
+    if started.done():
+        _tell(report, started)
+        return None
+    started.add_done_callback(partial(_tell, report))
+    return TaskRunning(started)
 
 
 def _tell(report: Report, task: "asyncio.Task[Reply | Stream | None]") -> None:
@@ -189,14 +179,6 @@ def _call(handler: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
     """The rendered answer, or the awaitable a sync handler handed back."""
     result = handler(*arguments)
     return result if inspect.isawaitable(result) else render(result)
-
-
-def _render_or_report(result: object, report: Report) -> Reply | Stream | None:
-    try:
-        return render(result)
-    except Exception as error:  # noqa: BLE001 - tolist() and generators are the handler's own code
-        report.failed(error)
-        return None
 
 
 def _presentable(error: BaseException) -> BaseException:

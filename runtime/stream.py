@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from threading import Lock
 from typing import Any, Final, Protocol
 
+from runtime.eager import Starter
 from runtime.reply import Stream, encode_item
 from runtime.running import Report, TaskRunning, run_task
 from runtime.threads import ThreadPool
@@ -86,12 +87,14 @@ class StreamRunning:
         return self._task.ended()
 
 
-def send_stream(stream: Stream, sink: Sink, pool: ThreadPool) -> StreamRunning | None:
+def send_stream(
+    stream: Stream, sink: Sink, pool: ThreadPool, starter: Starter
+) -> StreamRunning | None:
     """Start sending; the sink's `failed` hears of what the generator raises."""
     items: Any = stream.items
     if not isinstance(items, AsyncIterator):
         items = ThreadedItems(items, pool)
-    task = run_task(_send(stream, items, sink), sink, pool.loop)
+    task = run_task(_send(stream, items, sink), sink, starter)
     return None if task is None else StreamRunning(items, task)
 
 

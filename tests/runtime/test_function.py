@@ -59,21 +59,6 @@ def test_handle_wins_over_app(tmp_path: Path) -> None:
     assert load(tmp_path, source).form is Form.EVENT
 
 
-@pytest.mark.parametrize(
-    ("body", "never"),
-    [
-        ("return event.body", True),
-        ("await other()", False),
-        ("async with other(): pass", False),
-        ("async for _ in other(): pass", False),
-        ("yield 1", False),
-    ],
-)
-def test_coroutine_without_await_never_suspends(tmp_path: Path, body: str, never: bool) -> None:
-    function = load(tmp_path, f"async def handle(event, context):\n    {body}\n")
-    assert function.never_suspends is never
-
-
 def test_siblings_are_imported_relatively(tmp_path: Path) -> None:
     function = load(
         tmp_path,
