@@ -110,7 +110,6 @@ class Builder:
                 image = config.image
                 with self._bundles.hold(CACHE):
                     await self._make(config, unpacked, work, report)
-            await to_end(lambda: self._bundles.trim_cache(self._settings.build_cache_bytes))
         except SluiceError as failure:
             error = masked(str(failure))[:ERROR_CHARACTERS]
         except TimeoutError:
@@ -118,9 +117,20 @@ class Builder:
         except (OSError, sqlite3.Error) as failure:
             log.exception("build image=%s failed", image)
             error = f"the builder cannot go on: {getattr(failure, 'strerror', None) or failure}"
+        await self._trim_cache()
         duration = round(time.monotonic() - started, 3)
         log.info("build image=%s seconds=%s error=%r", image, duration, error)
         return BuildEvent((), image, "failed" if error else "success", error, duration)
+
+    async def _trim_cache(self) -> None:
+        try:
+            freed = await to_end(lambda: self._bundles.trim_cache(self._settings.build_cache_bytes))
+        except OSError:
+            # The build stands; the next one tries again.
+            log.exception("uv-cache could not be emptied")
+            return
+        if freed:
+            log.info("uv-cache emptied bytes=%d", freed)
 
     async def _make(
         self, config: BuildConfig, unpacked: Unpacked, work: Path, report: Report

@@ -152,7 +152,8 @@ class Bundles:
     def prune(self, keep: Collection[str]) -> Pruned:
         """Remove what is neither the newest build of an image nor named in `keep` (digests).
 
-        Environments that no remaining bundle uses go with it, and the resolutions that led there.
+        Environments that no remaining bundle uses go with it, the resolutions that led there, and
+        the cache of downloaded libraries: what the remaining environments use of it they keep.
         """
         with self._lock:
             kept = set(keep) | {image.digest for image in self.images()}
@@ -164,7 +165,7 @@ class Bundles:
             unused = [key for key in self._environments() - locks if self._give_up(key, aside)]
             self.store.forget_resolutions(self._environments())
         # Without the lock: a large tree takes a while to remove.
-        freed = sum(folders.remove(folder) for folder in aside)
+        freed = sum(folders.remove(folder) for folder in aside) + self.trim_cache(0)
         return Pruned(tuple(gone), tuple(sorted(unused)), freed)
 
     def trim_cache(self, limit_bytes: int) -> int:

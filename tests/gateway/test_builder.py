@@ -325,6 +325,20 @@ async def test_build_out_of_time_fails(machine: Machine) -> None:
     assert "longer than 0.001 s" in await machine.failure(HANDLER)
 
 
+async def test_cache_above_its_limit_is_emptied_after_a_build(tmp_path: Path, shared: Path) -> None:
+    machine = Machine(tmp_path, shared)
+    del machine.environ["UV_CACHE_DIR"]
+    files = {**HANDLER, "function/requirements.txt": "small"}
+    machine.builder = machine.builder_with()
+    await machine.bundle(files)
+    assert machine.bundles.cache_dir.is_dir()
+    machine.builder = machine.builder_with(SLUICE_BUILD_CACHE_BYTES="1")
+    bundle = await machine.bundle(files)
+    assert not machine.bundles.cache_dir.exists()
+    assert imported(bundle, "import small; print(small.VERSION)") == "2.0"
+    machine.bundles.close()
+
+
 async def test_full_disk_is_a_failed_build(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -185,12 +185,25 @@ def test_prune_keeps_what_is_newest_or_in_use(bundles: Bundles) -> None:
     assert bundles.prune([]).freed_bytes == 0
 
 
-def test_prune_of_linked_files_frees_nothing(bundles: Bundles, tmp_path: Path) -> None:
+def test_prune_of_files_that_are_linked_elsewhere_frees_nothing(
+    bundles: Bundles, tmp_path: Path
+) -> None:
     environment(bundles, "old", b"x" * 100_000)
-    (tmp_path / "cache").hardlink_to(bundles.environment("old") / "library")
+    (tmp_path / "elsewhere").hardlink_to(bundles.environment("old") / "library")
     pruned = bundles.prune([])
     assert pruned.environments == ("old",)
     assert pruned.freed_bytes < 100_000
+
+
+def test_prune_empties_the_cache_of_what_no_environment_uses(bundles: Bundles) -> None:
+    environment(bundles, "kept", b"x" * 100_000)
+    add(bundles, "fn:1", "d1", "kept")
+    bundles.cache_dir.mkdir()
+    (bundles.cache_dir / "used").hardlink_to(bundles.environment("kept") / "library")
+    (bundles.cache_dir / "unused").write_bytes(b"x" * 200_000)
+    assert 200_000 <= bundles.prune([]).freed_bytes < 300_000
+    assert not bundles.cache_dir.exists()
+    assert (bundles.environment("kept") / "library").read_bytes() == b"x" * 100_000
 
 
 def test_prune_spares_the_environment_of_a_build_under_way(bundles: Bundles) -> None:
