@@ -254,6 +254,12 @@ class GatewaySettings:
     build_timeout: float = setting(
         "SLUICE_BUILD_TIMEOUT", "30m", _positive_duration, "Time a build may take."
     )
+    build_upload_timeout: float = setting(
+        "SLUICE_BUILD_UPLOAD_TIMEOUT",
+        "5m",
+        _positive_duration,
+        "Time a build context has to arrive; only then is its signature known.",
+    )
     build_members: int = setting(
         "SLUICE_BUILD_MEMBERS", "10000", _positive_count, "Most files and folders of a context."
     )

@@ -83,10 +83,11 @@ class _Builds:
         descriptor, name = tempfile.mkstemp(dir=self._uploads, suffix=UPLOAD_SUFFIX)
         held.callback(os.unlink, name)
         try:
-            async with asyncio.timeout(self._settings.build_timeout):
+            async with asyncio.timeout(self._settings.build_upload_timeout):
                 await self._save(request, descriptor)
         except TimeoutError as error:
-            raise DeadlineExceededError("body: it did not arrive in time") from error
+            seconds = self._settings.build_upload_timeout
+            raise DeadlineExceededError(f"body: it did not arrive within {seconds:g} s") from error
         return Path(name)
 
     async def _save(self, request: Request, descriptor: int) -> None:

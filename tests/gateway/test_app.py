@@ -114,6 +114,23 @@ async def test_gateway_ends_followed_logs_when_it_stops(tmp_path: Path) -> None:
     await client.aclose()
 
 
+async def test_gateway_stops_reading_an_api_body_over_the_limit(tmp_path: Path) -> None:
+    settings = settings_in(tmp_path, basic_auth=False)
+    async with create(settings, fake_backend(FakeProvider(tmp_path))) as gateway:
+        reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+        writer.write(
+            b"POST /system/functions HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+        )
+        for _ in range(20):
+            writer.write(b"10000\r\n" + b" " * 0x10000 + b"\r\n")
+        async with asyncio.timeout(10):
+            head = await reader.readuntil(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 413 ")
+            assert b"connection: close" in head
+            assert b"body: expected at most 1048576 bytes" in await reader.read()
+        writer.close()
+
+
 async def test_gateway_with_mounted_credentials_that_are_missing_says_which(
     tmp_path: Path,
 ) -> None:

@@ -246,6 +246,20 @@ async def test_build_out_of_time_has_failed(control: ControlPlane, uploads: Path
     assert builder.ended == 2
 
 
+async def test_build_context_that_does_not_arrive_gives_its_slot_back(
+    control: ControlPlane, builder: Builder, uploads: Path
+) -> None:
+    settings = replace(control.settings, build_upload_timeout=0.05, builds=1)
+    control = replace(control, settings=settings)
+    app = application(control, CollectorRegistry(), build.routes(control, builder, uploads))
+    for _ in range(2):
+        async with Wired(app, "POST", "/build", x_build_signature=signature()) as wired:
+            await wired.body(CONTEXT[:10], more=True)
+            assert (await wired.next())["status"] == 504
+            assert await wired.rest() == b"body: it did not arrive within 0.05 s"
+    assert (builder.contexts, list(uploads.iterdir())) == ([], [])
+
+
 async def test_build_cut_by_the_end_of_the_gateway_has_failed(
     app: ASGIApp, control: ControlPlane, builder: Builder
 ) -> None:
