@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 import stat
 from collections.abc import Mapping
@@ -21,9 +22,9 @@ REQUIREMENTS: Final = "requirements.txt"
 TEMPLATE: Final = ("template.yml", "template.yaml")
 TEMPLATE_BYTES: Final = 64 * 1024
 # Of the template's own files these are for building an image, not for running.
-LEFT_OUT: Final = frozenset(
-    {".dockerignore", ".git", "Dockerfile", "meta.json", REQUIREMENTS, *TEMPLATE}
-)
+LEFT_OUT: Final = frozenset({".dockerignore", "Dockerfile", "meta.json", REQUIREMENTS, *TEMPLATE})
+# Left by tools on the developer's machine: of no use here, and different at every build.
+DEBRIS: Final = frozenset({"__pycache__", ".git", ".mypy_cache", ".pytest_cache", ".ruff_cache"})
 # The runtime's packages, in the same process as the bundle's modules.
 RESERVED: Final = frozenset({"http1", "runtime", "settings", MANIFEST.removesuffix(".json")})
 SHOWN_FILES: Final = 20
@@ -97,11 +98,17 @@ def lay_out(root: Path, context: Context, staged: Path) -> None:
         if (staged / path.name).exists():
             raise BuildError(f"the template's {path.name!r} is there besides the handler's folder")
         path.rename(staged / path.name)
-    for stale in [*staged.rglob("__pycache__"), *staged.rglob(".git")]:
-        if stale.is_dir():
-            shutil.rmtree(stale)
-    for stale in staged.rglob("*.pyc"):
-        stale.unlink()
+    _sweep(staged)
+
+
+def _sweep(folder: Path) -> None:
+    for parent, folders, files in os.walk(folder):
+        for name in DEBRIS & set(folders):
+            shutil.rmtree(Path(parent) / name)
+        folders[:] = [name for name in folders if name not in DEBRIS]
+        for name in files:
+            if name.endswith(".pyc"):
+                (Path(parent) / name).unlink()
 
 
 def bundle_digest(staged: Path, lock_key: str) -> str:

@@ -14,13 +14,17 @@ STRAY: Final = frozenset({"benchmarks", "docs", "examples", "scripts", "test", "
 def import_names(site_packages: Path, wanted: Iterable[str]) -> tuple[str, ...]:
     """Modules of the wanted distributions (normalised names), sorted; those absent are left out.
 
-    Of a namespace package the first regular package below it: `google.protobuf`, not `google`.
+    Of a namespace package the first regular package below it: `google.protobuf`, not `google`. A
+    distribution's namesake stands for all of it: what comes beside it may need what is not
+    installed, as duckdb's adbc_driver_duckdb does.
     """
     names = set(wanted)
     modules: set[str] = set()
     for distribution in distributions(path=[str(site_packages)]):
         if canonicalize_name(distribution.name) in names:
-            modules |= _modules(distribution)
+            found = _modules(distribution)
+            namesake = canonicalize_name(distribution.name).replace("-", "_")
+            modules |= {namesake} if namesake in found else found
     return tuple(sorted(modules))
 
 

@@ -17,6 +17,7 @@ from tests.fake_wheels import write_wheel
          ("google.protobuf",)),
         ({"fast.cpython-311-x86_64-linux-gnu.so": "", "_fast.abi3.so": ""}, ("fast",)),
         ({"pkg/__init__.cpython-311-x86_64-linux-gnu.so": ""}, ("pkg",)),
+        ({"my_dist/__init__.py": "", "adbc_my_dist/__init__.py": ""}, ("my_dist",)),
         ({"data/readme.txt": "", "not-a-name.py": "", "x.pth": ""}, ()),
     ],
 )  # fmt: skip
