@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from gateway.api.build_events import Builder
@@ -51,7 +51,11 @@ def embedded(settings: GatewaySettings) -> Backend:
 
     async def prune() -> dict[str, Any]:
         removed = await asyncio.to_thread(bundles.prune, provider.digests_in_use())
-        return asdict(removed)
+        return {
+            "bundles": removed.bundles,
+            "environments": removed.environments,
+            "freedBytes": removed.freed_bytes,
+        }
 
     return Backend(
         provider=provider,

@@ -34,6 +34,7 @@ GUARDED = [
     ("PUT", "/system/namespace/x"),
     ("DELETE", "/system/namespace/x"),
     ("POST", "/system/alert"),
+    ("POST", "/system/prune"),
     ("GET", "/ui/"),
 ]
 
@@ -183,6 +184,26 @@ async def test_healthz_needs_no_password_and_tells_a_broken_provider(
 async def test_home_leads_to_the_pages(api: httpx.AsyncClient) -> None:
     answer = await api.get("/")
     assert (answer.status_code, answer.headers["location"]) == (307, "/ui/")
+
+
+async def test_prune_tells_what_was_removed_or_that_there_is_nothing_to_prune(
+    api: httpx.AsyncClient, control: ControlPlane
+) -> None:
+    answer = await api.post("/system/prune")
+    assert (answer.status_code, answer.text.startswith("this provider keeps nothing")) == (
+        501,
+        True,
+    )
+
+    async def prune() -> dict[str, Any]:
+        return {"bundles": ["a"], "freedBytes": 1}
+
+    app = application(replace(control, prune=prune), CollectorRegistry())
+    transport = httpx.ASGITransport(app=app)
+    async with httpx.AsyncClient(
+        transport=transport, base_url="http://gateway", auth=api.auth
+    ) as client:
+        assert (await client.post("/system/prune")).json() == {"bundles": ["a"], "freedBytes": 1}
 
 
 async def test_page_lists_functions_and_shows_names_as_text(
