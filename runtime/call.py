@@ -195,7 +195,7 @@ class Call:
         except ValueError as error:
             self._fault = f"X-Timeout: {text[:80]!r}: expected {error}"
             return
-        if self.limit is None or seconds < self.limit:
+        if seconds and (self.limit is None or seconds < self.limit):
             self.limit = seconds
 
 

@@ -204,18 +204,18 @@ class HandlerCall(Call):
         if not self.lingering:
             return
         loop, exec_timeout = self.host.loop, self.host.exec_timeout
-        if stoppable:
-            self._timer = loop.call_later(CANCEL_GRACE, self._stuck)
-        elif exec_timeout is not None:
-            # A caller's X-Timeout or absence must not cost the replica: exec_timeout decides.
-            self._timer = loop.call_at(self._began + exec_timeout, self._stuck)
+        if exec_timeout is not None:
+            # A caller's X-Timeout or early leave must not cost the replica: exec_timeout decides.
+            grace = CANCEL_GRACE if stoppable else 0.0
+            until = max(self._began + exec_timeout, loop.time() + grace)
+            self._timer = loop.call_at(until, self._stuck)
 
     def _stuck(self) -> None:
         self._timer = None
         if self._running is not None and not self._running.ended():
             self.host.replace(
-                f"exec_timeout of {self.host.exec_timeout or 0:g} s passed, and the handler "
-                f"of call {self.call_id} cannot be stopped"
+                f"exec_timeout of {self.host.exec_timeout:g} s passed, "
+                f"and the handler of call {self.call_id} does not end"
             )
         self.release()
 

@@ -77,7 +77,7 @@ def encode_item(item: object) -> tuple[bytes, bytes]:
     Text and bytes go out as they are, anything else as a line of JSON. Raises WrongReplyError.
     """
     if isinstance(item, str):
-        return item.encode("utf-8", "surrogatepass"), TEXT
+        return _utf8(item), TEXT
     if isinstance(item, BYTES_LIKE):
         return bytes(item), BINARY
     return to_json(item) + b"\n", JSON_LINES
@@ -86,10 +86,7 @@ def encode_item(item: object) -> tuple[bytes, bytes]:
 def to_json(value: object) -> bytes:
     """`value` as compact JSON; NaN and infinities are refused. Raises WrongReplyError."""
     try:
-        text = json.dumps(
-            value, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_plain
-        )
-        return text.encode("utf-8")
+        return _ENCODER.encode(value).encode("utf-8")
     except (TypeError, ValueError, RecursionError) as error:
         raise WrongReplyError(f"{_kind(value)} is not JSON: {error}") from error
 
@@ -128,12 +125,21 @@ def _body(body: object) -> tuple[bytes, bytes]:
     if body is None:
         return b"", b""
     if isinstance(body, str):
-        return body.encode("utf-8", "surrogatepass"), TEXT
+        return _utf8(body), TEXT
     if isinstance(body, BYTES_LIKE):
         return bytes(body), BINARY
     if inspect.isawaitable(body):
         raise WrongReplyError(f"{_kind(body)} came as a body: it was not awaited")
     return to_json(body), JSON
+
+
+def _utf8(text: str) -> bytes:
+    try:
+        return text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise WrongReplyError(
+            f"text came that is not Unicode at character {error.start}"
+        ) from error
 
 
 def _status(status: object) -> int:
@@ -186,6 +192,11 @@ def _plain(value: object) -> object:
     if plain is value:
         raise TypeError(f"{_kind(value)} has no JSON form")
     return plain
+
+
+_ENCODER: Final = json.JSONEncoder(
+    ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_plain
+)
 
 
 def _plain_or_same(value: object) -> object:

@@ -41,11 +41,6 @@ class ThreadedItems:
         self._lock = Lock()
         self._closed = False
 
-    @property
-    def stepping(self) -> bool:
-        """Whether a thread is inside the iterator now."""
-        return self._lock.locked()
-
     def __aiter__(self) -> "ThreadedItems":
         return self
 
@@ -69,33 +64,17 @@ class ThreadedItems:
             _close_of(self._items)()
 
 
-class StreamRunning:
-    """A stream that is being sent."""
-
-    __slots__ = ("_items", "_task")
-
-    def __init__(self, items: Any, task: TaskRunning) -> None:
-        self._items = items
-        self._task = task
-
-    def cancel(self) -> bool:
-        stuck = isinstance(self._items, ThreadedItems) and self._items.stepping
-        self._task.cancel()
-        return not stuck
-
-    def ended(self) -> bool:
-        return self._task.ended()
-
-
 def send_stream(
     stream: Stream, sink: Sink, pool: ThreadPool, starter: Starter
-) -> StreamRunning | None:
-    """Start sending; the sink's `failed` hears of what the generator raises."""
+) -> TaskRunning | None:
+    """Start sending; the sink's `failed` hears of what the generator raises.
+
+    A cancelled one ends after the generator's current step.
+    """
     items: Any = stream.items
     if not isinstance(items, AsyncIterator):
         items = ThreadedItems(items, pool)
-    task = run_task(_send(stream, items, sink), sink, starter)
-    return None if task is None else StreamRunning(items, task)
+    return run_task(_send(stream, items, sink), sink, starter)
 
 
 def discard(stream: Stream) -> None:

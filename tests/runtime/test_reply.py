@@ -84,6 +84,8 @@ def test_framing_headers_of_a_handler_are_left_to_the_server() -> None:
     [
         (object(), "object is not JSON"),
         ({1, 2}, "set is not JSON"),
+        ("a\ud800", "not Unicode at character 1"),
+        ({"x": "\ud800"}, "dict is not JSON"),
         ({"x": float("nan")}, "not JSON"),
         (("x", 99), "status 99 came"),
         (("x", 600), "status 600 came"),

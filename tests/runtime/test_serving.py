@@ -212,12 +212,7 @@ def test_generator_that_fails_before_its_first_item_is_a_500(gallery: Replica) -
 def test_generator_that_fails_in_the_middle_cuts_the_answer(gallery: Replica) -> None:
     with gallery.connect() as connection:
         connection.sendall(b"POST /broken HTTP/1.1\r\nhost: f\r\ncontent-length: 0\r\n\r\n")
-        received = b""
-        try:
-            while data := connection.recv(65536):
-                received += data
-        except ConnectionResetError:
-            pass
+        received = read_to_end(connection)
     assert b"begun" in received
     assert not received.endswith(b"0\r\n\r\n")
 
@@ -427,6 +422,64 @@ def test_x_timeout_shortens_and_never_extends(tmp_path: Path) -> None:
             began = time.monotonic()
             assert replica.call("/", headers={"x-timeout": asked}).status == 504
             assert time.monotonic() - began < most
+
+
+def test_body_that_does_not_arrive_is_a_408(tmp_path: Path) -> None:
+    handler = "async def handle(event, context):\n    return 'whole'\n"
+    with (
+        Replica(tmp_path, handler, {"read_timeout": "200ms"}) as replica,
+        replica.ready().connect() as connection,
+    ):
+        connection.sendall(b"POST / HTTP/1.1\r\nhost: f\r\ncontent-length: 10\r\n\r\nhalf")
+        answer = connection.recv(65536)
+        assert answer.startswith(b"HTTP/1.1 408 ")
+        assert b"did not arrive within 0.2 s" in answer
+
+
+@pytest.mark.parametrize("kind", ["async def", "def"])
+def test_stream_over_exec_timeout_is_cut(tmp_path: Path, kind: str) -> None:
+    wait = "await asyncio.sleep(0.02)" if kind == "async def" else "time.sleep(0.02)"
+    handler = (
+        "import asyncio, time\nasync def handle(event, context):\n    return items()\n"
+        f"{kind} items():\n    try:\n        while True:\n            yield 'more'\n"
+        f"            {wait}\n    finally:\n        print('closed')\n"
+    )
+    with Replica(tmp_path, handler, {"exec_timeout": "300ms"}) as replica:
+        with replica.ready().connect() as connection:
+            connection.sendall(b"POST / HTTP/1.1\r\nhost: f\r\ncontent-length: 0\r\n\r\n")
+            assert not read_to_end(connection).endswith(b"0\r\n\r\n")
+        replica.wait_for_log("closed")
+        metrics = replica.call("/_/metrics", method="GET").text
+    assert "sluice_runtime_timeouts_total 1.0" in metrics
+    assert "http_requests_in_flight 0.0" in metrics
+
+
+def test_event_stream_that_was_asked_for_is_not_cut(tmp_path: Path) -> None:
+    handler = (
+        "import asyncio\nasync def handle(event, context):\n    return items()\n"
+        "async def items():\n    for _ in range(4):\n        await asyncio.sleep(0.1)\n"
+        "        yield 'data: x\\n\\n'\n"
+    )
+    with Replica(tmp_path, handler, {"exec_timeout": "200ms"}) as replica:
+        answer = replica.ready().call("/", headers={"accept": "text/event-stream"})
+    assert answer.text == "data: x\n\n" * 4
+
+
+def test_client_that_leaves_a_sync_handler_frees_the_slot_when_it_ends(tmp_path: Path) -> None:
+    handler = (
+        "import threading\ndef handle(event, context):\n"
+        "    if event.path == '/long':\n        print('begun')\n"
+        "        threading.Event().wait(0.6)\n    return 'x'\n"
+    )
+    with Replica(tmp_path, handler, {"max_inflight": "1"}) as replica:
+        with replica.ready().connect() as connection:
+            connection.sendall(b"POST /long HTTP/1.1\r\nhost: f\r\ncontent-length: 0\r\n\r\n")
+            replica.wait_for_log("begun")
+        assert replica.call("/").status == 429
+        until = time.monotonic() + 5
+        while (status := replica.call("/").status) == 429:
+            assert time.monotonic() < until
+        assert status == 200
 
 
 STUCK = (
@@ -645,3 +698,39 @@ def test_thread_a_handler_left_does_not_keep_the_replica(tmp_path: Path) -> None
         assert replica.ready().call("/").text == "left"
         replica.terminate()
         assert replica.exit_code(within=8) == 0
+
+
+def test_unix_socket_is_served_and_removed(tmp_path: Path) -> None:
+    path = tmp_path / "replica.sock"
+    environ = {"SLUICE_LISTEN_FD": "", "SLUICE_SOCKET": str(path)}
+    handler = "async def handle(event, context):\n    return 'by path'\n"
+    with Replica(tmp_path, handler, environ) as replica:
+        replica.ready()
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(str(path))
+            connection.sendall(b"GET / HTTP/1.1\r\nhost: f\r\nconnection: close\r\n\r\n")
+            assert read_to_end(connection).endswith(b"by path")
+        replica.terminate()
+        assert replica.exit_code() == 0
+        assert not path.exists()
+
+
+def test_port_that_is_taken_is_a_failed_start(tmp_path: Path) -> None:
+    with socket.create_server(("0.0.0.0", 0)) as owner:
+        environ = {"SLUICE_LISTEN_FD": "", "port": str(owner.getsockname()[1])}
+        with Replica(tmp_path, "def handle(req): ...", environ) as replica:
+            event = replica.event()
+            assert event["event"] == "failed"
+            assert "address already in use" in event["reason"]
+            assert replica.exit_code() == 1
+
+
+def read_to_end(connection: socket.socket) -> bytes:
+    """All that comes until the other side closes, or cuts."""
+    received = b""
+    try:
+        while data := connection.recv(65536):
+            received += data
+    except ConnectionResetError:
+        pass
+    return received
