@@ -46,7 +46,7 @@ def until(condition: Callable[[], bool]) -> None:
 def test_wrong_password_is_refused_at_login(cli: Cli) -> None:
     done = cli.run("login", "--username", "admin", "--password", "wrong", check=False)
     assert done.returncode != 0
-    assert "unauthorized" in (done.stdout + done.stderr).lower()
+    assert "password is incorrect" in done.stdout + done.stderr
 
 
 def test_function_is_built_deployed_and_invoked(greet: Cli) -> None:
@@ -77,7 +77,7 @@ def test_invocations_are_counted_without_prometheus(greet: Cli) -> None:
 
 def test_logs_show_what_the_handler_printed(greet: Cli) -> None:
     greet.run("invoke", "greet", text="logged")
-    until(lambda: "greeting logged" in greet.out("logs", "greet", "--follow=false"))
+    until(lambda: "greeting logged" in greet.out("logs", "greet", "--tail=false"))
 
 
 def test_secret_is_created_listed_updated_and_removed(cli: Cli) -> None:
@@ -95,6 +95,7 @@ def test_namespaces_are_listed(cli: Cli) -> None:
 
 
 def test_store_style_image_runs_its_process_once_per_call(cli: Cli) -> None:
+    (cli.folder / "stack.yml").unlink()
     cli.run("deploy", "--image", "functions/alpine", "--name", "shout", "--fprocess", "cat")
     until(lambda: "Ready" in cli.out("describe", "shout"))
     assert cli.out("invoke", "shout", text="as it is").strip().endswith("as it is")
@@ -102,6 +103,7 @@ def test_store_style_image_runs_its_process_once_per_call(cli: Cli) -> None:
 
 
 def test_image_that_was_never_built_is_refused_with_the_way_to_build_it(cli: Cli) -> None:
+    (cli.folder / "stack.yml").unlink()
     done = cli.run("deploy", "--image", "never/built", "--name", "lost", check=False)
     said = done.stdout + done.stderr
     assert "400" in said
@@ -109,7 +111,7 @@ def test_image_that_was_never_built_is_refused_with_the_way_to_build_it(cli: Cli
 
 
 def test_version_shows_the_provider(cli: Cli) -> None:
-    assert "sluice" in cli.out("version").lower()
+    assert "sluice" in cli.out("version", "--warn-update=false").lower()
 
 
 def test_removed_function_is_gone(greet: Cli) -> None:

@@ -1,5 +1,6 @@
 """One platform for all end-to-end tests, and a way to put a handler on it."""
 
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -27,12 +28,13 @@ class Stage:
 
     def build(self, folder: Path, name: str, source: str | None) -> str:
         """Build a function with the given handler; returns its image."""
-        handler = folder / "handlers" / name
-        handler.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(dir=folder))
+        handler = folder / "handler"
+        handler.mkdir()
         if source is not None:
             (handler / "handler.py").write_text(source)
         function = Function(name, f"e2e/{name}:1", lang="python3-asgi", handler=str(handler))
-        context, tar = folder / f"{name}-context", folder / f"{name}.tar"
+        context, tar = folder / "context", folder / "context.tar"
         make_context(Stack(ROOT / "stack.yml", "", ()), function, context)
         if source is None:
             (context / "function" / "handler.py").unlink()
