@@ -2,10 +2,13 @@
 
 import base64
 import hashlib
+import io
+import tarfile
 import zipfile
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 RUNTIME = ("httptools", "prometheus-client", "uvloop")
 
@@ -36,6 +39,35 @@ def write_wheel(
     return path
 
 
+# A build backend that needs no other: it packs the wheel it finds beside itself.
+BACKEND = """
+import pathlib, shutil
+def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
+    wheel = next(pathlib.Path(__file__).parent.glob("*.whl"))
+    return shutil.copy(wheel, wheel_directory) and wheel.name
+"""
+
+
+def write_sdist(folder: Path, name: str, release: str) -> Path:
+    """A source distribution without a wheel beside it, which builds itself."""
+    root = f"{name}-{release}"
+    path = folder / f"{root}.tar.gz"
+    with TemporaryDirectory() as scratch, tarfile.open(path, "w:gz") as archive:
+        wheel = write_wheel(Path(scratch), name, release)
+        texts = {
+            "PKG-INFO": f"Metadata-Version: 2.1\nName: {name}\nVersion: {release}\n",
+            "backend.py": BACKEND,
+            "pyproject.toml": '[build-system]\nrequires = []\nbuild-backend = "backend"\n'
+            'backend-path = ["."]\n',
+        }
+        for member, text in texts.items():
+            info = tarfile.TarInfo(f"{root}/{member}")
+            info.size = len(text)
+            archive.addfile(info, io.BytesIO(text.encode()))
+        archive.add(wheel, f"{root}/{wheel.name}")
+    return path
+
+
 def write_wheelhouse(folder: Path) -> Path:
     """Stand-ins for the runtime's own requirements, and a few distributions to ask for."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -44,6 +76,7 @@ def write_wheelhouse(folder: Path) -> Path:
     write_wheel(folder, "small", "1.0")
     write_wheel(folder, "small", "2.0")
     write_wheel(folder, "needs-old-small", "1.0", requires=["small<2"])
+    write_sdist(folder, "fromsource", "1.0")
     write_wheel(
         folder,
         "py-many",

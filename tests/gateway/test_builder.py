@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gateway.builder import Builder, BuildEvent
-from gateway.bundles import Bundle, Bundles
+from gateway.bundles import MARKER, Bundle, Bundles
 from gateway.settings import GatewaySettings
 from tests.build_contexts import config, entry, folder, link, write_context, write_tar
 from tests.fake_index import PASSWORD, USER, serving
@@ -164,6 +164,17 @@ async def test_second_build_asks_nobody(tmp_path: Path) -> None:
     machine.bundles.close()
 
 
+async def test_environment_that_was_not_finished_is_made_anew(machine: Machine) -> None:
+    files = {**HANDLER, "function/requirements.txt": "small"}
+    bundle = await machine.bundle(files)
+    (machine.bundles.environment(bundle.lock_key) / MARKER).unlink()
+    next(bundle.python.parents[1].glob("lib/*/site-packages/small.py")).unlink()
+    assert machine.bundles.resolve("fn:1") is None
+    again = await machine.bundle(files)
+    assert again == bundle
+    assert imported(again, "import small; print(small.VERSION)") == "2.0"
+
+
 async def test_equal_build_gives_the_equal_digest(machine: Machine) -> None:
     first = await machine.bundle(HANDLER)
     assert await machine.bundle(HANDLER) == first
@@ -232,13 +243,24 @@ async def test_changed_wheel_is_not_installed(tmp_path: Path) -> None:
     machine.bundles.close()
 
 
-async def test_source_distribution_needs_consent(machine: Machine, tmp_path: Path) -> None:
-    error = await machine.failure(
-        {**HANDLER, "function/requirements.txt": "small"}, SLUICE_ALLOW_SDIST="perhaps"
-    )
-    assert "SLUICE_ALLOW_SDIST='perhaps': expected true or false" in error
+async def test_source_distribution_is_built_on_request_only(machine: Machine) -> None:
+    files = {**HANDLER, "function/requirements.txt": "fromsource"}
+    error = await machine.failure(files)
+    assert "fromsource (function/requirements.txt line 1)" in error
+    assert "SLUICE_ALLOW_SDIST=true" in error
+    bundle = await machine.bundle(files, SLUICE_ALLOW_SDIST="true")
+    assert imported(bundle, "import fromsource; print(fromsource.VERSION)") == "1.0"
+
+
+async def test_source_distribution_needs_the_operators_consent(machine: Machine) -> None:
     machine.builder = machine.builder_with(SLUICE_BUILD_SDISTS="false")
-    assert "SLUICE_BUILD_SDISTS" in await machine.failure(HANDLER, SLUICE_ALLOW_SDIST="true")
+    error = await machine.failure(HANDLER, SLUICE_ALLOW_SDIST="true")
+    assert "SLUICE_BUILD_SDISTS is false" in error
+
+
+async def test_build_argument_that_is_no_flag_is_refused(machine: Machine) -> None:
+    error = await machine.failure(HANDLER, SLUICE_ALLOW_SDIST="perhaps")
+    assert "SLUICE_ALLOW_SDIST='perhaps': expected true or false" in error
 
 
 @pytest.mark.parametrize(
