@@ -7,7 +7,8 @@ columns have their most frequent values in `categories` and the rest in `other`.
 
 import itertools
 import math
-from datetime import date, datetime
+from collections.abc import Iterator, Sequence
+from datetime import date
 from typing import Any, Final
 
 from registry.datasets.csv_table import Connection, quoted_name
@@ -15,71 +16,96 @@ from registry.datasets.csv_table import Connection, quoted_name
 DECILES: Final = [round(number / 10, 1) for number in range(11)]
 CATEGORY_LENGTH: Final = 250  # longer values count as other
 SQUARE_FITS: Final = 1e150  # beyond it the square of a value is infinite
+TOGETHER: Final = 50  # columns a query: each query binds the whole table anew
+EMPTY: Final = ("min", "max", "mean", "std", "deciles", "histogram", "categories", "other")
+
+Told = dict[str, Any]
 
 
-def describe(connection: Connection, name: str, kind: str, categories: int) -> dict[str, Any]:
-    """What is known of column `name` of table `clean`. kind: its type; categories: how many."""
-    column = quoted_name(name)
-    missing, distinct = connection.execute(
-        f"SELECT count(*) FILTER ({column} IS NULL), count(DISTINCT {column}) FROM clean"
-    ).fetchone()
-    told: dict[str, Any] = {
+def describe(
+    connection: Connection, columns: Sequence[tuple[str, str]], categories: int
+) -> list[Told]:
+    """What is known of each (name, type) of table `clean`. categories: how many to keep."""
+    told = {name: _start(name, kind) for name, kind in columns}
+    for name, (missing, distinct) in _aggregates(
+        connection, list(told), ("count(*) - count({c})", "count(DISTINCT {c})")
+    ):
+        told[name].update(nullable=missing > 0, missing=missing, distinct=distinct)
+    numbers = [name for name, kind in columns if kind in {"integer", "float"}]
+    _describe_numbers(connection, numbers, told)
+    moments = [name for name, kind in columns if kind in {"date", "timestamp"}]
+    for name, row in _aggregates(connection, moments, ("min({c})", "max({c})")):
+        told[name]["min"], told[name]["max"] = (_iso(value) for value in row)
+    for name, kind in columns:
+        if kind in {"string", "boolean"}:
+            told[name].update(_categories(connection, quoted_name(name), categories))
+    return list(told.values())
+
+
+def _start(name: str, kind: str) -> Told:
+    return {
         "name": name,
         "type": kind,
-        "nullable": missing > 0,
-        "missing": missing,
-        "distinct": distinct,
-        **dict.fromkeys(("min", "max", "mean", "std", "deciles", "histogram")),
-        **dict.fromkeys(("categories", "other")),
+        "nullable": False,
+        "missing": 0,
+        "distinct": 0,
+        **dict.fromkeys(EMPTY),
     }
-    if kind in {"integer", "float"}:
-        told.update(_numbers(connection, column))
-    elif kind in {"date", "timestamp"}:
-        told.update(_moments(connection, column))
-    else:
-        told.update(_categories(connection, column, categories))
-    return told
 
 
-def _numbers(connection: Connection, column: str) -> dict[str, Any]:
-    low, high = connection.execute(f"SELECT min({column}), max({column}) FROM clean").fetchone()
-    if low is None:
-        return {}
-    real = f"CAST({column} AS DOUBLE)"
-    quantiles = f"SELECT quantile_cont({real}, {DECILES}) FROM clean"
-    deciles = connection.execute(quantiles).fetchone()[0]
-    told: dict[str, Any] = {"min": low, "max": high}
-    if max(abs(low), abs(high)) < SQUARE_FITS:
-        told["mean"], told["std"] = connection.execute(
-            f"SELECT avg({real}), stddev_samp({real}) FROM clean"
-        ).fetchone()
-    if all(math.isfinite(edge) for edge in deciles):
-        edges = sorted(set(deciles))
-        told["deciles"] = edges
-        told["histogram"] = {"edges": edges, "counts": _counts(connection, real, edges)}
-    return told
+def _aggregates(
+    connection: Connection, names: Sequence[str], aggregates: Sequence[str]
+) -> Iterator[tuple[str, Sequence[Any]]]:
+    """The value of each aggregate ({c}: the column, {r}: as float) for each column."""
+    width = len(aggregates)
+    for first in range(0, len(names), TOGETHER):
+        some = names[first : first + TOGETHER]
+        listed = ", ".join(_of(aggregate, name) for name in some for aggregate in aggregates)
+        row = connection.execute(f"SELECT {listed} FROM clean").fetchone()
+        for number, name in enumerate(some):
+            yield name, row[number * width : (number + 1) * width]
 
 
-def _counts(connection: Connection, real: str, edges: list[float]) -> list[int]:
+def _of(aggregate: str, name: str) -> str:
+    column = quoted_name(name)
+    return aggregate.replace("{c}", column).replace("{r}", f"CAST({column} AS DOUBLE)")
+
+
+def _describe_numbers(connection: Connection, names: Sequence[str], told: dict[str, Told]) -> None:
+    asked = ("min({c})", "max({c})", f"quantile_cont({{r}}, {DECILES})")
+    for name, (low, high, deciles) in _aggregates(connection, names, asked):
+        if low is None:
+            continue
+        told[name].update(min=low, max=high)
+        if all(math.isfinite(edge) for edge in deciles):
+            told[name]["deciles"] = sorted(set(deciles))
+    tame = [name for name in names if _tame(told[name])]
+    for name, (mean, std) in _aggregates(connection, tame, ("avg({r})", "stddev_samp({r})")):
+        told[name].update(mean=mean, std=std)
+    for name in names:
+        edges = told[name]["deciles"]
+        if edges is not None:
+            counts = _counts(connection, quoted_name(name), edges)
+            told[name]["histogram"] = {"edges": edges, "counts": counts}
+
+
+def _tame(told: Told) -> bool:
+    return told["min"] is not None and max(abs(told["min"]), abs(told["max"])) < SQUARE_FITS
+
+
+def _counts(connection: Connection, column: str, edges: Sequence[float]) -> list[int]:
     """Values in each bin; one bin more than there are edges between the outer two."""
-    inner = edges[1:-1]
-    below = "".join(f", count(*) FILTER ({real} < {edge!r}::DOUBLE)" for edge in inner)
+    real = f"CAST({column} AS DOUBLE)"
+    below = "".join(f", count(*) FILTER ({real} < {edge!r}::DOUBLE)" for edge in edges[1:-1])
     total, *cumulative = connection.execute(f"SELECT count({real}){below} FROM clean").fetchone()
-    borders = [0, *cumulative, total]
-    return [after - before for before, after in itertools.pairwise(borders)]
+    return [after - before for before, after in itertools.pairwise([0, *cumulative, total])]
 
 
-def _moments(connection: Connection, column: str) -> dict[str, Any]:
-    row = connection.execute(f"SELECT min({column}), max({column}) FROM clean").fetchone()
-    low, high = (_iso(value) for value in row)
-    return {"min": low, "max": high}
-
-
-def _iso(value: date | datetime | None) -> str | None:
+def _iso(value: date | None) -> str | None:
     return None if value is None else value.isoformat()
 
 
-def _categories(connection: Connection, column: str, most: int) -> dict[str, Any]:
+def _categories(connection: Connection, column: str, most: int) -> Told:
     """The most frequent values, of equal ones the first in order."""
     rows = connection.execute(
         f"SELECT {column}, count(*) AS n FROM clean WHERE {column} IS NOT NULL "

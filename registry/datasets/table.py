@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import duckdb
 
-from registry.datasets.column_types import Typed, type_of
+from registry.datasets.column_types import Typed, types_of
 from registry.datasets.csv_table import (
     Connection,
     Loaded,
@@ -100,7 +100,7 @@ def _described(connection: Connection, job: Job, loaded: Loaded) -> dict[str, An
     _check_share(job, loaded, total)
     if total == 0:
         raise RefusedError("line 2: expected at least one row, got column names only")
-    typed = [_typed(connection, loaded, number) for number in range(len(loaded.names))]
+    typed = _types(connection, loaded)
     _reject_unfit(connection, job, loaded, typed)
     kept: int = connection.execute("SELECT count(*) FROM raw").fetchone()[0]
     _check_share(job, loaded, kept)
@@ -110,10 +110,11 @@ def _described(connection: Connection, job: Job, loaded: Loaded) -> dict[str, An
         "format": loaded.form,
         "reading": loaded.reading,
         "rows": kept,
-        "columns": [
-            describe(connection, name, column.type, job.categories)
-            for name, column in zip(loaded.names, typed, strict=True)
-        ],
+        "columns": describe(
+            connection,
+            [(name, one.type) for name, one in zip(loaded.names, typed, strict=True)],
+            job.categories,
+        ),
         "rejects": {
             "count": loaded.rejected,
             "rows": [asdict(reject) for reject in loaded.rejects],
@@ -137,16 +138,19 @@ def _check_share(job: Job, loaded: Loaded, kept: int) -> None:
     )
 
 
-def _typed(connection: Connection, loaded: Loaded, number: int) -> Typed:
-    column, kind = f"c{number}", loaded.kinds[number]
+def _types(connection: Connection, loaded: Loaded) -> list[Typed]:
     if loaded.form == "csv":
-        return type_of(connection, column, loaded.names[number])
+        return types_of(connection, loaded.names)
+    return [_plain(f"c{number}", kind) for number, kind in enumerate(loaded.kinds)]
+
+
+def _plain(column: str, kind: str) -> Typed:
+    """The type of a column that Parquet gives."""
     if kind != "DOUBLE":
         return Typed(PLAIN[kind], column)
     # NaN is how Parquet writers often say missing; an infinity is no value to learn from.
-    return Typed(
-        "float", f"CASE WHEN isnan({column}) THEN NULL ELSE {column} END", f"isinf({column})"
-    )
+    value = f"CASE WHEN isnan({column}) THEN NULL ELSE {column} END"
+    return Typed("float", value, unfit=f"isinf({column})")
 
 
 def _reject_unfit(connection: Connection, job: Job, loaded: Loaded, typed: Sequence[Typed]) -> None:
@@ -202,7 +206,7 @@ def _write(connection: Connection, job: Job, loaded: Loaded, typed: Sequence[Typ
     values = ", ".join(
         f"{one.value} AS {quoted_name(name)}" for name, one in zip(loaded.names, typed, strict=True)
     )
-    connection.execute(f"CREATE TABLE clean AS SELECT {values} FROM raw ORDER BY rowid")
+    connection.execute(f"CREATE TABLE clean AS SELECT {values} FROM raw")
     folder = Path(job.folder)
     parquet, text = (quoted_text(str(folder / name)) for name in (PARQUET_FILE, CSV_FILE))
     connection.execute(f"COPY clean TO {parquet} (FORMAT parquet, COMPRESSION zstd)")

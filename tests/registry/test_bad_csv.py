@@ -110,7 +110,7 @@ async def test_one_word_in_a_number_column_makes_it_text_with_a_note_naming_the_
     version = (await client.post("/datasets/some", content=b"a,b\n" + b"".join(rows))).json()
     assert [column["type"] for column in version["columns"]] == ["integer", "string"]
     assert version["notes"] == [
-        "column 'b' is text: 100.0% of its values are numbers, line 3001 holds 'many'"
+        "column 'b' is text: 99.9 % of its values are numbers, line 3001 holds 'many'"
     ]
 
 
