@@ -1,1 +1,1 @@
-"""x"""
+"""The REST API: parse, authorise, call one object, render."""

@@ -1,5 +1,6 @@
 """Alertmanager's webhook: one step of replicas for each alert that fires."""
 
+import logging
 import math
 from typing import Any, Final
 
@@ -12,6 +13,8 @@ from gateway.api.requests import MalformedError, function_id, parse_json, read_b
 from gateway.errors import InvalidRequestError, NotFoundError, SluiceError
 from gateway.function import FunctionDeployment, FunctionId
 from gateway.scaling import Scaling
+
+LOG: Final = logging.getLogger(__name__)
 
 BAD_FORMAT: Final = "Unable to parse alert, bad format."
 FACTOR_LABEL: Final = "com.openfaas.scale.factor"
@@ -96,3 +99,4 @@ async def _step(control: ControlPlane, function: FunctionId, firing: bool) -> No
     count = after_alert(scaling, factor, status.replicas, firing)
     if count != status.replicas:
         await control.provider.scale(function, count)
+        LOG.info("scaled by alert function=%s replicas=%d", function, count)

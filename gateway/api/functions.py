@@ -1,5 +1,6 @@
 """The functions of OpenFaaS's REST API: list, describe, create, update, scale, delete."""
 
+import logging
 from dataclasses import replace
 from typing import Final
 
@@ -14,6 +15,8 @@ from gateway.api.wire import DeleteWire, FunctionWire, ScaleWire
 from gateway.errors import AlreadyExistsError, InvalidRequestError, NotFoundError
 from gateway.function import FunctionDeployment, FunctionId
 from gateway.scaling import Scaling
+
+LOG: Final = logging.getLogger(__name__)
 
 # What Go's ParseBool reads as true.
 TRUE: Final = frozenset({"1", "t", "T", "true", "TRUE", "True"})
@@ -57,18 +60,22 @@ class _Functions:
             if await self._exists(deployment.id):
                 raise AlreadyExistsError(f"function {deployment.id} exists already")
             await self._provider.deploy(deployment)
+        LOG.info("created function=%s image=%s", deployment.id, deployment.image)
         return Response(status_code=202)
 
     async def update(self, request: Request) -> Response:
         deployment = await self._deployment(request)
         await self._provider.status(deployment.id)
         await self._provider.deploy(deployment)
+        LOG.info("updated function=%s image=%s", deployment.id, deployment.image)
         return Response(status_code=202)
 
     async def delete(self, request: Request) -> Response:
         body = await read_model(request, DeleteWire, self._limit)
         namespace = request.query_params.get("namespace") or body.namespace
-        await self._provider.delete(function_id(body.function_name, namespace))
+        function = function_id(body.function_name, namespace)
+        await self._provider.delete(function)
+        LOG.info("deleted function=%s", function)
         return Response(status_code=202)
 
     async def scale(self, request: Request, name: str) -> Response:
@@ -81,7 +88,9 @@ class _Functions:
             )
         status = await self._provider.status(function)
         most = Scaling.parse(status.deployment).max_replicas
-        await self._provider.scale(function, min(body.replicas, most))
+        replicas = min(body.replicas, most)
+        await self._provider.scale(function, replicas)
+        LOG.info("scaled by hand function=%s replicas=%d", function, replicas)
         return Response(status_code=202)
 
     async def _deployment(self, request: Request) -> FunctionDeployment:

@@ -1,5 +1,6 @@
 """Namespaces of the REST API. The path of one is singular, and creation ends in a slash."""
 
+import logging
 from collections.abc import Sequence
 from typing import Final
 
@@ -12,6 +13,8 @@ from gateway.api.requests import read_model, shown
 from gateway.api.wire import NamespaceWire
 from gateway.errors import AlreadyExistsError, InvalidRequestError, NotFoundError
 from gateway.function import DEFAULT_NAMESPACE, Namespace
+
+LOG: Final = logging.getLogger(__name__)
 
 # The mark of a namespace that OpenFaaS may use.
 MARK: Final = ("openfaas", "1")
@@ -51,10 +54,12 @@ class _Namespaces:
             await self._provider.put_namespace(namespace)
             for name, value in self._control.shared_secrets.items():
                 await self._provider.put_secret(namespace.name, name, value)
+        LOG.info("created namespace=%s", namespace.name)
         return Response(status_code=201)
 
     async def update(self, request: Request, name: str) -> Response:
         await self._provider.put_namespace(await self._named(request, name))
+        LOG.info("updated namespace=%s", name)
         return Response(status_code=202)
 
     async def delete(self, request: Request, name: str) -> Response:
@@ -62,6 +67,7 @@ class _Namespaces:
         if namespace.name == DEFAULT_NAMESPACE:
             raise InvalidRequestError(f"name: expected another than the default '{name}'")
         await self._provider.delete_namespace(namespace.name)
+        LOG.info("deleted namespace=%s", name)
         return Response(status_code=202)
 
     async def _named(self, request: Request, name: str) -> Namespace:

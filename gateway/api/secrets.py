@@ -1,5 +1,8 @@
 """Secrets of the REST API: names out, values in, never values out."""
 
+import logging
+from typing import Final
+
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
@@ -7,6 +10,8 @@ from gateway.api.control import ControlPlane
 from gateway.api.requests import namespace_of, read_model
 from gateway.api.wire import SecretNameWire, SecretWire
 from gateway.errors import AlreadyExistsError, InvalidRequestError, NotFoundError
+
+LOG: Final = logging.getLogger(__name__)
 
 
 def routes(control: ControlPlane) -> APIRouter:
@@ -41,6 +46,7 @@ class _Secrets:
             if secret.name in await self._provider.secrets(namespace):
                 raise AlreadyExistsError(f"secret {secret.name}.{namespace} exists already")
             await self._provider.put_secret(namespace, secret.name, content)
+        LOG.info("created secret=%s namespace=%s", secret.name, namespace)
         return Response(status_code=202)
 
     async def replace(self, request: Request) -> Response:
@@ -49,9 +55,12 @@ class _Secrets:
         if secret.name not in await self._provider.secrets(namespace):
             raise NotFoundError(f"secret {secret.name}.{namespace} not found")
         await self._provider.put_secret(namespace, secret.name, content)
+        LOG.info("replaced secret=%s namespace=%s", secret.name, namespace)
         return Response(status_code=202)
 
     async def delete(self, request: Request) -> Response:
         secret = await read_model(request, SecretNameWire, self._limit)
-        await self._provider.delete_secret(namespace_of(request, secret.namespace), secret.name)
+        namespace = namespace_of(request, secret.namespace)
+        await self._provider.delete_secret(namespace, secret.name)
+        LOG.info("deleted secret=%s namespace=%s", secret.name, namespace)
         return Response(status_code=202)
