@@ -4,7 +4,9 @@ import asyncio
 import logging
 import os
 import sys
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -59,6 +61,7 @@ class EmbeddedProvider:
         self._runners: dict[FunctionId, Runner] = {}
         self._ending: set[Runner] = set()
         self._locks: dict[FunctionId, asyncio.Lock] = {}
+        self._changes: Counter[FunctionId] = Counter()
         self._namespaces: dict[str, Namespace] = {}
         self._listeners: list[Listener] = []
         self._tasks: set[asyncio.Task[None]] = set()
@@ -104,8 +107,8 @@ class EmbeddedProvider:
     async def deploy(self, deployment: FunctionDeployment) -> None:
         if deployment.id.namespace not in self._namespaces:
             raise InvalidRequestError(f"namespace {deployment.id.namespace[:80]!r} does not exist")
-        digest, least = await asyncio.to_thread(self._planner.check, deployment)
-        async with self._lock(deployment.id):
+        async with self._changing(deployment.id):
+            digest, least = await asyncio.to_thread(self._planner.check, deployment)
             runner = self._runners.get(deployment.id)
             if runner is None:
                 target = Generation(1, deployment, digest)
@@ -121,8 +124,7 @@ class EmbeddedProvider:
             runner.deploy(target, replicas)
 
     async def delete(self, function: FunctionId) -> None:
-        self._runner(function)
-        async with self._lock(function):
+        async with self._changing(function):
             runner = self._runner(function)
             await self._store.delete_function(function)
             del self._runners[function]
@@ -139,8 +141,7 @@ class EmbeddedProvider:
             raise InvalidRequestError(
                 f"replicas: expected 0 to {self._settings.replica_limit}, got {replicas}"
             )
-        self._runner(function)
-        async with self._lock(function):
+        async with self._changing(function):
             runner = self._runner(function)
             await self._store.set_replicas(function, replicas)
             runner.scale(replicas)
@@ -224,6 +225,10 @@ class EmbeddedProvider:
         """Bundles that deployed functions stand on: a prune keeps them."""
         return frozenset(digest for each in self._runners.values() for digest in each.digests())
 
+    def zygote_processes(self) -> Sequence[int]:
+        """Process ids of the zygotes that live."""
+        return self._zygotes.processes()
+
     def _add_runner(self, record: FunctionRecord) -> Runner:
         reports = Reports(self._tell, self._is_serving)
         runner = Runner(record, self._host, self._planner.plan, reports)
@@ -236,9 +241,18 @@ class EmbeddedProvider:
         except KeyError:
             raise NotFoundError(f"function {str(function)[:160]} not found") from None
 
-    def _lock(self, function: FunctionId) -> asyncio.Lock:
+    @asynccontextmanager
+    async def _changing(self, function: FunctionId) -> AsyncIterator[None]:
         """One change of a function at a time, in the order in which they came."""
-        return self._locks.setdefault(function, asyncio.Lock())
+        lock = self._locks.setdefault(function, asyncio.Lock())
+        self._changes[function] += 1
+        try:
+            async with lock:
+                yield
+        finally:
+            self._changes[function] -= 1
+            if not self._changes[function]:
+                del self._changes[function], self._locks[function]
 
     def _tell(self, event: FunctionEvent) -> None:
         for listener in list(self._listeners):

@@ -5,6 +5,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -91,6 +92,11 @@ class Watcher:
                 self._changed.clear()
                 await self._changed.wait()
 
+    async def next(self) -> None:
+        """Return after the next event."""
+        seen = len(self.events)
+        await self.until(lambda: len(self.events) > seen)
+
     async def ready(self, name: str, count: int = 1) -> list[Replica]:
         """The replicas of a function once exactly `count` run and are ready."""
         function = FunctionId(name)
@@ -128,12 +134,15 @@ async def call(address: Address, body: bytes = b"") -> tuple[int, bytes]:
         else:
             reader, writer = await asyncio.open_connection(address.host, address.port)
         head = f"POST / HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {len(body)}\r\n"
-        writer.write(f"{head}\r\n".encode() + body)
-        answered = (await reader.readuntil(b"\r\n\r\n")).lower()
-        fields = dict(line.partition(b": ")[::2] for line in answered.split(b"\r\n")[1:])
-        content = await reader.readexactly(int(fields[b"content-length"]))
-        writer.close()
-        await writer.wait_closed()
+        try:
+            writer.write(f"{head}\r\n".encode() + body)
+            answered = (await reader.readuntil(b"\r\n\r\n")).lower()
+            fields = dict(line.partition(b": ")[::2] for line in answered.split(b"\r\n")[1:])
+            content = await reader.readexactly(int(fields[b"content-length"]))
+        finally:
+            writer.close()
+            with suppress(OSError):
+                await writer.wait_closed()
     return int(answered.split()[1]), content
 
 
