@@ -1,12 +1,13 @@
 """What a handler is given: Event (the request) and Context (who and where it is)."""
 
+import json
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from urllib.parse import parse_qsl, unquote
 
 SECRET_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}")
@@ -14,6 +15,16 @@ SECRET_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}")
 
 class SecretMissingError(LookupError):
     """The function was not given a secret of that name."""
+
+
+class AnswerError(Exception):
+    """An error that is an answer: its text goes to the caller, with `status`, and no log line."""
+
+    status = 400
+
+
+class BodyError(AnswerError):
+    """The request's body is not what the handler asked for."""
 
 
 class Headers(Mapping[str, str]):
@@ -103,6 +114,13 @@ class Event:
     @cached_property
     def query(self) -> Query:
         return Query(self._query)
+
+    def json(self) -> Any:
+        """The body read as JSON, whatever the content type says. Raises BodyError: a 400."""
+        try:
+            return json.loads(self.body)
+        except (ValueError, RecursionError) as error:
+            raise BodyError(f"the request body is not JSON: {error}") from error
 
     def __repr__(self) -> str:
         return f"Event({self.method} {self.path}, {len(self.body)} bytes)"

@@ -7,7 +7,7 @@ from typing import Any, Final
 from http1.exchange import Exchange, Receiver
 from runtime.call import CLIENT_GONE, INTERNAL, Call, Host
 from runtime.eager import Starter
-from runtime.event import Context, Event, Headers
+from runtime.event import AnswerError, Context, Event, Headers
 from runtime.function import Form, Function
 from runtime.reply import Reply, Stream, WrongReplyError
 from runtime.running import LoopRunner, Runner, Running, ThreadRunner
@@ -109,11 +109,14 @@ class HandlerCall(Call):
 
     def failed(self, error: BaseException) -> None:
         self._stop_timer()
-        self._log_failure(error)
+        if not isinstance(error, AnswerError):
+            self._log_failure(error)
         if self.ended:
             self.release()
         elif self.exchange.response_started:
             self.break_off()
+        elif isinstance(error, AnswerError):
+            self.refuse(error.status, str(error))
         else:
             self.refuse(500, f"call {self.call_id} failed")
 

@@ -51,6 +51,8 @@ class Serving:
         for number in (signal.SIGTERM, signal.SIGINT):
             # As PID 1 of a namespace a process ignores them unless it says otherwise.
             signal.signal(number, _leave)
+        # A zygote ignores it, and a handler's subprocess would then always seem to exit with 0.
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         try:
             function = None if self._settings.process else load_function(self._settings.bundle)
             pending = self._init(function)

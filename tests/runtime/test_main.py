@@ -45,18 +45,24 @@ def test_preload_imports_all_of_serving_in_one_task() -> None:
 def test_fork_of_a_preloaded_process_serves(tmp_path: Path) -> None:
     package = tmp_path / "function"
     package.mkdir()
-    (package / "handler.py").write_text("import os\ndef handle(req):\n    return dict(os.environ)")
+    (package / "handler.py").write_text(
+        "import os, subprocess\ndef handle(req):\n"
+        "    code = subprocess.run(['false']).returncode\n"
+        "    return dict(os.environ, CODE=str(code))\n"
+    )
     source = (
-        "import os, sys, runtime.main\n"
+        "import os, signal, sys, runtime.main\n"
         "runtime.main.preload()\n"
         "environ = dict(os.environ, FORKED='1')\n"
         "child = os.fork()\n"
-        "if not child:\n    os._exit(runtime.main.serve(environ))\n"
+        "if not child:\n    signal.signal(signal.SIGCHLD, signal.SIG_IGN)\n"
+        "    os._exit(runtime.main.serve(environ))\n"
         "sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
     )
     with Replica(tmp_path, None, {"ZYGOTES": "own"}, program=["-c", source]) as replica:
         environ = json.loads(replica.ready().call("/").body)
         assert environ["FORKED"] == "1"
+        assert environ["CODE"] == "1"
         assert "SLUICE_STATUS_FD" not in environ
         child = Path(f"/proc/{replica.process.pid}/task/{replica.process.pid}/children")
         os.kill(int(child.read_text()), 15)

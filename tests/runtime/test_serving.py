@@ -13,7 +13,7 @@ import pytest
 from tests.runtime.replica import Replica
 
 GALLERY = """
-import asyncio, json, logging, os, sys, threading
+import asyncio, json, logging, os, subprocess, sys
 
 async def init():
     await asyncio.sleep(0)
@@ -35,6 +35,12 @@ async def about(event, context):
         "name": context.name, "namespace": context.namespace, "host": context.hostname,
         "secret": context.secret("token"), "remaining": context.remaining(), "init": STARTED,
     }
+
+async def rows_of(event, context):
+    return event.json()["rows"]
+
+async def child(event, context):
+    return subprocess.run([sys.executable, "-c", "raise SystemExit(3)"]).returncode
 
 async def environment(event, context):
     return dict(os.environ)
@@ -171,6 +177,20 @@ def test_wrong_reply_is_a_500_and_the_log_says_what_came(gallery: Replica) -> No
     answer = gallery.call("/wrong", headers={"x-call-id": "call-43"})
     assert (answer.status, answer.text) == (500, "call call-43 failed\n")
     assert "call_id=call-43" in gallery.wait_for_log("set is not JSON")
+
+
+def test_body_that_is_no_json_is_a_400_that_says_where(gallery: Replica) -> None:
+    answer = gallery.call("/rows_of", b'{"rows": [1,,2]}')
+    assert answer.status == 400
+    assert "the request body is not JSON: " in answer.text
+    assert "column 13" in answer.text
+    assert gallery.call("/rows_of", b"\xff\xfe\xff").status == 400
+    assert gallery.call("/rows_of", b"[" * 200_000).status == 400
+    assert gallery.call("/rows_of", b'{"rows": [1]}').body == b"[1]"
+
+
+def test_exit_code_of_a_handlers_child_is_its_own(gallery: Replica) -> None:
+    assert gallery.call("/child").body == b"3"
 
 
 def test_status_body_and_headers_are_the_handlers(gallery: Replica) -> None:
