@@ -57,12 +57,12 @@ class Served:
 
         Raises InvalidInputError naming row and column, TooLargeError over the row limit.
         """
-        instances = read_instances(body)
+        instances, finite = read_instances(body)
         if len(instances) > self._max_rows:
             raise TooLargeError(
                 f"expected at most {self._max_rows} rows a call, got {len(instances)}"
             )
-        outputs = self._session.run(self._outputs, self._rows.tensors(instances))
+        outputs = self._session.run(self._outputs, self._rows.tensors(instances, finite))
         if not self._classes:
             answer: dict[str, Any] = {"predictions": outputs[0].ravel().tolist()}
         else:
@@ -83,4 +83,4 @@ class Served:
             for v, c in zip(row, signature.columns, strict=True)
         ]
         for instances in ([row], []):
-            self._session.run(self._outputs, self._rows.tensors(instances))
+            self._session.run(self._outputs, self._rows.tensors(instances, finite=True))
