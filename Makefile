@@ -16,6 +16,7 @@ help: ## Show this list
 up: $(VENV)/.embedded ## Install, start, deploy stack.yml, train on real data and predict
 	@$(BIN)/sluice up -f stack.yml
 	@$(BIN)/python -m examples.quickstart
+	@echo "stop with: make down"
 
 down: ## Stop what `make up` started
 	@if [ -x $(BIN)/sluice ]; then $(BIN)/sluice down; else echo "nothing is installed"; fi
