@@ -1,28 +1,28 @@
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import replace
 
 import pytest
 
 from gateway.errors import SluiceError, UnavailableError
 from gateway.function import FunctionDeployment, FunctionId
 from gateway.waking import Waker
-from tests.gateway.api.memory import MemoryProvider
+from tests.gateway.api.recording import RecordingProvider
 
 ECHO = FunctionId("echo")
 
 
 @pytest.fixture
-async def provider() -> MemoryProvider:
-    provider = MemoryProvider()
+async def provider() -> AsyncIterator[RecordingProvider]:
+    provider = RecordingProvider()
     labels = {"com.openfaas.scale.min": "2"}
     await provider.deploy(FunctionDeployment(ECHO, "echo:1", labels=labels))
-    provider.statuses[ECHO] = replace(provider.statuses[ECHO], replicas=0)
-    return provider
+    await provider.scale(ECHO, 0)
+    yield provider
+    await provider.close()
 
 
 @pytest.fixture
-async def waker(provider: MemoryProvider) -> AsyncIterator[Waker]:
+async def waker(provider: RecordingProvider) -> AsyncIterator[Waker]:
     waker = Waker(provider)
     running = asyncio.ensure_future(waker.run())
     yield waker
@@ -36,30 +36,35 @@ async def failure(waker: Waker) -> asyncio.Future[tuple[FunctionId, SluiceError]
     return future
 
 
-async def scaled(provider: MemoryProvider, count: int) -> None:
+async def scaled(provider: RecordingProvider, count: int) -> None:
+    """Returns when the function is to have so many replicas."""
+    changed = asyncio.Event()
+    end = provider.watch(lambda _event: changed.set())
     async with asyncio.timeout(5):
-        await provider.scaled.wait()
-    assert provider.statuses[ECHO].replicas == count
+        while (await provider.status(ECHO)).replicas != count:
+            changed.clear()
+            await changed.wait()
+    end()
 
 
-async def test_wake_scales_to_the_minimum(waker: Waker, provider: MemoryProvider) -> None:
+async def test_wake_scales_to_the_minimum(waker: Waker, provider: RecordingProvider) -> None:
     waker.wake(ECHO)
     await scaled(provider, 2)
 
 
 async def test_wake_of_a_function_that_runs_changes_nothing(
-    waker: Waker, provider: MemoryProvider
+    waker: Waker, provider: RecordingProvider
 ) -> None:
-    provider.statuses[ECHO] = replace(provider.statuses[ECHO], replicas=7)
+    await provider.scale(ECHO, 7)
     told = await failure(waker)
     waker.wake(ECHO)
     waker.wake(FunctionId("gone"))
     await asyncio.wait_for(told, 5)
-    assert provider.statuses[ECHO].replicas == 7
+    assert (await provider.status(ECHO)).replicas == 7
 
 
 async def test_wake_that_fails_is_told_and_the_next_one_served(
-    waker: Waker, provider: MemoryProvider, caplog: pytest.LogCaptureFixture
+    waker: Waker, provider: RecordingProvider, caplog: pytest.LogCaptureFixture
 ) -> None:
     for broken, text in ((UnavailableError("no room"), "no room"), (KeyError("bug"), "see the")):
         provider.broken = broken

@@ -1,4 +1,4 @@
-"""The API on an in-memory provider, called through its ASGI interface."""
+"""The API on a fake provider, called through its ASGI interface."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -13,15 +13,17 @@ from gateway.auth import Auth
 from gateway.credentials import Credentials
 from gateway.function import FunctionId
 from gateway.settings import GatewaySettings
-from tests.gateway.api.memory import MemoryProvider
+from tests.gateway.api.recording import RecordingProvider
 
 CREDENTIALS = Credentials(b"admin", b"p" * 43, b"payload-key", b"registry-token-value")
 PASSWORD = ("admin", "p" * 43)
 
 
 @pytest.fixture
-def provider() -> MemoryProvider:
-    return MemoryProvider()
+async def provider() -> AsyncIterator[RecordingProvider]:
+    provider = RecordingProvider()
+    yield provider
+    await provider.close()
 
 
 @pytest.fixture
@@ -36,13 +38,13 @@ def registry() -> CollectorRegistry:
 
 @pytest.fixture
 def control(
-    provider: MemoryProvider, invocations: dict[FunctionId, float], tmp_path: Path
+    provider: RecordingProvider, invocations: dict[FunctionId, float], tmp_path: Path
 ) -> ControlPlane:
     return ControlPlane(
         settings=GatewaySettings(data_dir=tmp_path, json_bytes=4096, log_streams=2),
         auth=Auth(CREDENTIALS),
         provider=provider,
-        about=About("1.2.3", "abc", "sluice-memory", "memory", lambda: "none: a test"),
+        about=About("1.2.3", "abc", "sluice-fake", "fake", lambda: "none: a test"),
         invocation_count=lambda function: invocations.get(function, 0.0),
     )
 

@@ -7,7 +7,7 @@ from gateway.api.alert import after_alert
 from gateway.errors import UnavailableError
 from gateway.function import FunctionId
 from gateway.scaling import Scaling
-from tests.gateway.api.memory import MemoryProvider
+from tests.gateway.api.recording import RecordingProvider
 
 
 def alerts(*pairs: tuple[str, str]) -> dict[str, Any]:
@@ -44,7 +44,7 @@ def test_after_alert_steps_up_and_falls_to_the_minimum(
 
 
 async def test_alert_scales_the_functions_it_names(
-    api: httpx.AsyncClient, provider: MemoryProvider
+    api: httpx.AsyncClient, provider: RecordingProvider
 ) -> None:
     labels = {"com.openfaas.scale.max": "4", "com.openfaas.scale.factor": "50"}
     deployment = {"service": "echo", "image": "i", "labels": labels}
@@ -52,15 +52,15 @@ async def test_alert_scales_the_functions_it_names(
     body = alerts(("firing", "echo.openfaas-fn"))
     answer = await api.post("/system/alert", json=body)
     assert (answer.status_code, answer.text) == (200, "")
-    assert provider.statuses[FunctionId("echo")].replicas == 3
+    assert provider.scaled == [(FunctionId("echo"), 3)]
     await api.post("/system/alert", json=alerts(("resolved", "echo")))
-    assert provider.statuses[FunctionId("echo")].replicas == 1
+    assert provider.scaled[1:] == [(FunctionId("echo"), 1)]
     await api.post("/system/alert", json=alerts(("resolved", "echo")))
     assert provider.changes == 3
 
 
 async def test_alert_for_nobody_is_ignored(
-    api: httpx.AsyncClient, provider: MemoryProvider
+    api: httpx.AsyncClient, provider: RecordingProvider
 ) -> None:
     body = alerts(("firing", "gone.openfaas-fn"), ("firing", ""), ("firing", "../x"))
     body["alerts"].append({"status": "firing", "labels": {}})
@@ -75,7 +75,7 @@ async def test_alert_bad_document_is_refused(api: httpx.AsyncClient, body: bytes
 
 
 async def test_alert_failing_scale_is_told_line_by_line(
-    api: httpx.AsyncClient, provider: MemoryProvider
+    api: httpx.AsyncClient, provider: RecordingProvider
 ) -> None:
     for name in ("one", "two"):
         await api.post("/system/functions", json={"service": name, "image": "i"})

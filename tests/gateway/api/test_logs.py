@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry
 from gateway.api.control import ControlPlane
 from gateway.api.system import application
 from gateway.function import FunctionDeployment, FunctionId, LogLine, LogQuery
-from tests.gateway.api.memory import MemoryProvider
+from tests.gateway.api.recording import RecordingProvider
 from tests.gateway.api.wired import Wired
 
 ECHO = FunctionId("echo")
@@ -19,14 +19,14 @@ LINE = LogLine(ECHO, "echo-1", MOMENT, "hello")
 
 
 @pytest.fixture(autouse=True)
-async def echo(provider: MemoryProvider) -> None:
+async def echo(provider: RecordingProvider) -> None:
     await provider.deploy(FunctionDeployment(ECHO, "echo:1"))
 
 
 async def test_logs_without_follow_end_by_themselves(
-    api: httpx.AsyncClient, provider: MemoryProvider
+    api: httpx.AsyncClient, provider: RecordingProvider
 ) -> None:
-    provider.lines = [LINE, replace(LINE, text='line\n"two" \N{SNOWMAN}')]
+    provider.log_lines = [LINE, replace(LINE, text='line\n"two" \N{SNOWMAN}')]
     answer = await api.get("/system/logs?name=echo&follow=false&tail=-1&namespace=")
     assert answer.headers["content-type"] == "application/x-ndjson"
     first, second = answer.text.splitlines()
@@ -42,7 +42,7 @@ async def test_logs_without_follow_end_by_themselves(
 
 
 async def test_logs_parameters_reach_the_provider(
-    api: httpx.AsyncClient, provider: MemoryProvider
+    api: httpx.AsyncClient, provider: RecordingProvider
 ) -> None:
     since = "2026-01-02T05:04:05.678%2B02:00"
     await api.get(f"/system/logs?name=echo.openfaas-fn&instance=echo-1&tail=7&since={since}")
@@ -63,7 +63,7 @@ async def test_logs_parameters_reach_the_provider(
     ],
 )
 async def test_logs_bad_parameter_is_422_and_named(
-    api: httpx.AsyncClient, provider: MemoryProvider, query: str, text: str
+    api: httpx.AsyncClient, provider: RecordingProvider, query: str, text: str
 ) -> None:
     answer = await api.get(f"/system/logs?{query}")
     assert answer.status_code == 422
@@ -77,15 +77,15 @@ async def test_logs_of_an_unknown_function_are_not_found(api: httpx.AsyncClient)
 
 
 async def test_logs_follow_sends_each_line_at_once_until_the_client_leaves(
-    control: ControlPlane, provider: MemoryProvider
+    control: ControlPlane, provider: RecordingProvider
 ) -> None:
-    provider.lines = [LINE]
+    provider.log_lines = [LINE]
     app = application(control, CollectorRegistry())
     async with Wired(app, "GET", "/system/logs?name=echo&follow=1") as wired:
         await wired.body()
         assert (await wired.next())["status"] == 200
         assert b"hello" in (await wired.next())["body"]
-        await provider.more.put(replace(LINE, text="later"))
+        provider.log(replace(LINE, text="later"))
         assert b"later" in (await wired.next())["body"]
         assert provider.followers == 1
         await wired.leave()
@@ -94,7 +94,7 @@ async def test_logs_follow_sends_each_line_at_once_until_the_client_leaves(
 
 
 async def test_logs_follow_ends_when_the_gateway_stops(
-    control: ControlPlane, provider: MemoryProvider
+    control: ControlPlane, provider: RecordingProvider
 ) -> None:
     app = application(control, CollectorRegistry())
     async with Wired(app, "GET", "/system/logs?name=echo&follow=true") as wired:
@@ -107,7 +107,7 @@ async def test_logs_follow_ends_when_the_gateway_stops(
 
 
 async def test_logs_follow_ends_after_its_time(
-    control: ControlPlane, provider: MemoryProvider
+    control: ControlPlane, provider: RecordingProvider
 ) -> None:
     settings = replace(control.settings, log_stream_timeout=0.05)
     app = application(replace(control, settings=settings), CollectorRegistry())
@@ -119,7 +119,7 @@ async def test_logs_follow_ends_after_its_time(
 
 
 async def test_logs_streams_are_limited_and_freed(
-    control: ControlPlane, provider: MemoryProvider
+    control: ControlPlane, provider: RecordingProvider
 ) -> None:
     app = application(control, CollectorRegistry())
     target = "/system/logs?name=echo&follow=true"

@@ -4,7 +4,7 @@ import httpx
 import pytest
 
 from gateway.function import Namespace
-from tests.gateway.api.memory import MemoryProvider
+from tests.gateway.api.recording import RecordingProvider
 
 TEAM = {"name": "team", "labels": {"openfaas": "1"}, "annotations": {"openfaas": "1"}}
 
@@ -17,7 +17,7 @@ async def test_namespaces_default_one_is_listed_whatever_the_parameter(
 
 
 async def test_namespace_create_update_delete(
-    api: httpx.AsyncClient, provider: MemoryProvider
+    api: httpx.AsyncClient, provider: RecordingProvider
 ) -> None:
     assert (await api.post("/system/namespace/", json=TEAM)).status_code == 201
     assert (await api.get("/system/namespaces")).json() == ["openfaas-fn", "team"]
@@ -27,7 +27,7 @@ async def test_namespace_create_update_delete(
     assert (await api.get("/system/namespace/team")).json() == changed
     answer = await api.request("DELETE", "/system/namespace/team", json=TEAM)
     assert answer.status_code == 202
-    assert list(provider.known) == ["openfaas-fn"]
+    assert [known.name for known in await provider.namespaces()] == ["openfaas-fn"]
 
 
 async def test_namespace_create_existing_is_a_conflict(api: httpx.AsyncClient) -> None:
@@ -38,7 +38,7 @@ async def test_namespace_create_existing_is_a_conflict(api: httpx.AsyncClient) -
 
 @pytest.mark.parametrize("body", [{}, {"name": ""}, {"name": "../x"}, {"name": 3}])
 async def test_namespace_create_bad_name_is_refused(
-    api: httpx.AsyncClient, provider: MemoryProvider, body: dict[str, Any]
+    api: httpx.AsyncClient, provider: RecordingProvider, body: dict[str, Any]
 ) -> None:
     answer = await api.post("/system/namespace/", json=body)
     assert (answer.status_code, provider.changes) == (400, 0)
@@ -58,21 +58,21 @@ async def test_namespace_create_bad_name_is_refused(
 )
 async def test_namespace_change_must_repeat_name_and_mark(
     api: httpx.AsyncClient,
-    provider: MemoryProvider,
+    provider: RecordingProvider,
     method: str,
     body: dict[str, Any],
     status: int,
     text: str,
 ) -> None:
-    provider.known["team"] = Namespace("team")
+    await provider.put_namespace(Namespace("team"))
     path = "/system/namespace/gone" if status == 404 else "/system/namespace/team"
     answer = await api.request(method, path, json=body)
-    assert (answer.status_code, provider.changes) == (status, 0)
+    assert (answer.status_code, provider.changes) == (status, 1)
     assert text in answer.text
 
 
 async def test_namespace_default_or_in_use_is_not_deleted(
-    api: httpx.AsyncClient, provider: MemoryProvider
+    api: httpx.AsyncClient, provider: RecordingProvider
 ) -> None:
     await api.post("/system/namespace/", json=TEAM)
     function = {"service": "echo", "image": "i", "namespace": "team"}
@@ -82,4 +82,4 @@ async def test_namespace_default_or_in_use_is_not_deleted(
         "DELETE", "/system/namespace/openfaas-fn", json={**TEAM, "name": "openfaas-fn"}
     )
     assert (in_use.status_code, default.status_code) == (400, 400)
-    assert sorted(provider.known) == ["openfaas-fn", "team"]
+    assert [known.name for known in await provider.namespaces()] == ["openfaas-fn", "team"]

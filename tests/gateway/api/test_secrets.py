@@ -4,7 +4,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.gateway.api.memory import MemoryProvider
+from tests.gateway.api.recording import RecordingProvider
 
 PATH = "/system/secrets"
 
@@ -32,38 +32,38 @@ async def test_secrets_list_shows_sorted_names_and_never_values(api: httpx.Async
     ],
 )
 async def test_secret_value_is_kept_byte_for_byte(
-    api: httpx.AsyncClient, provider: MemoryProvider, keys: dict[str, str], content: bytes
+    api: httpx.AsyncClient, provider: RecordingProvider, keys: dict[str, str], content: bytes
 ) -> None:
     assert (await api.post(PATH, json={"name": "key", **keys})).status_code == 202
-    assert provider.kept == {("openfaas-fn", "key"): content}
+    assert provider.known_secrets == {"openfaas-fn": {"key": content}}
 
 
 async def test_secret_create_existing_is_a_conflict_and_keeps_the_value(
-    api: httpx.AsyncClient, provider: MemoryProvider
+    api: httpx.AsyncClient, provider: RecordingProvider
 ) -> None:
     await api.post(PATH, json={"name": "key", "value": "one"})
     answer = await api.post(PATH, json={"name": "key", "value": "two"})
     assert (answer.status_code, answer.text) == (409, "secret key.openfaas-fn exists already")
-    assert provider.kept["openfaas-fn", "key"] == b"one"
+    assert provider.known_secrets["openfaas-fn"]["key"] == b"one"
 
 
 async def test_secret_update_replaces_and_needs_one_to_be_there(
-    api: httpx.AsyncClient, provider: MemoryProvider
+    api: httpx.AsyncClient, provider: RecordingProvider
 ) -> None:
     assert (await api.put(PATH, json={"name": "key", "value": "x"})).status_code == 404
     await api.post(PATH, json={"name": "key", "value": "one"})
     assert (await api.put(PATH, json={"name": "key", "value": "two"})).status_code == 202
-    assert provider.kept["openfaas-fn", "key"] == b"two"
+    assert provider.known_secrets["openfaas-fn"]["key"] == b"two"
 
 
 async def test_secret_delete_is_202_and_404_when_missing(
-    api: httpx.AsyncClient, provider: MemoryProvider
+    api: httpx.AsyncClient, provider: RecordingProvider
 ) -> None:
     await api.post(PATH, json={"name": "key", "value": "one"})
     gone = {"name": "key", "namespace": "openfaas-fn"}
     assert (await api.request("DELETE", PATH, json=gone)).status_code == 202
     assert (await api.request("DELETE", PATH, json=gone)).status_code == 404
-    assert provider.kept == {}
+    assert provider.known_secrets == {"openfaas-fn": {}}
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ async def test_secret_delete_is_202_and_404_when_missing(
     ],
 )
 async def test_secret_bad_input_is_named_without_the_value(
-    api: httpx.AsyncClient, provider: MemoryProvider, body: dict[str, Any], text: str
+    api: httpx.AsyncClient, provider: RecordingProvider, body: dict[str, Any], text: str
 ) -> None:
     answer = await api.post(PATH, json=body)
     assert (answer.status_code, provider.changes) == (400, 0)

@@ -11,7 +11,7 @@ from gateway.api.system import application
 from gateway.auth import Auth
 from gateway.errors import UnavailableError
 from tests.gateway.api.conftest import CREDENTIALS
-from tests.gateway.api.memory import MemoryProvider
+from tests.gateway.api.recording import RecordingProvider
 
 # Every method and path of contract section 1.2 that needs the password.
 GUARDED = [
@@ -41,7 +41,7 @@ GUARDED = [
 
 @pytest.mark.parametrize(("method", "path"), GUARDED)
 async def test_guard_asks_for_the_password(
-    api: httpx.AsyncClient, provider: MemoryProvider, method: str, path: str
+    api: httpx.AsyncClient, provider: RecordingProvider, method: str, path: str
 ) -> None:
     answer = await api.request(method, path, auth=("admin", "wrong"))
     assert (answer.status_code, answer.text) == (401, "invalid credentials")
@@ -79,7 +79,7 @@ async def test_guard_with_auth_off_ignores_an_empty_bearer(control: ControlPlane
 
 
 async def test_guard_refuses_a_form_of_another_web_site(
-    api: httpx.AsyncClient, provider: MemoryProvider
+    api: httpx.AsyncClient, provider: RecordingProvider
 ) -> None:
     body = {"service": "echo", "image": "i"}
     for origin, status in (("http://evil.example", 403), ("null", 403), ("http://gateway", 202)):
@@ -161,8 +161,8 @@ async def test_known_path_with_wrong_method_is_an_empty_405(
 async def test_info_has_what_faas_cli_dereferences(api: httpx.AsyncClient) -> None:
     info: dict[str, Any] = (await api.get("/system/info")).json()
     assert info["provider"] == {
-        "provider": "sluice-memory",
-        "orchestration": "memory",
+        "provider": "sluice-fake",
+        "orchestration": "fake",
         "version": {"sha": "abc", "release": "1.2.3"},
     }
     assert info["version"] == {"commit_message": "Sluice", "sha": "abc", "release": "1.2.3"}
@@ -171,7 +171,7 @@ async def test_info_has_what_faas_cli_dereferences(api: httpx.AsyncClient) -> No
 
 
 async def test_healthz_needs_no_password_and_tells_a_broken_provider(
-    api: httpx.AsyncClient, provider: MemoryProvider
+    api: httpx.AsyncClient, provider: RecordingProvider
 ) -> None:
     api.auth = httpx.Auth()
     answer = await api.get("/healthz")
@@ -207,7 +207,7 @@ async def test_prune_tells_what_was_removed_or_that_there_is_nothing_to_prune(
 
 
 async def test_page_lists_functions_and_shows_names_as_text(
-    api: httpx.AsyncClient, provider: MemoryProvider
+    api: httpx.AsyncClient, provider: RecordingProvider
 ) -> None:
     assert "None is deployed." in (await api.get("/ui/")).text
     body = {"service": "echo", "image": "<script>1</script>"}
