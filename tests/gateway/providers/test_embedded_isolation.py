@@ -1,0 +1,315 @@
+"""What a function may not do to the gateway, to other functions and to the machine."""
+
+import asyncio
+import json
+import os
+import pwd
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from gateway.function import UnixAddress
+from tests.gateway.providers.harness import PATIENCE, call_json
+
+ROOT: Final = Path(__file__).parents[3]
+ORDINARY_USER: Final = "tester"
+SYSTEM_PYTHON: Final = "/usr/bin/python3"
+INTRUDER: Final = """
+import ctypes, json, os, signal, subprocess, sys
+
+def attempt(action):
+    try:
+        return {"done": str(action())[:2000]}
+    except OSError as error:
+        return {"refused": error.strerror}
+
+def read(path):
+    with open(path, "rb") as file:
+        return file.read(2000).decode("latin-1")
+
+def write(path):
+    with open(path, "w") as file:
+        file.write("x")
+
+def capabilities():
+    lines = read("/proc/self/status").splitlines()
+    return [line for line in lines if line.startswith(("Cap", "NoNewPrivs"))]
+
+def uncover(path):
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.umount2(path.encode(), 2) != 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
+ACTIONS = {
+    "read": read,
+    "write": write,
+    "list": lambda path: sorted(os.listdir(path)),
+    "kill": lambda pid: os.kill(int(pid), signal.SIGKILL),
+    "uncover": uncover,
+    "capabilities": lambda _: capabilities(),
+    "processes": lambda _: sorted(int(name) for name in os.listdir("/proc") if name.isdecimal()),
+    "descriptors": lambda _: sorted(os.readlink(f"/proc/self/fd/{n}") for n in (3, 4)),
+    "daemon": lambda marker: subprocess.Popen(
+        ["sh", "-c", "sleep 300 & sleep 300", marker], start_new_session=True).pid,
+    "run": lambda command: subprocess.run(command, shell=True, capture_output=True).stdout.decode(),
+}
+
+def handle(event, context):
+    asked = json.loads(event.body)
+    return json.dumps([attempt(lambda: ACTIONS[action](value)) for action, value in asked])
+"""
+HELLO: Final = "def handle(event, context):\n    return 'hello'\n"
+HOG: Final = """
+def handle(event, context):
+    held = []
+    while True:
+        held.append(bytearray(b"x" * (1 << 20)))
+"""
+
+
+@dataclass(slots=True)
+class Gateway:
+    """A gateway-like process: what it told when all functions were ready."""
+
+    process: asyncio.subprocess.Process
+    data_dir: Path
+    facts: dict[str, Any]
+
+    def socket(self, name: str) -> UnixAddress:
+        return UnixAddress(self.facts["replicas"][name]["socket"])
+
+    async def attempts(self, *asked: tuple[str, object]) -> list[dict[str, str]]:
+        """What function `intruder` got from each action: `done` with text, or `refused`."""
+        answers: list[dict[str, str]] = await call_json(self.socket("intruder"), asked)
+        return answers
+
+    async def next_line(self) -> dict[str, Any]:
+        assert self.process.stdout is not None
+        line = await asyncio.wait_for(self.process.stdout.readline(), PATIENCE)
+        assert line, "the gateway process ended"
+        document: dict[str, Any] = json.loads(line)
+        return document
+
+
+@asynccontextmanager
+async def running(user: str, data_dir: Path, **knobs: Any) -> AsyncIterator[Gateway]:
+    """A gateway of `user` with functions intruder, victim and hog (limit 64Mi)."""
+    command, environ = [sys.executable], dict(os.environ)
+    if user != pwd.getpwuid(os.geteuid()).pw_name:
+        account = pwd.getpwnam(user)
+        libraries = next(path for path in sys.path if path.endswith("site-packages"))
+        ids = [f"--reuid={account.pw_uid}", f"--regid={account.pw_gid}", "--clear-groups"]
+        command = ["setpriv", *ids, SYSTEM_PYTHON]
+        environ = {"HOME": account.pw_dir, "PATH": "/usr/bin:/bin", "PYTHONPATH": libraries}
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        "-m",
+        "tests.gateway.providers.gateway_process",
+        cwd=ROOT,
+        env=environ | {"GATEWAY_CREDENTIAL": "in the gateway's environment"},
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        limit=1 << 20,
+    )
+    assert process.stdin is not None
+    gateway = Gateway(process, data_dir, {})
+    images = {"intruder": INTRUDER, "victim": HELLO, "hog": HOG}
+    functions: dict[str, Any] = {"intruder": {}, "victim": {}, "hog": {"memory": "64Mi"}}
+    request = {"data_dir": str(data_dir), "images": images, "functions": functions, "knobs": knobs}
+    process.stdin.write(json.dumps(request).encode() + b"\n")
+    try:
+        gateway.facts = await gateway.next_line()
+        yield gateway
+    finally:
+        if process.returncode is None:
+            process.stdin.close()
+            await asyncio.wait_for(process.wait(), PATIENCE)
+
+
+@pytest.fixture(params=["own", "ordinary"])
+async def gateway(request: pytest.FixtureRequest) -> AsyncIterator[Gateway]:
+    """A gateway of the tests' own user, then, when that is root, of an ordinary one."""
+    user, parent = pwd.getpwuid(os.geteuid()).pw_name, ROOT / ".pytest_cache"
+    if request.param == "ordinary":
+        # Below the home folder, which is hidden, as above below one that is not.
+        user = ordinary_user()
+        parent = Path(pwd.getpwnam(user).pw_dir)
+    parent.mkdir(exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix="sluice-test-", dir=parent))
+    shutil.chown(folder, user)
+    try:
+        async with running(user, folder / "data") as started:
+            yield started
+    finally:
+        make_removable(folder)
+        shutil.rmtree(folder)
+
+
+def ordinary_user() -> str:
+    if os.geteuid() != 0:
+        pytest.skip("not root: the tests' own user is the ordinary one already")
+    try:
+        pwd.getpwnam(ORDINARY_USER)
+    except KeyError:
+        pytest.skip(f"there is no user {ORDINARY_USER}: useradd -m {ORDINARY_USER}")
+    if not Path(SYSTEM_PYTHON).exists():
+        pytest.skip(f"there is no {SYSTEM_PYTHON} that an ordinary user may run")
+    return ORDINARY_USER
+
+
+def make_removable(folder: Path) -> None:
+    for parent, _, _ in os.walk(folder):
+        Path(parent).chmod(0o700)
+
+
+async def test_function_reaches_nothing_but_its_own(gateway: Gateway) -> None:
+    data, pid = gateway.data_dir, gateway.facts["pid"]
+    victim = gateway.facts["replicas"]["victim"]["id"]
+    assert gateway.facts["isolation"] == "namespaces"
+    refused = await gateway.attempts(
+        ("read", "/var/openfaas/secrets/victim-token"),
+        ("read", f"{data}/function-secrets/openfaas-fn/victim-token"),
+        ("read", f"{data}/run/secret-views/openfaas-fn.victim/victim-token"),
+        ("read", f"{data}/secrets/basic-auth-password"),
+        ("read", f"{data}/functions.sqlite"),
+        ("read", f"{data}/logs/openfaas-fn/victim/{victim}.log"),
+        ("list", f"{data}/run/replicas/{victim}"),
+        ("list", f"{data}/run/sockets"),
+        ("read", f"/proc/{pid}/environ"),
+        ("read", f"/proc/{pid}/mem"),
+        ("kill", pid),
+        ("kill", gateway.facts["zygotes"][0]),
+        ("write", "/sluice-test"),
+        ("write", "/etc/sluice-test"),
+        ("write", "/proc/sys/kernel/core_pattern"),
+        ("write", f"{data}/sluice-test"),
+        ("uncover", str(data)),
+        ("uncover", "/proc"),
+        ("uncover", str(Path.home())),
+        ("list", "/run/user"),
+        ("read", "/dev/vda"),
+    )
+    assert [answer for answer in refused if "refused" not in answer] == []
+    assert gateway.process.returncode is None
+
+
+async def test_function_has_what_it_needs(gateway: Gateway) -> None:
+    answers = await gateway.attempts(
+        ("read", "/var/openfaas/secrets/intruder-token"),
+        ("list", "/var/openfaas/secrets"),
+        ("write", "/tmp/file"),  # noqa: S108 - in the replica's own folder
+        ("write", "/dev/shm/file"),  # noqa: S108 - likewise
+        ("write", "/dev/null"),
+        ("read", "/dev/urandom"),
+        ("processes", None),
+        ("capabilities", None),
+        ("list", "/var/lib/dpkg"),
+        ("run", "echo from the shell"),
+    )
+    assert [answer for answer in answers if "done" not in answer] == []
+    own, names, *_, processes, capabilities, _, shell = [each["done"] for each in answers]
+    assert own == "secret of intruder"
+    assert names == "['intruder-token']"
+    assert processes == "[1]"
+    assert "NoNewPrivs:\\t1" in capabilities
+    assert all(line.endswith("0" * 16) for line in eval_lines(capabilities) if "Cap" in line)
+    assert shell == "from the shell\n"
+
+
+def eval_lines(text: str) -> list[str]:
+    return [part.strip(" '[]") for part in text.split(",")]
+
+
+async def test_root_without_capabilities_cannot_read_what_root_owns(gateway: Gateway) -> None:
+    (answer,) = await gateway.attempts(("read", "/etc/shadow"))
+    assert answer.get("done", "") == ""
+
+
+async def test_only_the_handed_descriptors_are_open(gateway: Gateway) -> None:
+    answer, files = await gateway.attempts(
+        ("descriptors", None), ("run", "readlink /proc/1/fd/* | grep -v -e anon_inode -e pipe")
+    )
+    assert [each.partition(":")[0].strip("[' ") for each in answer["done"].split(",")] == [
+        "pipe",
+        "socket",
+    ]
+    assert "/" not in files["done"].replace("/dev/null", "")
+
+
+async def test_memory_limit_holds(gateway: Gateway) -> None:
+    """As an ordinary user without a control group of its own it is watched from outside."""
+    with pytest.raises((OSError, asyncio.IncompleteReadError)):
+        await call_json(gateway.socket("hog"), None)
+    line = await gateway.next_line()
+    assert line["failed"] == "hog"
+    assert line["reason"].startswith("memory limit 64Mi exceeded: used ")
+
+
+async def test_detached_grandchild_ends_with_its_replica(gateway: Gateway) -> None:
+    marker = f"marker-{gateway.data_dir.parent.name}"
+    await gateway.attempts(("daemon", marker))
+    watched = descriptors_of(marker)
+    assert watched
+    await gateway.attempts(("daemon", marker))
+    assert gateway.process.stdin is not None
+    gateway.process.stdin.close()
+    await asyncio.wait_for(gateway.process.wait(), PATIENCE)
+    await ended(watched)
+    assert processes_with(marker) == []
+
+
+async def test_kill_of_the_gateway_leaves_no_process(gateway: Gateway) -> None:
+    marker = f"marker-{gateway.data_dir.parent.name}"
+    await gateway.attempts(("daemon", marker))
+    below = descendants(gateway.facts["pid"])
+    assert len(below) >= 8, "zygote, and for each function its intermediate and its replica"
+    watched = [os.pidfd_open(pid) for pid in below] + descriptors_of(marker)
+    gateway.process.send_signal(signal.SIGKILL)
+    await gateway.process.wait()
+    await ended(watched)
+    assert processes_with(marker) == []
+    assert processes_with(str(gateway.data_dir)) == []
+
+
+def processes_with(word: str) -> list[int]:
+    """Processes that have `word` in their command line."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if word.encode() in path.read_bytes() and int(path.parent.name) != os.getpid():
+                found.append(int(path.parent.name))
+        except OSError:
+            continue
+    return found
+
+
+def descriptors_of(marker: str) -> list[int]:
+    return [os.pidfd_open(pid) for pid in processes_with(marker)]
+
+
+def descendants(pid: int) -> list[int]:
+    """All processes below `pid`."""
+    found = []
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        for child in map(int, (task / "children").read_text().split()):
+            found += [child, *descendants(child)]
+    return found
+
+
+async def ended(descriptors: list[int]) -> None:
+    """Return once every process behind these pidfds has ended."""
+    loop = asyncio.get_running_loop()
+    for descriptor in descriptors:
+        over = asyncio.Event()
+        loop.add_reader(descriptor, over.set)
+        await asyncio.wait_for(over.wait(), PATIENCE)
+        loop.remove_reader(descriptor)
+        os.close(descriptor)
