@@ -48,10 +48,17 @@ class Database:
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._closing = threading.Lock()
         self._closed = False
-        with self._writing.begin() as connection:
-            self.schema = migrate(connection)
+        self.schema = self._migrate()
         self._writer = threading.Thread(target=self._write_all, name="registry-write", daemon=True)
         self._writer.start()
+
+    def _migrate(self) -> int:
+        try:
+            with self._writing.begin() as connection:
+                return migrate(connection)
+        except BaseException:
+            self._writing.dispose()
+            raise
 
     @property
     def shared(self) -> bool:

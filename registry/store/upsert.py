@@ -13,7 +13,9 @@ def insert_missing(connection: Connection, table: Table, **values: Any) -> bool:
     """
     insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
     statement = insert(table).values(**values).on_conflict_do_nothing()
-    return connection.execute(statement).rowcount == 1
+    # Not rowcount: psycopg reports -1 where SQLAlchemy batches the insert.
+    key = next(iter(table.primary_key))
+    return connection.execute(statement.returning(key)).first() is not None
 
 
 def lock_named(connection: Connection, table: Table, name: str) -> bool:
