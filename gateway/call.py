@@ -188,15 +188,19 @@ class Call(ABC):
 
     def complete(self, status: int, reusable: bool, now: float) -> None:
         """The answer came whole: connection and slot go back."""
-        connection, slots = self.connection, self.slots
-        if connection is not None and slots is not None:
-            self.connection = None
-            if reusable and slots.ready:
-                replica = slots.replica
-                self.invoker.upstream.give_back(replica.id, replica.address, connection)
-            else:
-                connection.abort()
-        self._finish(status, now)
+        connection, slots, invoker = self.connection, self.slots, self.invoker
+        if connection is None or slots is None:
+            return
+        self.connection = self.slots = None
+        self.over = True
+        if reusable and slots.ready:
+            replica = slots.replica
+            invoker.upstream.give_back(replica.id, replica.address, connection)
+        else:
+            connection.abort()
+        invoker.calls.discard(self)
+        invoker.activator.release(slots, now)
+        self.route.metrics.answered(status, now - self.started)
 
     # Details.
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from gateway.call import Call
 from gateway.errors import SluiceError
-from gateway.forwarding import answer_lines, fallback_type, refusal_lines, request_head
+from gateway.forwarding import answer_lines, refusal_lines, request_head
 from gateway.routes import ReplicaSlots, Route
 from http1.client import ClientConnection
 from http1.exchange import Exchange
@@ -26,7 +26,7 @@ SMALL_BODY: Final = 64 * 1024
 class ClientCall(Call):
     """The Receiver of the exchange.
 
-    target: path and query as the replica sees them. body_limit: bytes, more is answered with 413.
+    line: the request's first line but for the method, of forwarding.request_line.
     """
 
     body: bytes = b""
@@ -40,12 +40,17 @@ class ClientCall(Call):
         invoker: "Invoker",
         exchange: Exchange,
         route: Route,
-        target: bytes,
+        line: bytes,
     ) -> None:
-        super().__init__(invoker, route, time.monotonic())
+        # Call.__init__ written out.
+        self.invoker = invoker
+        self.route = route
+        self.started = time.monotonic()
+        route.metrics.started += 1
+        invoker.calls.add(self)
         self.exchange = exchange
         self.method = exchange.method
-        self.head, self.call_lines = request_head(exchange, target, time.time_ns())
+        self.head, self.call_lines = request_head(exchange, line, time.time_ns())
         if exchange.expects_continue:
             self._ask_for_body()
 
@@ -55,7 +60,26 @@ class ClientCall(Call):
         self.body = self.body + data if self.body else data
 
     def body_complete(self) -> None:
-        self.start(time.monotonic())
+        # start, slot_granted and send written out for what is the rule: a free slot, a kept
+        # connection.
+        now = time.monotonic()
+        invoker, route = self.invoker, self.route
+        try:
+            slots = invoker.activator.reserve(route, self, now)
+        except SluiceError as error:
+            self.fail(error, now)
+            return
+        if slots is None:
+            return
+        connection = invoker.upstream.take(slots.replica.id)
+        if connection is None:
+            self.slot_granted(slots, now)
+            return
+        self.slots = slots
+        self.deadline = now + (route.timeout or invoker.call_seconds)
+        self.reused = True
+        self.connection = connection
+        connection.send(self.head + self.body, self, self.method == "HEAD")
 
     def send(self, connection: ClientConnection) -> None:
         connection.send(self.head + self.body, self, self.method == "HEAD")
@@ -101,16 +125,24 @@ class ClientCall(Call):
             self._send_head()
             exchange.end()
         else:
-            kind = fallback_type(exchange.headers) if self.answer else b""
-            lines = answer_lines(self.headers, self.call_lines, now - self.started, kind)
+            asked = exchange.headers if self.answer else None
+            lines = answer_lines(self.headers, self.call_lines, now - self.started, asked)
             exchange.respond(status, lines, self.answer)
+        del self.exchange
 
     def refuse(self, status: int, error: SluiceError) -> None:
         lines = refusal_lines(self.call_lines, time.monotonic() - self.started)
         self.exchange.respond(status, lines, f"{error}\n".encode())
+        del self.exchange
 
     def break_off(self) -> None:
         self.exchange.abort()
+        del self.exchange
+
+    def client_gone(self) -> None:
+        if not self.over:
+            super().client_gone()
+            del self.exchange
 
     def writing_paused(self) -> None:
         if self.connection is not None:
@@ -126,20 +158,23 @@ class ClientCall(Call):
     def _send_head(self) -> None:
         self.told = True
         seconds = time.monotonic() - self.started
-        kind = b"" if self.length == 0 else fallback_type(self.exchange.headers)
-        lines = answer_lines(self.headers, self.call_lines, seconds, kind)
+        asked = None if self.length == 0 else self.exchange.headers
+        lines = answer_lines(self.headers, self.call_lines, seconds, asked)
         self.exchange.start_response(self.status, lines, self.length)
 
 
 class StreamedCall(ClientCall):
-    """A request that is passed on while it is read: its connection is its own from the start."""
+    """A request that is passed on while it is read, on a new connection.
+
+    body_limit: bytes, more is answered with 413.
+    """
 
     repeatable = False
 
     def __init__(
-        self, invoker: "Invoker", exchange: Exchange, route: Route, target: bytes, body_limit: int
+        self, invoker: "Invoker", exchange: Exchange, route: Route, line: bytes, body_limit: int
     ) -> None:
-        super().__init__(invoker, exchange, route, target)
+        super().__init__(invoker, exchange, route, line)
         self.body_limit = body_limit
         self.received = 0
         self.whole = False
@@ -201,6 +236,7 @@ class StreamedCall(ClientCall):
             lines = refusal_lines(self.call_lines, time.monotonic() - self.started)
             text = f"{self.route.name}: body over {self.body_limit} bytes\n"
             self.exchange.respond(413, lines, text.encode())
+        del self.exchange
 
 
 def is_small(exchange: Exchange) -> bool:

@@ -11,7 +11,7 @@ from typing import Final, Literal, Protocol
 
 from gateway.client_call import ClientCall, StreamedCall, is_small
 from gateway.errors import NotFoundError
-from gateway.forwarding import SERVED_BY, TEXT_TYPE, without
+from gateway.forwarding import SERVED_BY, TEXT_TYPE, request_line, without
 from gateway.function import (
     DEFAULT_NAMESPACE,
     FunctionDeployment,
@@ -108,7 +108,7 @@ class DataPlane:
             name.encode(): _service_route(name, address, settings.service_timeout)
             for name, address in services.items()
         }
-        # target -> (route, target at the replica), good for one generation of routes.
+        # target -> (route, rest of the request line), good for one generation of routes.
         self._known: dict[bytes, tuple[Route, bytes]] = {}
         self._generation = self._activator.generation
 
@@ -119,18 +119,23 @@ class DataPlane:
         known = self._known.get(exchange.target)
         if known is None:
             return self._look_up(exchange)
+        if exchange.upgrade is None and exchange.method in METHODS and is_small(exchange):
+            return ClientCall(self._invoker, exchange, known[0], known[1])
         return self._call(exchange, *known)
 
-    def _call(self, exchange: Exchange, route: Route, target: bytes) -> Receiver:
-        if exchange.upgrade is not None and exchange.upgrade.lower() == b"websocket":
+    def _call(self, exchange: Exchange, route: Route, line: bytes) -> Receiver:
+        if _is_websocket(exchange):
             return Refused(exchange, 501, "websocket: calls are HTTP requests only\n")
         if exchange.method not in METHODS:
             return Refused(exchange, 405, "", ALLOW)
+        return self._forward(exchange, route, line, self._body_bytes)
+
+    def _forward(self, exchange: Exchange, route: Route, line: bytes, limit: int) -> Receiver:
         if is_small(exchange):
-            return ClientCall(self._invoker, exchange, route, target)
-        if (exchange.content_length or 0) > self._body_bytes:
-            return Refused(exchange, 413, f"body over {self._body_bytes} bytes\n")
-        return StreamedCall(self._invoker, exchange, route, target, self._body_bytes)
+            return ClientCall(self._invoker, exchange, route, line)
+        if (exchange.content_length or 0) > limit:
+            return Refused(exchange, 413, f"body over {limit} bytes\n")
+        return StreamedCall(self._invoker, exchange, route, line, limit)
 
     def _look_up(self, exchange: Exchange) -> Receiver:
         path = exchange.path
@@ -155,28 +160,28 @@ class DataPlane:
             return Refused(exchange, 404, f"{error}\n")
         # OpenFaaS's gateway routes on the decoded path: a %2F reaches the function as a slash.
         rest = rest.replace(b"%2F", b"/").replace(b"%2f", b"/")
-        target = (slash or b"/") + rest + exchange.target[len(exchange.path) :]
+        line = request_line((slash or b"/") + rest + exchange.target[len(exchange.path) :])
         if len(exchange.target) <= LONGEST_KNOWN_TARGET:
             if len(self._known) >= KNOWN_TARGETS:
                 self._known.clear()
-            self._known[exchange.target] = route, target
-        return self._call(exchange, route, target)
+            self._known[exchange.target] = route, line
+        return self._call(exchange, route, line)
 
     def _serve(self, exchange: Exchange, route: Route, path: bytes) -> Receiver:
         authorization = next((v for name, v in exchange.headers if name == b"authorization"), None)
         caller = self._auth.identify(authorization, exchange.peer)
         if caller is None:
             return Refused(exchange, 401, "invalid credentials", CHALLENGE)
-        if exchange.upgrade is not None and exchange.upgrade.lower() == b"websocket":
+        if _is_websocket(exchange):
             return Refused(exchange, 501, "websocket: not served here\n")
         exchange.headers = without(exchange.headers, PRIVATE)
         exchange.headers.append((b"x-sluice-identity", caller.role.encode()))
-        target = (path or b"/") + exchange.target[len(exchange.path) :]
-        if is_small(exchange):
-            return ClientCall(self._invoker, exchange, route, target)
-        if (exchange.content_length or 0) > self._service_bytes:
-            return Refused(exchange, 413, f"body over {self._service_bytes} bytes\n")
-        return StreamedCall(self._invoker, exchange, route, target, self._service_bytes)
+        line = request_line((path or b"/") + exchange.target[len(exchange.path) :])
+        return self._forward(exchange, route, line, self._service_bytes)
+
+
+def _is_websocket(exchange: Exchange) -> bool:
+    return exchange.upgrade is not None and exchange.upgrade.lower() == b"websocket"
 
 
 def _function_id(name: str) -> FunctionId:

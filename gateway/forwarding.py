@@ -5,7 +5,7 @@ only (RFC 9110 section 7.6.1), and what `connection` names, stays behind.
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Final
 
@@ -13,11 +13,10 @@ from http1.exchange import Exchange
 from http1.wire import HOP_BY_HOP
 
 VERSION: Final = version("sluice")
-Headers = Sequence[tuple[bytes, bytes]]
+Headers = list[tuple[bytes, bytes]]
 
 # Names that take more than a copy; `expect` is answered by the gateway.
 REQUEST_NAMES: Final = HOP_BY_HOP | {
-    b"content-length",
     b"expect",
     b"host",
     b"user-agent",
@@ -34,24 +33,40 @@ SERVED_BY: Final = f"x-served-by: sluice/{VERSION}\r\n".encode()
 TEXT_TYPE: Final = b"content-type: text/plain; charset=utf-8\r\n"
 IDS_AT_ONCE: Final = 128
 
+# Whence calls come, rendered: one line set per client connection and host.
+KNOWN_ORIGINS: Final = 1024
+LONGEST_KNOWN_HOST: Final = 256
+
 _ids: list[bytes] = []
+_origins: dict[tuple[str, bytes], bytes] = {}
 
 
 def call_id() -> bytes:
-    """A random UUID of version 4. They are made 128 at a time: 4x faster than uuid4."""
+    """A random UUID of version 4.
+
+    128 at a time share all but their last 48 bits: 40x faster than uuid4.
+    """
     if not _ids:
-        digits = os.urandom(16 * IDS_AT_ONCE).hex()
-        _ids.extend(_uuid(digits[at : at + 32]) for at in range(0, len(digits), 32))
+        digits = os.urandom(16 + 6 * IDS_AT_ONCE).hex()
+        variant = "89ab"[int(digits[16], 16) & 3]
+        head = f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-"
+        tails = (digits[at : at + 12] for at in range(32, len(digits), 12))
+        _ids.extend([f"{head}{tail}".encode() for tail in tails])
     return _ids.pop()
 
 
-def request_head(exchange: Exchange, target: bytes, start_time: int) -> tuple[bytes, bytes]:
+def request_line(target: bytes) -> bytes:
+    """What follows the method in the first line, for `request_head`."""
+    return b" %b HTTP/1.1\r\n" % target
+
+
+def request_head(exchange: Exchange, line: bytes, start_time: int) -> tuple[bytes, bytes]:
     """The head that goes to the replica, and the lines with which the answer names the call.
 
-    target: path and query as the replica sees them. start_time: nanoseconds since the epoch.
-    The answer repeats the call id only when the caller sent none.
+    line: of `request_line`. start_time: nanoseconds since the epoch. The answer repeats the call
+    id only when the caller sent none.
     """
-    lines = [b"%b %b HTTP/1.1\r\n" % (exchange.method.encode(), target)]
+    lines = [exchange.method.encode(), line]
     given: dict[bytes, bytes] = {}
     for header in exchange.headers:
         name = header[0]
@@ -61,41 +76,44 @@ def request_head(exchange: Exchange, target: bytes, start_time: int) -> tuple[by
             given[name] += b", " + header[1]
         else:
             given[name] = header[1]
-    connection = given.get(b"connection")
-    if connection is not None and connection not in USUAL_CONNECTION:
-        kept = without(exchange.headers, _named_by(connection))
+    if b"connection" in given:
+        kept = _without_named(exchange.headers, given[b"connection"])
         if len(kept) < len(exchange.headers):
             exchange.headers = kept
-            return request_head(exchange, target, start_time)
-    identity = given.get(b"x-call-id")
-    own = b"x-start-time: %d\r\n" % start_time
-    if not identity:
-        identity = call_id()
-        own += b"x-call-id: %b\r\n" % identity
-    lines.append(
-        b"x-call-id: %b\r\nx-start-time: %d\r\n%b%b\r\n"
-        % (identity, start_time, _framing(exchange), _origin(given, exchange.peer))
-    )
-    return b"".join(lines), own
-
-
-def _framing(exchange: Exchange) -> bytes:
+            return request_head(exchange, line, start_time)
     if exchange.chunked:
-        return b"transfer-encoding: chunked\r\n"
-    if exchange.content_length is not None:
-        return b"content-length: %d\r\n" % exchange.content_length
-    return b""
+        lines.append(b"transfer-encoding: chunked\r\n")
+    lines.append(b"user-agent: %b\r\n" % given.get(b"user-agent", USER_AGENT))
+    lines.append(_origin(given, exchange.peer))
+    identity = given.get(b"x-call-id")
+    if identity:
+        own = b"x-start-time: %d\r\n" % start_time
+        lines.append(b"x-call-id: %b\r\n" % identity)
+    else:
+        own = b"x-call-id: %b\r\nx-start-time: %d\r\n" % (call_id(), start_time)
+    lines.append(own)
+    lines.append(b"\r\n")
+    return b"".join(lines), own
 
 
 def _origin(given: Mapping[bytes, bytes], peer: str) -> bytes:
     """The lines that say whence the call came: the caller's own where it sent some."""
     host = given.get(b"host", b"")
-    agent = given.get(b"user-agent", USER_AGENT)
-    forwarded_host = given.get(b"x-forwarded-host", host)
-    forwarded_for = given.get(b"x-forwarded-for")
-    if forwarded_for is None:
-        forwarded_for = peer.encode() if ":" in peer else b""
-    lines = b"host: %b\r\nuser-agent: %b\r\n" % (host, agent)
+    if b"x-forwarded-for" in given or b"x-forwarded-host" in given:
+        forwarded_for = given.get(b"x-forwarded-for") or _forwarded_for(peer)
+        return _render_origin(host, forwarded_for, given.get(b"x-forwarded-host", host))
+    lines = _origins.get((peer, host))
+    if lines is None:
+        lines = _render_origin(host, _forwarded_for(peer), host)
+        if len(_origins) >= KNOWN_ORIGINS:
+            _origins.clear()
+        if len(host) <= LONGEST_KNOWN_HOST:
+            _origins[peer, host] = lines
+    return lines
+
+
+def _render_origin(host: bytes, forwarded_for: bytes, forwarded_host: bytes) -> bytes:
+    lines = b"host: %b\r\n" % host
     if forwarded_host:
         lines += b"x-forwarded-host: %b\r\n" % forwarded_host
     if forwarded_for:
@@ -103,28 +121,33 @@ def _origin(given: Mapping[bytes, bytes], peer: str) -> bytes:
     return lines
 
 
-def answer_lines(headers: Headers, call_lines: bytes, seconds: float, content_type: bytes) -> bytes:
+def _forwarded_for(peer: str) -> bytes:
+    """The peer's ip:port; nothing for a client on a Unix socket."""
+    return peer.encode() if ":" in peer else b""
+
+
+def answer_lines(
+    headers: Headers, call_lines: bytes, seconds: float, asked: Headers | None
+) -> bytes:
     """The header lines of an answer, without framing.
 
-    call_lines: of `request_head`. seconds: from the request's head to the answer's.
-    content_type: what to say when the function does not; empty for an answer without a body.
+    call_lines: of `request_head`. seconds: from the request's head to the answer's. asked: the
+    request's headers, of which an answer with a body but no type takes its type; None without.
     """
-    lines = [
-        b"%b%bx-duration-seconds: %.6f\r\n" % (call_lines, SERVED_BY, seconds),
-    ]
+    lines = [b"%bx-duration-seconds: %.6f\r\n" % (call_lines, seconds), SERVED_BY]
     for header in headers:
         name = header[0]
         if name not in ANSWER_NAMES:
             lines.append(b"%b: %b\r\n" % header)
         elif name == b"content-type":
-            content_type = b""
+            asked = None
             lines.append(b"%b: %b\r\n" % header)
-        elif name == b"connection" and header[1] not in USUAL_CONNECTION:
-            kept = without(headers, _named_by(header[1]))
+        elif name == b"connection":
+            kept = _without_named(headers, header[1])
             if len(kept) < len(headers):
-                return answer_lines(kept, call_lines, seconds, content_type)
-    if content_type:
-        lines.append(b"content-type: %b\r\n" % content_type)
+                return answer_lines(kept, call_lines, seconds, asked)
+    if asked is not None:
+        lines.append(b"content-type: %b\r\n" % _type_of(asked))
     return b"".join(lines)
 
 
@@ -133,23 +156,18 @@ def refusal_lines(call_lines: bytes, seconds: float) -> bytes:
     return b"%b%b%bx-duration-seconds: %.6f\r\n" % (TEXT_TYPE, call_lines, SERVED_BY, seconds)
 
 
-def fallback_type(headers: Headers) -> bytes:
-    """The content type of an answer that names none: the request's, else plain text."""
-    return next((value for name, value in headers if name == b"content-type"), b"text/plain")
-
-
 def without(headers: Headers, names: frozenset[bytes]) -> list[tuple[bytes, bytes]]:
     """The headers but those of the names given."""
     return [pair for pair in headers if pair[0] not in names]
 
 
-def _named_by(connection: bytes) -> frozenset[bytes]:
-    """Headers that `connection` lists, but those that are never passed on and those that frame."""
+def _type_of(headers: Headers) -> bytes:
+    return next((value for name, value in headers if name == b"content-type"), b"text/plain")
+
+
+def _without_named(headers: Headers, connection: bytes) -> Headers:
+    """The headers without those `connection` lists, unless they frame or are left out anyway."""
+    if connection in USUAL_CONNECTION:
+        return headers
     names = {name.strip(b" \t").lower() for name in connection.split(b",")}
-    return frozenset(names - REQUEST_NAMES)
-
-
-def _uuid(digits: str) -> bytes:
-    variant = "89ab"[int(digits[16], 16) & 3]
-    head = f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}"
-    return f"{head}-{variant}{digits[17:20]}-{digits[20:]}".encode()
+    return without(headers, frozenset(names - REQUEST_NAMES - {b"content-length"}))
