@@ -250,6 +250,8 @@ class ClientConnection(asyncio.Protocol):
             raise MalformedAnswerError(f"head of the answer over {HEAD_FIELDS} lines")
         self._in_head = False
         self._keep_alive = self._parser.should_keep_alive()
+        if not self._keep_alive and self._parser.get_http_version() not in {"1.1", "1.0"}:
+            raise MalformedAnswerError("the answer is not HTTP/1.1")
         length = self._read_framing(status, headers)
         if self._head_only:
             self._answered = True

@@ -47,8 +47,8 @@ class Receiver(Protocol):
         """The client has read on."""
 
 
-class _Nobody:
-    """The receiver of an exchange whose application has not returned one."""
+class Nobody:
+    """The receiver while an application has not returned one, and after its exchange is done."""
 
     def body_received(self, data: bytes) -> None: ...
     def body_complete(self) -> None: ...
@@ -97,7 +97,6 @@ class Exchange:
     status: int = 0
 
     # The rest is between the exchange and its connection.
-    receiver: Receiver = _Nobody()
     connection: Connection
     # Whether some of the request's body is still to come, and how much of it at most.
     request_open: bool = False

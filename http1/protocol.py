@@ -20,7 +20,7 @@ from typing import Final
 from http1.errors import RefusedError
 from http1.exchange import Application, Exchange
 from http1.limits import Limits
-from http1.turns import TurnTaker
+from http1.turns import NOBODY, TurnTaker
 from http1.wire import DATE, status_line
 
 log = logging.getLogger(__name__)
@@ -81,15 +81,13 @@ class ServerProtocol(TurnTaker):
 
     def pause_writing(self) -> None:
         self.writing_is_paused = self._careful = True
-        current = self._current
-        if current is not None and not current.done:
-            current.receiver.writing_paused()
+        if self._current is not None and not self._current.done:
+            self._receiver.writing_paused()
 
     def resume_writing(self) -> None:
         self.writing_is_paused = False
-        current = self._current
-        if current is not None and not current.done:
-            current.receiver.writing_resumed()
+        if self._current is not None and not self._current.done:
+            self._receiver.writing_resumed()
         self._advance()
 
     # For the exchanges.
@@ -97,6 +95,7 @@ class ServerProtocol(TurnTaker):
     def exchange_done(self, exchange: Exchange) -> None:
         """Close after the answer where that is due, else turn to the next request."""
         self._current = None
+        self._receiver = NOBODY
         if not exchange.keep_alive:
             self._close(unread=exchange.request_open or bool(self._held))
         elif self._careful:
@@ -194,9 +193,11 @@ class ServerProtocol(TurnTaker):
         self._held = b""
         self._queue.clear()
         current, self._current = self._current, None
+        receiver, self._receiver = self._receiver, NOBODY
+        self._parsing = None
         if current is not None and not current.done:
             current.done = True
-            current.receiver.client_gone()
+            receiver.client_gone()
 
     def _refuse(self, error: RefusedError) -> None:
         self._held = b""
@@ -227,13 +228,14 @@ class ServerProtocol(TurnTaker):
         """End an exchange that cannot go on, and tell its receiver."""
         if exchange.done:
             return
+        receiver = self._receiver
         exchange.close_after()
         if exchange.response_started:
             exchange.abort()
         else:
             exchange.respond(error.status, PLAIN_TEXT, f"{error.text}\n".encode())
         try:
-            exchange.receiver.client_gone()
+            receiver.client_gone()
         except Exception:
             log.exception("application failed: %s %s", exchange.method, exchange.path.decode())
 

@@ -15,7 +15,7 @@ from collections import deque
 from typing import Final
 
 from http1.errors import RefusedError
-from http1.exchange import Application, Exchange
+from http1.exchange import Application, Exchange, Nobody, Receiver
 from http1.limits import Limits
 from http1.reader import RequestReader
 
@@ -25,6 +25,7 @@ HELD_BYTES: Final = 64 * 1024
 # Go's rule for chunked bodies: 16 bytes of framing a chunk and twice the data are fair.
 CHUNK_FRAMING: Final = 16
 CHUNK_EXCESS: Final = 64 * 1024
+NOBODY: Final = Nobody()
 
 
 class TurnTaker(RequestReader):
@@ -41,6 +42,7 @@ class TurnTaker(RequestReader):
         "_parsing",
         "_queue",
         "_reading_paused",
+        "_receiver",
         "_refusal",
         "_transport",
         "writing_is_paused",
@@ -51,8 +53,10 @@ class TurnTaker(RequestReader):
     def __init__(self, application: Application, limits: Limits) -> None:
         super().__init__(limits)
         self._application = application
-        # Whose turn it is, whose body is read, and what waits behind.
+        # Whose turn it is, whose body is read, and what waits behind. Receivers hold exchanges, and
+        # these us: all is let go when done, so that no cycle is left for the collector.
         self._current: Exchange | None = None
+        self._receiver: Receiver = NOBODY
         self._parsing: Exchange | None = None
         self._queue: deque[Exchange] = deque()
         self._refusal: RefusedError | None = None
@@ -151,7 +155,7 @@ class TurnTaker(RequestReader):
             exchange.buffered.append(data)
             return
         try:
-            exchange.receiver.body_received(data)
+            self._receiver.body_received(data)
         except Exception as error:  # noqa: BLE001 - whatever an application raises ends its call only
             self._application_failed(exchange, error)
 
@@ -159,13 +163,14 @@ class TurnTaker(RequestReader):
         exchange = self._parsing
         if exchange is None or self._offered is not None:
             return
+        self._parsing = None
         exchange.request_open = False
         if exchange.chunked:
             self._headers = []  # the trailers
         if exchange.done or exchange.buffered is not None:
             return
         try:
-            exchange.receiver.body_complete()
+            self._receiver.body_complete()
         except Exception as error:  # noqa: BLE001 - as above
             self._application_failed(exchange, error)
 
@@ -175,7 +180,9 @@ class TurnTaker(RequestReader):
         if self._draining:
             exchange.keep_alive = False
         try:
-            exchange.receiver = self._application(exchange)
+            receiver = self._application(exchange)
+            if not exchange.done:
+                self._receiver = receiver
         except Exception as error:  # noqa: BLE001 - as above
             self._application_failed(exchange, error)
 
@@ -185,8 +192,8 @@ class TurnTaker(RequestReader):
         try:
             for data in buffered:
                 if not exchange.done:
-                    exchange.receiver.body_received(data)
+                    self._receiver.body_received(data)
             if not (exchange.request_open or exchange.done):
-                exchange.receiver.body_complete()
+                self._receiver.body_complete()
         except Exception as error:  # noqa: BLE001 - as above
             self._application_failed(exchange, error)
