@@ -1,1 +1,1 @@
-"""Event sources that call functions through the gateway; docs/architecture.md says what is planned."""
+"""Event sources that call functions through the gateway, as its ordinary clients."""
