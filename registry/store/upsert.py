@@ -13,7 +13,7 @@ def insert_missing(connection: Connection, table: Table, **values: Any) -> bool:
     """
     insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
     statement = insert(table).values(**values).on_conflict_do_nothing()
-    # Not rowcount: psycopg reports -1 where SQLAlchemy batches the insert.
+    # Not rowcount: of an INSERT on psycopg SQLAlchemy 2.1 says -1.
     key = next(iter(table.primary_key))
     return connection.execute(statement.returning(key)).first() is not None
 
