@@ -1,6 +1,7 @@
 """The composition of a replica: load, init, listen, say ready, serve, drain."""
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -71,6 +72,7 @@ class Serving:
         reason = str(error)
         log.error("function cannot be served", exc_info=error.__cause__, extra={"reason": reason})
         self._status.failed(reason)
+        _exit_within(EXIT_GRACE, FAILED)
         return FAILED
 
     async def _serve(self, function: Function | None, pending: Any) -> int:
@@ -85,12 +87,14 @@ class Serving:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
         self._reap_as_init(loop)
+        # What was loaded stays: the collector need not look through the libraries while calls wait.
+        gc.freeze()
         self._metrics.start_seconds = time.monotonic() - self._began
         log.info("ready", extra={"seconds": f"{self._metrics.start_seconds:.3f}"})
         self._status.ready()
         await stop.wait()
         await self._drain(server, host)
-        _exit_within(EXIT_GRACE)
+        _exit_within(EXIT_GRACE, 0)
         if not await backend.close():
             _exit_now()
         return 0
@@ -171,15 +175,15 @@ def _leave(_number: int, _frame: FrameType | None) -> NoReturn:
     _exit_now()
 
 
-def _exit_now() -> NoReturn:
-    """Exit 0 without waiting for threads, which cannot be stopped."""
+def _exit_now(code: int = 0) -> NoReturn:
+    """Exit without waiting for threads, which cannot be stopped."""
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(0)
+    os._exit(code)
 
 
-def _exit_within(seconds: float) -> None:
-    """Exit 0 after `seconds` should the interpreter's own end hang on what a handler left."""
-    timer = threading.Timer(seconds, _exit_now)
+def _exit_within(seconds: float, code: int) -> None:
+    """Exit after `seconds` should the interpreter's own end hang on what a handler left."""
+    timer = threading.Timer(seconds, _exit_now, (code,))
     timer.daemon = True
     timer.start()

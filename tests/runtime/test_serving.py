@@ -678,11 +678,9 @@ def test_drain_is_bounded_by_write_timeout(tmp_path: Path) -> None:
         "import threading\ndef handle(event, context):\n    print('begun')\n"
         "    threading.Event().wait()\n"
     )
-    environ = {"write_timeout": "300ms", "exec_timeout": "300ms"}
+    environ = {"write_timeout": "300ms", "exec_timeout": "0"}
     with Replica(tmp_path, handler, environ) as replica, replica.ready().connect() as connection:
-        connection.sendall(
-            b"POST / HTTP/1.1\r\nhost: f\r\naccept: text/event-stream\r\ncontent-length: 0\r\n\r\n"
-        )
+        connection.sendall(b"POST / HTTP/1.1\r\nhost: f\r\ncontent-length: 0\r\n\r\n")
         replica.wait_for_log("begun")
         replica.terminate()
         assert replica.exit_code(within=5) == 0
@@ -700,12 +698,29 @@ def test_health_and_ready_turn_503_while_new_calls_are_still_taken(tmp_path: Pat
         assert replica.exit_code() == 0
 
 
-def test_sigterm_while_the_handler_is_imported_ends_it(tmp_path: Path) -> None:
-    handler = "import time\nprint('importing')\nwhile True:\n    time.sleep(0.05)\n"
+@pytest.mark.parametrize(
+    "handler",
+    [
+        "import time\nprint('starting')\nwhile True:\n    time.sleep(0.05)\n",
+        (
+            "import asyncio\nasync def init():\n    print('starting')\n"
+            "    await asyncio.Event().wait()\ndef handle(req): ...\n"
+        ),
+    ],
+    ids=["import", "init"],
+)
+def test_sigterm_before_ready_ends_the_replica(tmp_path: Path, handler: str) -> None:
     with Replica(tmp_path, handler, {}) as replica:
-        replica.wait_for_log("importing")
+        replica.wait_for_log("starting")
         replica.terminate()
         assert replica.exit_code(within=5) == 0
+
+
+def test_failed_start_does_not_wait_for_a_thread_of_the_handler(tmp_path: Path) -> None:
+    handler = "import threading\nthreading.Thread(target=threading.Event().wait).start()\n1 / 0\n"
+    with Replica(tmp_path, handler, {}) as replica:
+        assert replica.event()["event"] == "failed"
+        assert replica.exit_code(within=8) == 1
 
 
 def test_thread_a_handler_left_does_not_keep_the_replica(tmp_path: Path) -> None:
