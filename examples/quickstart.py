@@ -46,7 +46,7 @@ class Gateway:
     def call(
         self, method: str, path: str, body: bytes | None = None, kind: str = "application/json"
     ) -> dict[str, Any]:
-        """The JSON object that a call answers. Raises CallFailedError with the answer's own words."""
+        """The JSON object that a call answers. Raises CallFailedError with the answer's words."""
         login = base64.b64encode(f"{self.user}:{self.password}".encode()).decode()
         headers = {"Authorization": f"Basic {login}", "Content-Type": kind}
         request = urllib.request.Request(  # noqa: S310 - main checks the scheme
@@ -155,9 +155,7 @@ def predict(gateway: Gateway, example: Example) -> None:
         chance = f" with probability {max(answer['probabilities'][0]):.4f}"
     say(f"predict     first row of {example.data.name}: {answer['predictions'][0]}{chance}")
     held_out = {
-        name: value
-        for name, value in current["metrics"].items()
-        if not name.startswith("train_")
+        name: value for name, value in current["metrics"].items() if not name.startswith("train_")
     }
     scores = ", ".join(f"{name} {value:.4f}" for name, value in sorted(held_out.items()))
     say(f"model       {answer['model']}@champion is version {answer['version']}; held-out {scores}")

@@ -210,7 +210,7 @@ class Models:
         entry.trusted_until = begun + TRUSTED_SECONDS
 
     def _swap(self, reference: Reference, entry: Entry, known: Known) -> None:
-        """Load the version the alias moved to, then answer with it; until then the old one answers."""
+        """Load the version the alias moved to, then swap; until then the old one answers."""
         entry.trusted_until = monotonic() + AWAY_SECONDS
         before = entry.served.version
         try:

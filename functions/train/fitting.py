@@ -18,6 +18,8 @@ from sluice_ml.table import Table
 from .algorithms import ALGORITHMS, estimator
 from .request import Request
 
+DType = type[np.floating[Any]]
+
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
@@ -27,12 +29,13 @@ class Fitted:
     notes: tuple[str, ...]
 
 
-def fit(request: Request, feature_set: FeatureSet, transformer: Any, train: Table) -> Fitted:
-    """Fit on float32, as the model is served, so that thresholds lie between values it will see."""
+def fit(
+    request: Request, feature_set: FeatureSet, transformer: Any, train: Table, dtype: DType
+) -> Fitted:
+    """Fit on what the model will be served, so that thresholds lie between values it will see."""
     unfitted = estimator(request.algorithm, feature_set.task, request.parameters, request.seed)
-    if ALGORITHMS[request.algorithm].tree:
-        _leave_unscaled(transformer)
-    x = transformer.transform(train.matrix(np.float32))
+    _leave_out(transformer, "scale" if ALGORITHMS[request.algorithm].tree else "impute", train)
+    x = transformer.transform(train.matrix(dtype))
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         unfitted.fit(x, train.y)
@@ -55,15 +58,18 @@ def read_transformer(registry: Registry, feature_set: FeatureSet) -> Any:
     return joblib.load(io.BytesIO(registry.artifact(feature_set.artifacts["transformer"])))
 
 
-def _leave_unscaled(transformer: Any) -> None:
-    """Take the scaling out of a fitted transformer.
+def _leave_out(transformer: Any, step: str, train: Table) -> None:
+    """Take a step that changes nothing out of a fitted transformer's numeric parts.
 
-    A tree is the same without it, and comparing the float32 that came with a threshold is exact,
-    while onnxruntime and scikit-learn round a scaled value differently: enough to cross a split.
+    scale: a tree is the same without it, and comparing the float32 that came with a threshold is
+    exact, while onnxruntime and scikit-learn round a scaled value differently: enough to cross a
+    split. impute, where no column has a missing value: onnxruntime has it for float32 alone.
     """
+    if step == "impute" and any(c.missing for c in train.columns if c.kind != "string"):
+        return
     for _, part, _ in transformer.transformers_:
         if isinstance(part, Pipeline):
-            part.steps = [step for step in part.steps if step[0] != "scale"]
+            part.steps = [one for one in part.steps if one[0] != step]
 
 
 def _round_thresholds(estimator: Any) -> None:

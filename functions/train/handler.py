@@ -7,20 +7,18 @@ target's unit; those of the held-out rows by their plain name, of the training r
 The data and its licence are the dataset's own.
 """
 
-import time
 from collections.abc import Mapping
 from typing import Any
-
-from threadpoolctl import threadpool_limits
 
 from sluice_ml.answers import Event, Reply, answered
 from sluice_ml.featureset import FeatureSet, read_feature_set
 from sluice_ml.place import place, whole_number
 from sluice_ml.registry import Keys, Registry
+from threadpoolctl import threadpool_limits
 
 from .algorithms import estimator
-from .fitting import fit, read_transformer
-from .registering import convert_checked, scores, version_body
+from .fitting import read_transformer
+from .registering import fit_checked, scores, version_body
 from .request import Request, read_request
 from .runs import Run
 
@@ -53,15 +51,12 @@ def _trained(
     request: Request, feature_set: FeatureSet, transformer: Any, run: Run
 ) -> Mapping[str, Any]:
     rows, held_out = feature_set.split(REGISTRY, "train"), feature_set.split(REGISTRY, "test")
-    begun = time.monotonic()
-    fitted = fit(request, feature_set, transformer, rows)
-    seconds = time.monotonic() - begun
-    checked = convert_checked(request, feature_set, fitted.pipeline, rows, held_out)
+    checked = fit_checked(request, feature_set, transformer, rows, held_out)
     on_train = scores(checked.converted, rows)
     metrics = scores(checked.converted, held_out)
     metrics |= {f"train_{name}": value for name, value in on_train.items()}
     artifact = REGISTRY.put_artifact(checked.converted.content)
-    run.log({**metrics, "fit_seconds": seconds})
+    run.log({**metrics, "fit_seconds": checked.seconds})
     run.attach("model.onnx", artifact)
     body = version_body(request, feature_set, checked, metrics)
     registered = REGISTRY.post(
@@ -78,6 +73,6 @@ def _trained(
         "metrics": metrics,
         "parity": body["parity"],
         "onnx_bytes": len(checked.converted.content),
-        "fit_seconds": round(seconds, 3),
-        "notes": list(fitted.notes),
+        "fit_seconds": round(checked.seconds, 3),
+        "notes": list(checked.notes),
     }

@@ -1,12 +1,12 @@
 """From a fitted pipeline to a registered model version."""
 
 import platform
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any, Final
 
-from sklearn.pipeline import Pipeline
 from sluice_ml.errors import UnprocessableError
 from sluice_ml.featureset import FeatureSet
 from sluice_ml.metrics import classification_scores, regression_scores
@@ -16,7 +16,8 @@ from sluice_ml.table import Table
 
 from .algorithms import ALGORITHMS
 from .converting import TARGET_OPSET, to_onnx
-from .parity import TOLERANCE, Converted, Parity, check_parity
+from .fitting import fit
+from .parity import Converted, Parity, check_parity
 from .request import Request
 
 LIBRARIES: Final = ("scikit-learn", "skl2onnx", "onnx", "onnxruntime", "numpy")
@@ -24,16 +25,18 @@ LIBRARIES: Final = ("scikit-learn", "skl2onnx", "onnx", "onnxruntime", "numpy")
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """A converted model that agrees with its pipeline."""
+    """A converted model that agrees with its pipeline; seconds and warnings of the fit."""
 
     converted: Converted
     parity: Parity
+    seconds: float
+    notes: tuple[str, ...]
 
 
-def convert_checked(
-    request: Request, feature_set: FeatureSet, pipeline: Pipeline, train: Table, test: Table
+def fit_checked(
+    request: Request, feature_set: FeatureSet, transformer: Any, train: Table, test: Table
 ) -> Checked:
-    """The pipeline as ONNX on float32; on float64 where that is too coarse and the model is linear.
+    """A fit on float32 as ONNX; on float64 where that is too coarse and the model is linear.
 
     onnxruntime's tree operators answer float32 only, so for trees there is no second try.
     Raises UnprocessableError with the numbers of the float32 model.
@@ -47,19 +50,20 @@ def convert_checked(
             datatype,
             feature_set.classes,
         )
+        begun = time.monotonic()
+        fitted = fit(request, feature_set, transformer, train, signature.dtype)
+        seconds = time.monotonic() - begun
         try:
-            converted = Converted(to_onnx(pipeline, signature), signature)
-            parity = check_parity(pipeline, converted, train, test, request.seed)
+            converted = Converted(to_onnx(fitted.pipeline, signature), signature)
+            parity = check_parity(fitted.pipeline, converted, train, test, request.seed)
         except UnprocessableError:
             if faults:
                 break
             raise
         if not parity.faults:
-            return Checked(converted, parity)
+            return Checked(converted, parity, seconds, fitted.notes)
         faults = faults or parity.faults
-    raise UnprocessableError(
-        f"the ONNX model is not the trained pipeline: {'; '.join(faults)}; allowed {TOLERANCE:g}"
-    )
+    raise UnprocessableError(f"the ONNX model is not the trained pipeline: {'; '.join(faults)}")
 
 
 def scores(converted: Converted, table: Table) -> dict[str, float]:

@@ -93,7 +93,14 @@ def place(contexts: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         for name in ("preprocess", "train", "evaluate")
     }
     gateway.functions.update(functions)
-    yield Place(gateway, contexts, environ, **functions)
+    yield Place(
+        gateway,
+        contexts,
+        environ,
+        functions["preprocess"],
+        functions["train"],
+        functions["evaluate"],
+    )
     for function in functions.values():
         function.REGISTRY.close()
     gateway.stop()

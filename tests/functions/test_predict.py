@@ -68,9 +68,7 @@ def test_mixed_columns_take_null_where_the_training_data_had_holes(predict: Pred
     _, about = predict.call(b"", "model=wine", "GET")
     columns = about["signature"]["columns"]
     assert about["version"] == "1"
-    row = {
-        c["name"]: {"string": "high", "boolean": True, "number": 2}[c["kind"]] for c in columns
-    }
+    row = {c["name"]: {"string": "high", "boolean": True, "number": 2}[c["kind"]] for c in columns}
     full = predict.ok({"instances": [row]}, "model=wine")
     assert full["predictions"][0].startswith("class ")
     holes = {**row, "hue": None, "alcohol": None}
@@ -113,17 +111,29 @@ def with_cell(value: object, row: int = 0, column: int = 3) -> dict[str, Any]:
         ({"inputs": None}, "field 'inputs': expected a list of rows, got null"),
         ({"rows": []}, "unknown field 'rows'; expected 'instances'"),
         ({"instances": ROWS[0]}, "row 0: expected a list of 30 values or an object, got 17.99"),
-        ({"instances": [ROWS[0], ROWS[0][:29]]}, "row 1: expected 30 values, got 29; columns: mean"),
+        (
+            {"instances": [ROWS[0], ROWS[0][:29]]},
+            "row 1: expected 30 values, got 29; columns: mean",
+        ),
         ({"instances": [[*ROWS[0], 1.0]]}, "row 0: expected 30 values, got 31"),
         ({"instances": [[]]}, "row 0: expected 30 values, got 0"),
-        ({"instances": [ROWS[0], "abc"]}, 'row 1: expected a list of 30 values or an object, got "'),
+        (
+            {"instances": [ROWS[0], "abc"]},
+            'row 1: expected a list of 30 values or an object, got "',
+        ),
         (with_cell("12"), "row 0, column 'mean_area': expected a finite number, got \"12\""),
         (with_cell(None, 1), "row 1, column 'mean_area': expected a finite number, got null"),
         (with_cell(True), "row 0, column 'mean_area': expected a finite number, got true"),
         (with_cell([1.0]), "row 0, column 'mean_area': expected a finite number, got [1.0]"),
         (with_cell({}), "row 0, column 'mean_area': expected a finite number, got {}"),
-        (with_cell(float("nan"), 1, 0), "row 1, column 'mean_radius': expected a finite number, got N"),
-        (with_cell(float("inf")), "row 0, column 'mean_area': expected a finite number, got Infinity"),
+        (
+            with_cell(float("nan"), 1, 0),
+            "row 1, column 'mean_radius': expected a finite number, got N",
+        ),
+        (
+            with_cell(float("inf")),
+            "row 0, column 'mean_area': expected a finite number, got Infinity",
+        ),
         (with_cell(float("-inf")), "row 0, column 'mean_area': expected a finite number, got -Inf"),
         (with_cell(1e39), "row 0, column 'mean_area': expected a finite number, got 1e+39"),
         (with_cell(10**400), "row 0, column 'mean_area': expected a finite number, got 1000"),
@@ -169,7 +179,9 @@ def test_an_unknown_model_is_refused_by_name(
     assert error in json.loads(reply["body"])["error"]
 
 
-def test_too_many_rows_and_bytes_are_refused(place: Place, models: None, predictors: Predictors) -> None:
+def test_too_many_rows_and_bytes_are_refused(
+    place: Place, models: None, predictors: Predictors
+) -> None:
     small = predictors(max_rows="3", max_body_bytes="100000")
     status, answer = small.call({"instances": ROWS[:4]})
     assert (status, answer["error"]) == (413, "expected at most 3 rows a call, got 4")
@@ -203,7 +215,7 @@ def test_an_alias_move_is_followed_within_two_seconds_and_no_call_fails(
 
 
 def test_a_call_after_a_pause_asks_before_it_answers(place: Place, predict: Predictor) -> None:
-    """As if no call had come for so long that the thread ended: the alias is not believed any more."""
+    """As if the thread had ended for want of calls: the alias is not believed any more."""
     assert predict.ok(BODY)["version"] == "1"
     entry = next(iter(predict.module.MODELS._entries.values()))
     with entry.lock:
@@ -366,9 +378,14 @@ class Event:
     method, query, headers = "POST", {}, {}
     body = sys.argv[1].encode()
 reply = asyncio.run(handler.handle(Event(), None))
-heavy = [name for name in sys.modules if name.split(".")[0] in {"sklearn", "skl2onnx", "scipy", "onnx", "joblib"}]
-print(json.dumps({"reply": json.loads(reply["body"]), "heavy": heavy, "ort": os.environ["ORT_DISABLE_TELEMETRY"],
-                  "tasks": tasks}), flush=True)
+unwanted = {"sklearn", "skl2onnx", "scipy", "onnx", "joblib"}
+told = {
+    "reply": json.loads(reply["body"]),
+    "heavy": [name for name in sys.modules if name.split(".")[0] in unwanted],
+    "ort": os.environ["ORT_DISABLE_TELEMETRY"],
+    "tasks": tasks,
+}
+print(json.dumps(told), flush=True)
 os._exit(0)
 """
 

@@ -60,7 +60,9 @@ def test_metrics_are_those_of_scikit_learn_on_the_held_out_rows(
     answer = place.trained(cancer["feature_set"], "cancer-own", "logistic", parameters={"C": 0.5})
     registry = place.train.REGISTRY
     files = registry.feature_set(cancer["feature_set"])["artifacts"]
-    arrays = {name: np.load(io.BytesIO(registry.artifact(files[name]))) for name in ("train", "test")}
+    arrays = {
+        name: np.load(io.BytesIO(registry.artifact(files[name]))) for name in ("train", "test")
+    }
     transformer = joblib.load(io.BytesIO(registry.artifact(files["transformer"])))
     x = {n: transformer.transform(a["numbers"].astype(np.float32)) for n, a in arrays.items()}
     model = LogisticRegression(C=0.5, max_iter=1000).fit(x["train"], arrays["train"]["y"])
@@ -111,7 +113,9 @@ def test_a_repeated_call_with_one_key_registers_one_version(
     key = {"idempotency-key": f"run-2/train/{algorithm}"}
     first = place.ok(place.train, body, headers=key)
     again = place.ok(place.train, body, headers=key)
-    assert (again["version"], again["run"]) == (first["version"], first["run"]) == ("1", first["run"])
+    assert (
+        (again["version"], again["run"]) == (first["version"], first["run"]) == ("1", first["run"])
+    )
     assert place.ok(place.train, body)["version"] == "2"
 
 
@@ -140,6 +144,7 @@ def test_a_linear_model_too_coarse_in_float32_is_served_in_float64(place: Place)
     feature_set = made(place, "offset", csv_of(["x", "y"], rows), "y")["feature_set"]
     answer = place.trained(feature_set, "offset", "linear")
     check_parity(answer["parity"])
+    assert answer["metrics"]["rmse"] < 1e-3
     _, version = place.registry("GET", "/models/offset/versions/1")
     assert version["signature"]["inputs"][0]["datatype"] == "FP64"
 
@@ -149,12 +154,15 @@ def test_a_linear_model_too_coarse_in_float32_is_served_in_float64(place: Place)
     [
         ({}, 400, "field 'model': expected letters"),
         ({"model": "a/b"}, 400, "field 'model': expected letters"),
-        ({"model": "m", "algorithm": "svm"}, 400, 'field \'algorithm\': expected one of "logistic"'),
+        (
+            {"model": "m", "algorithm": "svm"},
+            400,
+            "field 'algorithm': expected one of \"logistic\"",
+        ),
         (
             {"model": "m", "algorithm": "ridge"},
             400,
-            "field 'algorithm': 'ridge' is not for a classification, which the feature set is; one"
-            " of logistic, random_forest, extra_trees, hist_gradient_boosting",
+            "field 'algorithm': 'ridge' is not for a classification, which the feature set is;",
         ),
         (
             {"model": "m", "algorithm": "random_forest", "parameters": {"n_estimators": 0}},
@@ -182,7 +190,11 @@ def test_a_linear_model_too_coarse_in_float32_is_served_in_float64(place: Place)
             "field 'parameters': expected an object, got []",
         ),
         ({"model": "m", "algorithm": "logistic", "feature_set": "0" * 24}, 404, "0000"),
-        ({"model": "m", "algorithm": "logistic", "feature_set": "../runs"}, 400, "field 'feature_set'"),
+        (
+            {"model": "m", "algorithm": "logistic", "feature_set": "../runs"},
+            400,
+            "field 'feature_set'",
+        ),
         (
             {"model": "m", "algorithm": "logistic", "tags": {"a": 1}},
             400,
@@ -206,9 +218,7 @@ def test_bad_input_is_refused_by_name_and_leaves_no_run(
 
 
 def test_a_fit_that_does_not_converge_is_told(place: Place, cancer: dict[str, Any]) -> None:
-    answer = place.trained(
-        cancer["feature_set"], "hasty", "logistic", parameters={"max_iter": 1}
-    )
+    answer = place.trained(cancer["feature_set"], "hasty", "logistic", parameters={"max_iter": 1})
     assert "failed to converge" in answer["notes"][0]
 
 

@@ -1,0 +1,73 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.functions.conftest import Place, Predictors
+from tests.functions.contexts import ROOT
+from tests.functions.data import diabetes, mixed_wine
+
+
+def quickstart(place: Place, password: Path, *more: str) -> subprocess.CompletedProcess[str]:
+    """One run of the program, isolated from what is installed beside it."""
+    program = str(ROOT / "examples" / "quickstart.py")
+    return subprocess.run(
+        [sys.executable, "-I", program, place.gateway.url, str(password), *more],
+        env={"PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+@pytest.fixture
+def password(place: Place, predictors: Predictors, tmp_path: Path) -> Path:
+    """The gateway's password file; predict is there to be called."""
+    place.gateway.functions["predict"] = predictors().module
+    file = tmp_path / "password"
+    file.write_text("of-the-tests\n", encoding="utf-8")
+    return file
+
+
+def test_the_first_run_trains_and_the_second_only_predicts(place: Place, password: Path) -> None:
+    model = ("--model", "quick")
+    first = quickstart(place, password, *model, "--dataset", "quick")
+    assert first.returncode == 0, first.stderr
+    assert "predict     first row of breast-cancer.csv: malignant with probability" in first.stdout
+    assert "model       quick@champion is version 1; held-out accuracy 0.9" in first.stdout
+    from_here = len(place.gateway.requests)
+    second = quickstart(place, password, *model, "--dataset", "quick")
+    assert second.returncode == 0, second.stderr
+    assert "train       skipped: the champion was trained on this version" in second.stdout
+    assert second.stdout.splitlines()[-2:] == first.stdout.splitlines()[-2:]
+    called = [path for _, path in place.gateway.requests[from_here:]]
+    assert "/function/train" not in called
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "target"),
+    [("quick-wine", mixed_wine(), "cultivar"), ("quick-diabetes", diabetes(), "progression")],
+)
+def test_mixed_columns_and_a_regression_go_the_same_way(
+    place: Place, password: Path, tmp_path: Path, name: str, content: bytes, target: str
+) -> None:
+    file = tmp_path / f"{name}.csv"
+    file.write_bytes(content)
+    options = ("--data", str(file), "--dataset", name, "--model", name, "--target", target)
+    done = quickstart(place, password, *options)
+    assert done.returncode == 0, done.stderr
+    assert f"predict     first row of {name}.csv: " in done.stdout
+    assert f"model       {name}@champion is version" in done.stdout
+
+
+def test_a_fault_is_one_line_and_a_status(place: Place, password: Path, tmp_path: Path) -> None:
+    done = quickstart(place, password, "--target", "colour", "--model", "quick-fault")
+    assert done.returncode == 1
+    assert done.stderr.startswith("quickstart: POST /function/preprocess answered 400:")
+    assert "no column 'colour'" in done.stderr
+    absent = quickstart(place, tmp_path / "no-password")
+    assert absent.returncode == 2
+    assert "password_file" in absent.stderr
