@@ -64,6 +64,9 @@ class Groups(Protocol):
     def create(self, name: str, limits: Limits) -> Group:
         """A new group with these limits. Raises OSError."""
 
+    def close(self) -> None:
+        """Remove the folder of all groups, which have ended."""
+
 
 def find_groups(data_dir: Path, root: Path = ROOT, own: Path = OWN) -> Groups | None:
     """The control groups that this process may use for `data_dir`, emptied; None for none."""
@@ -97,6 +100,9 @@ class _Unified:
         if limits.cpu is not None and self.limits_cpu:
             _put(group.folder / "cpu.max", f"{_quota(limits.cpu)} {CPU_PERIOD_US}")
         return group
+
+    def close(self) -> None:
+        _remove(self._folder)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +151,10 @@ class _Legacy:
             _put(group.folders["cpu"] / "cpu.cfs_period_us", CPU_PERIOD_US)
             _put(group.folders["cpu"] / "cpu.cfs_quota_us", _quota(limits.cpu))
         return group
+
+    def close(self) -> None:
+        for folder in self._folders.values():
+            _remove(folder)
 
 
 @dataclass(frozen=True, slots=True)

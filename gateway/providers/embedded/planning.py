@@ -6,12 +6,11 @@ from typing import Final
 from gateway.bundles import Bundle, Bundles
 from gateway.errors import InvalidRequestError
 from gateway.function import FunctionDeployment
-from gateway.providers.embedded.cgroups import Groups, Limits
-from gateway.providers.embedded.launch import Plan
+from gateway.providers.embedded.cgroups import Limits
+from gateway.providers.embedded.launch import Host, Plan
 from gateway.providers.embedded.names import check_label, cpu_cores, memory_bytes
 from gateway.providers.embedded.records import Generation
-from gateway.providers.embedded.sandbox import Machine, check_variables, find_command
-from gateway.providers.embedded.secrets import SecretFiles
+from gateway.providers.embedded.sandbox import check_variables, find_command
 from gateway.scaling import Scaling
 from settings import parse_duration
 
@@ -27,11 +26,9 @@ DRAIN_KNOBS: Final = ("write_timeout", "exec_timeout")
 class Planner:
     """Turns what was asked for into what is run."""
 
-    def __init__(
-        self, bundles: Bundles, machine: Machine, secrets: SecretFiles, groups: Groups | None
-    ) -> None:
-        self._bundles, self._machine, self._secrets = bundles, machine, secrets
-        self._groups = groups
+    def __init__(self, bundles: Bundles, host: Host) -> None:
+        self._bundles, self._machine = bundles, host.machine
+        self._secrets, self._groups = host.secrets, host.groups
 
     def check(self, deployment: FunctionDeployment) -> tuple[str, int]:
         """The bundle's digest, empty for env_process, and the first count; blocks.

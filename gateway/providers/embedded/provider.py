@@ -3,13 +3,11 @@
 import asyncio
 import logging
 import os
-import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Final
 
 from gateway.bundles import Bundles
@@ -27,24 +25,17 @@ from gateway.function import (
     Usage,
 )
 from gateway.providers import Listener
-from gateway.providers.embedded.cgroups import find_groups
-from gateway.providers.embedded.launch import Host
-from gateway.providers.embedded.logs import Logs
+from gateway.providers.embedded.assembly import assemble
 from gateway.providers.embedded.names import check_label
 from gateway.providers.embedded.places import Places
 from gateway.providers.embedded.planning import Planner
 from gateway.providers.embedded.records import FunctionRecord, Generation
 from gateway.providers.embedded.runner import Reports, Runner
-from gateway.providers.embedded.runtime_copy import copy_runtime, sources
-from gateway.providers.embedded.sandbox import Machine, hidden_folders
-from gateway.providers.embedded.secrets import SecretFiles
 from gateway.providers.embedded.store import Store
-from gateway.providers.embedded.zygotes import Zygotes
 from gateway.settings import GatewaySettings
 
 LOG: Final = logging.getLogger(__name__)
 PRUNE_SECONDS: Final = 300.0
-PROBE_SECONDS: Final = 30.0
 
 
 class EmbeddedProvider:
@@ -65,6 +56,7 @@ class EmbeddedProvider:
         self._namespaces: dict[str, Namespace] = {}
         self._listeners: list[Listener] = []
         self._tasks: set[asyncio.Task[None]] = set()
+        self._pruning: asyncio.Task[None] | None = None
         self.isolation = "none: not started"
 
     async def start(self) -> None:
@@ -74,34 +66,12 @@ class EmbeddedProvider:
         """
         await asyncio.to_thread(self._places.open)
         await self._store.open()
-        settings, places = self._settings, self._places
-        runtime = await asyncio.to_thread(copy_runtime, places.data_dir / "runtime", sources())
-        zygotes_dir = places.run / "zygotes"
-        home = self._environ.get("HOME", "")
-        hidden = hidden_folders(settings, places.sockets, home)
-        self._machine = Machine(settings, self._environ, runtime, zygotes_dir, hidden)
-        self._secrets = SecretFiles(
-            places.data_dir / "function-secrets", places.run / "secret-views"
-        )
-        self._logs = Logs(places.logs, settings)
-        self._zygotes = Zygotes(runtime, zygotes_dir, settings.zygote_keep, settings.start_timeout)
-        self.isolation = await self._probe_isolation(runtime)
-        groups = await asyncio.to_thread(find_groups, places.data_dir)
-        self._host = Host(
-            settings,
-            self._machine,
-            places,
-            self._secrets,
-            self._logs,
-            self._zygotes,
-            groups,
-            isolated=self.isolation == "namespaces",
-        )
-        self._planner = Planner(self._bundles, self._machine, self._secrets, groups)
+        self._host, self.isolation = await assemble(self._settings, self._places, self._environ)
+        self._planner = Planner(self._bundles, self._host)
         self._namespaces = {each.name: each for each in await self._store.namespaces()}
         for record in await self._store.functions():
             self._add_runner(record).run()
-        self._spawn(self._prune_forever())
+        self._pruning = asyncio.create_task(self._prune_forever())
         LOG.info("provider started: functions=%d isolation=%s", len(self._runners), self.isolation)
 
     async def deploy(self, deployment: FunctionDeployment) -> None:
@@ -109,6 +79,8 @@ class EmbeddedProvider:
             raise InvalidRequestError(f"namespace {deployment.id.namespace[:80]!r} does not exist")
         async with self._changing(deployment.id):
             digest, least = await asyncio.to_thread(self._planner.check, deployment)
+            if ignored := self._planner.limits_not_enforced(deployment):
+                LOG.warning("limit not enforced: function=%s limit=%s", deployment.id, ignored)
             runner = self._runners.get(deployment.id)
             if runner is None:
                 target = Generation(1, deployment, digest)
@@ -134,7 +106,7 @@ class EmbeddedProvider:
         finally:
             self._ending.discard(runner)
         if function not in self._runners:
-            await asyncio.to_thread(self._secrets.hide, function)
+            await asyncio.to_thread(self._host.secrets.hide, function)
 
     async def scale(self, function: FunctionId, replicas: int) -> None:
         if not 0 <= replicas <= self._settings.replica_limit:
@@ -191,35 +163,41 @@ class EmbeddedProvider:
             raise InvalidRequestError(f"namespace {name}: expected no functions, it has {used}")
         del self._namespaces[name]
         await self._store.delete_namespace(name)
-        await asyncio.to_thread(self._secrets.delete_namespace, name)
+        await asyncio.to_thread(self._host.secrets.delete_namespace, name)
 
     async def secrets(self, namespace: str) -> Sequence[str]:
-        return await asyncio.to_thread(self._secrets.names, namespace)
+        return await asyncio.to_thread(self._host.secrets.names, namespace)
 
     async def put_secret(self, namespace: str, name: str, value: bytes) -> None:
         """Create or replace a secret; running functions see the new value at once."""
         if namespace not in self._namespaces:
             raise InvalidRequestError(f"namespace {namespace[:80]!r} does not exist")
-        await asyncio.to_thread(self._secrets.put, namespace, name, value)
+        await asyncio.to_thread(self._host.secrets.put, namespace, name, value)
         for function, runner in list(self._runners.items()):
             names = runner.secrets()
             if function.namespace == namespace and name in names:
-                await asyncio.to_thread(self._secrets.refresh, function, name)
+                await asyncio.to_thread(self._host.secrets.refresh, function, name)
 
     async def delete_secret(self, namespace: str, name: str) -> None:
         """Remove a secret; a running replica keeps what it has seen."""
-        await asyncio.to_thread(self._secrets.delete, namespace, name)
+        await asyncio.to_thread(self._host.secrets.delete, namespace, name)
 
     async def close(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._pruning is not None:
+            self._pruning.cancel()
+            await asyncio.wait([self._pruning])
+            await self._end_replicas()
+        await self._store.close()
+        await asyncio.to_thread(self._places.close)
+
+    async def _end_replicas(self) -> None:
         runners = [*self._runners.values(), *self._ending]
         grace = self._settings.drain_timeout
         await asyncio.gather(*(runner.close(_nothing, grace) for runner in runners))
-        await self._zygotes.close()
-        await self._store.close()
-        await asyncio.to_thread(self._places.close)
+        await asyncio.gather(*self._tasks)
+        await self._host.zygotes.close()
+        if self._host.groups is not None:
+            await asyncio.to_thread(self._host.groups.close)
 
     def digests_in_use(self) -> frozenset[str]:
         """Bundles that deployed functions stand on: a prune keeps them."""
@@ -227,7 +205,7 @@ class EmbeddedProvider:
 
     def zygote_processes(self) -> Sequence[int]:
         """Process ids of the zygotes that live."""
-        return self._zygotes.processes()
+        return self._host.zygotes.processes()
 
     def _add_runner(self, record: FunctionRecord) -> Runner:
         reports = Reports(self._tell, self._is_serving)
@@ -268,40 +246,16 @@ class EmbeddedProvider:
 
     async def _read_logs(self, query: LogQuery) -> AsyncIterator[LogLine]:
         self._runner(query.id)
-        async for line in self._logs.read(query):
+        async for line in self._host.logs.read(query):
             yield line
 
     async def _prune_forever(self) -> None:
         while True:
             in_use = {name for each in self._runners.values() for name in each.replicas()}
-            freed = await self._logs.prune(frozenset(in_use))
+            freed = await self._host.logs.prune(frozenset(in_use))
             if freed:
                 LOG.info("logs pruned: bytes=%d", freed)
             await asyncio.sleep(PRUNE_SECONDS)
-
-    async def _probe_isolation(self, runtime: Path) -> str:
-        """Whether replicas get namespaces here; tried once, in a process of its own."""
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-P",
-            "-m",
-            "runtime.isolation",
-            str(self._places.replicas),
-            cwd=runtime,
-            env={"PYTHONPATH": str(runtime)},
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,
-        )
-        try:
-            output, _ = await asyncio.wait_for(process.communicate(), PROBE_SECONDS)
-        except TimeoutError:
-            process.kill()
-            await process.wait()
-            output = b"the kernel took too long"
-        reason = output.decode("utf-8", "replace").strip()
-        if process.returncode and not reason:
-            reason = f"the probe ended with {process.returncode}"
-        return f"none: {reason}" if reason else "namespaces"
 
 
 def _nothing() -> None:
