@@ -9,15 +9,14 @@ import logging
 import os
 import shutil
 import signal
-import sys
 import time
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, Final
-from urllib.parse import unquote
 
 from http1.exchange import Exchange, Receiver
 from runtime.call import CLIENT_GONE, Call, Host
+from runtime.classic import exit_reason, first_header, request_environ, write_log
 from runtime.function import FunctionError
 
 METHODS: Final = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE"})
@@ -175,7 +174,7 @@ class ProcessCall(Call, asyncio.SubprocessProtocol):
         self.lingering = True
         if self.limit is not None:
             self._timer = self.host.loop.call_later(self.limit, self._expired)
-        _write_log("Forking fprocess.")
+        write_log("Forking fprocess.")
         self._task = self.host.loop.create_task(self._start())
 
     async def _start(self) -> None:
@@ -241,18 +240,18 @@ class ProcessCall(Call, asyncio.SubprocessProtocol):
         if code == 0:
             self._succeed(output)
         else:
-            reason = _exit_reason(code or 0)
+            reason = exit_reason(code or 0)
             log.warning("command failed", extra={"call_id": self.call_id, "reason": reason})
             self.answer(500, b"content-type: text/plain\r\n", f"{reason}\n".encode() + output)
 
     def _succeed(self, output: bytes) -> None:
         content_type = self.host.settings.content_type.encode("latin-1", "replace")
         if not content_type:
-            content_type = _first(self.exchange, b"content-type")
+            content_type = first_header(self.exchange, b"content-type")
         lines = b"content-type: %b\r\n" % content_type if content_type else b""
         seconds = time.perf_counter() - self.started
         self.answer(200, lines, output)
-        _write_log(f"Wrote {len(output)} Bytes - Duration: {seconds:f}s")
+        write_log(f"Wrote {len(output)} Bytes - Duration: {seconds:f}s")
 
     def _refuse_body(self) -> None:
         limit = self.host.settings.body_limit
@@ -262,7 +261,7 @@ class ProcessCall(Call, asyncio.SubprocessProtocol):
     def _expired(self) -> None:
         self._timer = None
         self.host.metrics.timeouts += 1
-        _write_log(f"Killing process: {self.host.settings.process}")
+        write_log(f"Killing process: {self.host.settings.process}")
         self._kill()
         self.refuse(408, "Killed process.")
 
@@ -287,41 +286,3 @@ class ProcessCall(Call, asyncio.SubprocessProtocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-
-
-def request_environ(exchange: Exchange) -> dict[str, str]:
-    """The request as the classic watchdog's Http_* variables."""
-    variables: dict[str, str] = {}
-    for name, value in exchange.headers:
-        if name == b"host":
-            continue
-        canonical = "_".join(part.capitalize() for part in name.decode("latin-1").split("-"))
-        variables.setdefault(f"Http_{canonical}", value.decode("latin-1"))
-    length = -1 if exchange.chunked else exchange.content_length or 0
-    variables["Http_Method"] = exchange.method
-    variables["Http_ContentLength"] = variables["Http_Content_Length"] = str(length)
-    if exchange.chunked:
-        variables["Http_Transfer_Encoding"] = "chunked"
-    if exchange.query:
-        variables["Http_Query"] = exchange.query.decode("latin-1")
-    variables["Http_Path"] = unquote(exchange.path.decode("latin-1"), errors="replace")
-    host = _first(exchange, b"host")
-    if host:
-        variables["Http_Host"] = host.decode("latin-1")
-    return variables
-
-
-def _first(exchange: Exchange, wanted: bytes) -> bytes:
-    return next((value for name, value in exchange.headers if name == wanted), b"")
-
-
-def _exit_reason(code: int) -> str:
-    """How the command ended, in Go's words."""
-    if code >= 0:
-        return f"exit status {code}"
-    return f"signal: {(signal.strsignal(-code) or str(-code)).lower()}"
-
-
-def _write_log(text: str) -> None:
-    """A line in the form of Go's log package, which tools that read watchdog logs look for."""
-    sys.stderr.write(f"{time.strftime('%Y/%m/%d %H:%M:%S')} {text}\n")
