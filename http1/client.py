@@ -25,7 +25,7 @@ from httptools import (
 )
 
 from http1.errors import ConnectionClosedError, Http1Error, MalformedAnswerError
-from http1.wire import header_name
+from http1.wire import NAMES, header_name
 
 log = logging.getLogger(__name__)
 
@@ -192,15 +192,18 @@ class ClientConnection(asyncio.Protocol):
             self.close()  # a peer that speaks unasked is out of step
             return
         if self._in_head:
-            data = self._feed_head(data)
+            self._head_bytes += len(data)
+            if self._head_bytes > HEAD_BYTES:
+                data = self._feed_to_limit(data)
         elif self._chunked:
             self._excess += len(data)
-        if data and self._failure is None:
-            self._feed(data)
+        self._feed(data)
         if self._answered:
             self._complete()
         elif self._failure is not None:
             self._fail(self._failure)
+        elif self._excess > CHUNK_EXCESS:
+            self._fail(MalformedAnswerError("chunked answer: more framing than data"))
 
     def eof_received(self) -> None:
         """Let the transport close: what the end means is decided when it is lost."""
@@ -235,7 +238,11 @@ class ClientConnection(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._in_head:  # else a trailer
-            self._headers.append((header_name(name), value))
+            try:
+                name = NAMES[name]
+            except KeyError:
+                name = header_name(name)
+            self._headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()
@@ -263,7 +270,7 @@ class ClientConnection(asyncio.Protocol):
         if self._answered:
             raise MalformedAnswerError("bytes behind the answer")
         if self._chunked:
-            self._excess -= 3 * len(data) + CHUNK_FRAMING
+            self._excess = max(0, self._excess - 3 * len(data) - CHUNK_FRAMING)
         if self._listener is not None:
             self._listener.response_body(data)
 
@@ -275,16 +282,13 @@ class ClientConnection(asyncio.Protocol):
 
     # The answer's course.
 
-    def _feed_head(self, data: bytes) -> bytes:
-        """Feed at most what the limit leaves to the head; returns what is left to feed."""
-        room = HEAD_BYTES - self._head_bytes
-        self._head_bytes += len(data)
-        if len(data) <= room:
-            return data
+    def _feed_to_limit(self, data: bytes) -> bytes:
+        """Feed what the limit leaves to the head; returns the rest, if the head ended in it."""
+        room = HEAD_BYTES - self._head_bytes + len(data)
         self._feed(data[:room])
         if self._in_head and self._failure is None:
             self._failure = MalformedAnswerError(f"head of the answer over {HEAD_BYTES} bytes")
-        return data[room:]
+        return data[room:] if self._failure is None else b""
 
     def _feed(self, data: bytes) -> None:
         try:
@@ -295,10 +299,6 @@ class ClientConnection(asyncio.Protocol):
             self._failure = _cause(error)
         except HttpParserError as error:
             self._failure = MalformedAnswerError(f"the answer is not HTTP/1.1: {error}")
-        if self._excess > CHUNK_EXCESS:
-            self._failure = MalformedAnswerError("chunked answer: more framing than data")
-        elif self._excess < 0:
-            self._excess = 0
 
     def _read_framing(self, status: int, headers: list[tuple[bytes, bytes]]) -> int | None:
         """The declared length; decides whether the connection's end ends the answer."""

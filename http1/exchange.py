@@ -21,6 +21,12 @@ from typing import Final, Protocol
 
 from http1.wire import CONTINUE, DATE, LAST_CHUNK, STATUS_LINES, chunk, status_line
 
+# Those of answers with a body.
+BODY_STATUS_LINES: Final = {
+    status: line
+    for status, line in STATUS_LINES.items()
+    if status >= 200 and status not in {204, 304}
+}
 # Joining head and body costs a copy, two writes cost a system call: the break-even is about here.
 LARGEST_JOINED: Final = 256 * 1024
 
@@ -109,14 +115,13 @@ class Exchange:
     _chunks: bool = False
     _remaining: int | None = None
 
+    # Set by the reader, one by one: a constructor would be one more call a request.
+    peer: str
+    method: str
+    headers: list[tuple[bytes, bytes]]
     target: bytes
     path: bytes
     query: bytes
-
-    def __init__(self, peer: str, method: str, headers: list[tuple[bytes, bytes]]) -> None:
-        self.peer = peer
-        self.method = method
-        self.headers = headers
 
     @property
     def writing_paused(self) -> bool:
@@ -143,22 +148,23 @@ class Exchange:
         if self.response_started or self.request_open or not self.keep_alive:
             self._respond_rarely(status, header_lines, body)
             return
-        if status < 200 or status in {204, 304} or self.method == "HEAD":
+        line = BODY_STATUS_LINES.get(status)
+        if line is None or self.method == "HEAD" or self.http_version != "1.1":
             self._respond_rarely(status, header_lines, body)
             return
-        if self.http_version != "1.1" or len(body) > LARGEST_JOINED:
+        size = len(body)
+        if size > LARGEST_JOINED:
             self._respond_rarely(status, header_lines, body)
             return
         date = DATE.line
         if b"date:" in header_lines:
             date = _date_unless_sent(header_lines)
-        line = STATUS_LINES.get(status) or status_line(status)
         self.response_started = self.done = True
         self.status = status
-        self.connection.send(
-            b"%b%b%bcontent-length: %d\r\n\r\n%b" % (line, header_lines, date, len(body), body)
-        )
-        self.connection.exchange_done(self)
+        framing = b"content-length: %d\r\n\r\n" % size
+        connection = self.connection
+        connection.send(b"".join((line, header_lines, date, framing, body)))
+        connection.exchange_done(self)
 
     def _respond_rarely(self, status: int, header_lines: bytes, body: bytes) -> None:
         self._begin(status, header_lines, len(body))

@@ -25,8 +25,10 @@ from httptools import (
 from http1 import head
 from http1.errors import RefusedError
 from http1.exchange import Exchange
+from http1.head import HOSTS, TELLING
 from http1.limits import Limits
-from http1.wire import header_name
+from http1.target import TARGETS
+from http1.wire import NAMES, header_name
 
 log = logging.getLogger(__name__)
 
@@ -131,14 +133,21 @@ class RequestReader(asyncio.Protocol):
         self._url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._headers.append((header_name(name), value))
+        try:
+            name = NAMES[name]
+        except KeyError:
+            name = header_name(name)
+        self._headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         headers = self._headers if self._original is None else self._original
         self._headers = []
         self._in_head = False
         self._head_bytes = 0
-        exchange = Exchange(self._peer, METHODS[self._parser.get_method()], headers)
+        exchange = Exchange()
+        exchange.peer = self._peer
+        exchange.headers = headers
+        exchange.method = METHODS[self._parser.get_method()]
         if len(headers) > self._limits.head_fields:
             raise RefusedError(431, f"over {self._limits.head_fields} header lines")
         if not self._read_headers(exchange):
@@ -146,7 +155,10 @@ class RequestReader(asyncio.Protocol):
             return
         self._original = None
         url, self._url = self._url, b""
-        head.read_target(exchange, url)
+        try:
+            exchange.target, exchange.path, exchange.query = TARGETS[url]
+        except KeyError:
+            head.read_target(exchange, url)
         self._head_read(exchange)
 
     def _read_headers(self, exchange: Exchange) -> bool:
@@ -156,10 +168,11 @@ class RequestReader(asyncio.Protocol):
         for name, value in exchange.headers:
             if name == b"host":
                 hosts += 1
-                head.check_host(value)
+                if value not in HOSTS:
+                    head.check_host(value)
             elif name == b"content-length":
                 exchange.content_length = exchange.body_left = int(value)
-            elif name in head.TELLING:
+            elif name in TELLING:
                 head.read_telling(exchange, name, value)
                 plain = False
         # Without a connection header only HTTP/1.1 keeps the connection: no need to ask which.
@@ -169,17 +182,17 @@ class RequestReader(asyncio.Protocol):
                 return False
         if hosts != 1:
             head.check_hosts(exchange, hosts)
-        self._bound_body(exchange)
+        if exchange.body_left or exchange.chunked:
+            self._bound_body(exchange)
         return True
 
     def _bound_body(self, exchange: Exchange) -> None:
         limit = self._limits.body_bytes
         if exchange.chunked:
             exchange.body_left = sys.maxsize if limit is None else limit
-        elif exchange.body_left:
-            exchange.request_open = True
-            if limit is not None and exchange.body_left > limit:
-                raise RefusedError(413, f"body over {limit} bytes")
+        elif limit is not None and exchange.body_left > limit:
+            raise RefusedError(413, f"body over {limit} bytes")
+        exchange.request_open = True
 
 
 def _reason(error: HttpParserError) -> RefusedError:

@@ -23,7 +23,8 @@ UNRESERVED: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuv
 KNOWN_TARGETS: Final = 1024
 LONGEST_KNOWN_TARGET: Final = 256
 
-_known: dict[bytes, tuple[bytes, bytes, bytes]] = {}
+# What `split_target` found so far: the hot path looks here first.
+TARGETS: Final[dict[bytes, tuple[bytes, bytes, bytes]]] = {}
 
 
 def split_target(raw: bytes) -> tuple[bytes, bytes, bytes]:
@@ -31,13 +32,13 @@ def split_target(raw: bytes) -> tuple[bytes, bytes, bytes]:
 
     Raises ValueError naming what is wrong with a target that is refused.
     """
-    parts = _known.get(raw)
+    parts = TARGETS.get(raw)
     if parts is None:
         parts = _split(raw)
-        if len(raw) <= LONGEST_KNOWN_TARGET:
-            if len(_known) >= KNOWN_TARGETS:
-                _known.clear()
-            _known[raw] = parts
+        if len(raw) <= LONGEST_KNOWN_TARGET and raw != b"*":
+            if len(TARGETS) >= KNOWN_TARGETS:
+                TARGETS.clear()
+            TARGETS[raw] = parts
     return parts
 
 

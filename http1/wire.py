@@ -52,7 +52,19 @@ TOKEN: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 KNOWN_NAMES: Final = 1024
 LONGEST_KNOWN_NAME: Final = 64
 
-_names: dict[bytes, bytes] = {}
+# What `header_name` found so far: the hot paths look here first. The names that decide something
+# are in it from the start, whatever clients fill it with.
+NAMES: Final[dict[bytes, bytes]] = {
+    name: name
+    for name in (
+        b"host",
+        b"content-length",
+        b"connection",
+        b"expect",
+        b"transfer-encoding",
+        b"upgrade",
+    )
+}
 _tokens: set[bytes] = set()
 
 
@@ -71,12 +83,12 @@ def status_line(status: int) -> bytes:
 
 def header_name(raw: bytes) -> bytes:
     """The name in lower case, the same object for the same name."""
-    name = _names.get(raw)
+    name = NAMES.get(raw)
     if name is None:
         name = raw.lower()
-        name = _names.get(name, name)
-        if len(_names) < KNOWN_NAMES - 1 and len(raw) <= LONGEST_KNOWN_NAME:
-            _names[name] = _names[raw] = name
+        name = NAMES.get(name, name)
+        if len(NAMES) < KNOWN_NAMES - 1 and len(raw) <= LONGEST_KNOWN_NAME:
+            NAMES[name] = NAMES[raw] = name
     return name
 
 

@@ -350,7 +350,7 @@ async def test_callback_that_raises_is_a_500_with_its_traceback_in_the_log(
     monkeypatch.setattr("http1.head.check_host", broken)
     served = Served()
     with caplog.at_level(logging.ERROR):
-        output = served.feed(get())
+        output = served.feed(b"GET / HTTP/1.1\r\nhost: never-seen\r\n\r\n")
     assert statuses(output) == [500]
     assert b"our own bug" not in output
     assert "our own bug" in caplog.text

@@ -79,5 +79,5 @@ def test_targets_that_a_client_invents_do_not_pile_up() -> None:
     for number in range(3000):
         split_target(b"/made/up/%d" % number)
     split_target(b"/" + b"x" * 5000)
-    assert len(target._known) <= target.KNOWN_TARGETS
-    assert max(map(len, target._known)) <= target.LONGEST_KNOWN_TARGET
+    assert len(target.TARGETS) <= target.KNOWN_TARGETS
+    assert max(map(len, target.TARGETS)) <= target.LONGEST_KNOWN_TARGET
