@@ -120,6 +120,7 @@ class AsgiCall(Call):
         self.release()
 
     def _expired(self) -> None:
+        self._timer = None
         self.host.metrics.timeouts += 1
         log.warning(
             "call broken off at exec_timeout",
@@ -132,9 +133,14 @@ class AsgiCall(Call):
             self.break_off()
         else:
             self.answer(504, INTERNAL, b"")
-        # An app may wait for a thread of its own before it takes the cancellation.
-        self._timer = self.host.loop.call_later(CANCEL_GRACE, self._stuck)
+        if self.host.exec_timeout is not None:
+            # A caller's X-Timeout must not cost the replica: exec_timeout decides.
+            left = self.host.exec_timeout - (perf_counter() - self.started)
+            self._timer = self.host.loop.call_later(max(CANCEL_GRACE, left), self._stuck)
 
     def _stuck(self) -> None:
-        self.host.replace(f"the app does not end call {self.call_id} after exec_timeout")
+        self.host.replace(
+            f"exec_timeout of {self.host.exec_timeout:g} s passed, "
+            f"and the app does not end call {self.call_id}"
+        )
         self.release()
