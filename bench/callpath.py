@@ -1,12 +1,13 @@
 """The gateway's call path against nginx as the same proxy, in front of one echo replica.
 
-    python bench/callpath.py [--rounds 8] [--seconds 1] [--connections 64 16]
+    python bench/callpath.py [--rounds 8] [--seconds 1] [--connections 64 16] [--work 20]
 
 Needs wrk and nginx. A trivial http1 echo listens on a Unix socket; in front of it the gateway's
 whole call path (slots, pool, headers, metrics, deadlines) and nginx, one worker, keep-alive
 upstream. wrk posts 601 bytes with three headers. Slices alternate, as the speed of a machine
 swings more within seconds than the two differ; the ratio is the median over the rounds. CPU per
-call is user and system time of the proxy. An echo makes the proxy's share as large as it can be.
+call is user and system time of the proxy. An echo makes the proxy's share as large as it can be;
+--work adds what a runtime and its handler would take.
 """
 
 import argparse
@@ -77,7 +78,9 @@ http {{
 
 
 class Echo:
-    """Answers with the body."""
+    """Answers with the body, after `work` seconds of the processor's time."""
+
+    work = 0.0
 
     def __init__(self, exchange: Exchange) -> None:
         self._exchange, self._body = exchange, b""
@@ -86,6 +89,10 @@ class Echo:
         self._body = self._body + data if self._body else data
 
     def body_complete(self) -> None:
+        if self.work:
+            end = time.perf_counter() + self.work
+            while time.perf_counter() < end:
+                pass
         self._exchange.respond(200, b"content-type: application/json\r\n", self._body)
 
     def client_gone(self) -> None: ...
@@ -128,6 +135,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--seconds", type=int, default=1)
     parser.add_argument("--connections", type=int, nargs="+", default=[64, 16])
+    parser.add_argument("--work", type=int, default=0, help="microseconds the replica computes")
     parser.add_argument("--profile", type=Path, help="write the gateway's profile to this file")
     parser.add_argument("--serve", choices=["echo", "gateway"], help=argparse.SUPPRESS)
     parser.add_argument("--socket", type=Path, help=argparse.SUPPRESS)
@@ -136,13 +144,14 @@ def main() -> None:
     if options.serve:
         serve(options)
         return
-    with tempfile.TemporaryDirectory() as name, running(Path(name), options.profile) as proxies:
+    with tempfile.TemporaryDirectory() as name, running(Path(name), options) as proxies:
         for connections in options.connections:
             report(connections, measure(Path(name), proxies, connections, options))
 
 
 def serve(options: argparse.Namespace) -> None:
     if options.serve == "echo":
+        Echo.work = options.work / 1e6
         work = serve_echo(options.socket)
     else:
         work = serve_gateway(options.socket, options.port)
@@ -161,7 +170,7 @@ def serve(options: argparse.Namespace) -> None:
 
 
 @contextmanager
-def running(folder: Path, profile: Path | None) -> Iterator[dict[str, tuple[int, int]]]:
+def running(folder: Path, options: argparse.Namespace) -> Iterator[dict[str, tuple[int, int]]]:
     """Start replica and proxies; yields name -> (port, pid of the process that does the work)."""
     ports = free_ports(2)
     conf = folder / "nginx.conf"
@@ -169,9 +178,9 @@ def running(folder: Path, profile: Path | None) -> Iterator[dict[str, tuple[int,
     conf.write_text(NGINX_CONF.format(folder=folder, port=ports[1], user=user))
     (folder / "post.lua").write_text(WRK_SCRIPT)
     me = [sys.executable, __file__, "--socket", str(folder / "echo.sock"), "--serve"]
-    profiling = ["--profile", str(profile)] if profile else []
+    profiling = ["--profile", str(options.profile)] if options.profile else []
     nginx = shutil.which("nginx") or "/usr/sbin/nginx"
-    started = [start(*me, "echo")]
+    started = [start(*me, "echo", "--work", str(options.work))]
     try:
         wait_for(folder / "echo.sock")
         started.append(start(*me, "gateway", "--port", str(ports[0]), *profiling))

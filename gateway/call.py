@@ -205,7 +205,7 @@ class Call(ABC):
     # Details.
 
     def _connect(self, slots: ReplicaSlots) -> None:
-        self.invoker.upstream.connect(slots.replica.id, slots.replica.address, self)
+        self.invoker.upstream.connect(slots.replica.address, self)
 
     def _replica_lost(self, error: Exception, *, processed: bool) -> None:
         slots = self.slots

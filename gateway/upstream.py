@@ -11,6 +11,8 @@ from http1.errors import Http1Error
 
 # What connecting raises when the replica is not there or does not take the connection in time.
 CONNECT_ERRORS: Final = (OSError, TimeoutError, Http1Error)
+FIRST_PAUSE: Final = 0.001
+LAST_PAUSE: Final = 0.05
 
 
 class ConnectionUser(Protocol):
@@ -57,10 +59,9 @@ class Upstream:
                 connection.abort()
         return None
 
-    def connect(self, replica: str, address: Address, user: ConnectionUser) -> None:
+    def connect(self, address: Address, user: ConnectionUser) -> None:
         """Make a new connection and tell `user`."""
-        task = self._spawn(self._connect(replica, address, user))
-        self._connecting[user] = task
+        self._connecting[user] = self._spawn(self._connect(address, user))
 
     def abandon(self, user: ConnectionUser) -> None:
         """Tell `user` nothing more; a connection that is made all the same is not kept."""
@@ -115,9 +116,9 @@ class Upstream:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _connect(self, replica: str, address: Address, user: ConnectionUser) -> None:
+    async def _connect(self, address: Address, user: ConnectionUser) -> None:
         try:
-            connection = await connect(_target(address), self._connect_seconds)
+            connection = await self._accepted(address)
         except CONNECT_ERRORS as error:
             if self._connecting.pop(user, None) is not None:
                 user.connect_failed(error)
@@ -126,6 +127,21 @@ class Upstream:
             user.connected(connection)
         else:
             connection.abort()
+
+    async def _accepted(self, address: Address) -> ClientConnection:
+        """A new connection. Raises what CONNECT_ERRORS names.
+
+        A Unix socket whose backlog is full refuses at once, as a replica that just woke under a
+        burst does; nothing tells when there is room, so it is asked again, ever less often.
+        """
+        pause = FIRST_PAUSE
+        async with asyncio.timeout(self._connect_seconds):
+            while True:
+                try:
+                    return await connect(_target(address), self._connect_seconds)
+                except BlockingIOError:
+                    await asyncio.sleep(pause)
+                    pause = min(2 * pause, LAST_PAUSE)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)

@@ -121,7 +121,8 @@ async def test_burst_at_zero_wakes_once_and_every_call_is_answered(tmp_path: Pat
         replies = await asyncio.gather(*calls)
         assert [each.body for each in replies] == [b"%d" % n for n in range(200)]
         assert gateway.provider.scaled == [(F, 1)]
-        assert gateway.metrics.function("f.openfaas-fn").cold_starts.count == 1
+        function = gateway.metrics.function("f.openfaas-fn")
+        assert (function.cold_starts.count, function.retries) == (1, 0)
         await gateway.settled()
 
 
@@ -534,3 +535,17 @@ async def test_slow_sender_of_a_small_body_holds_no_slot(tmp_path: Path) -> None
         assert (await gateway.call("POST", "/function/f", b"other")).body == b"other"
         client.send(b"b")
         assert (await client.reply()).body == b"ab"
+
+
+async def test_gateway_that_drains_answers_the_call_under_way(tmp_path: Path) -> None:
+    gate = Gate()
+    async with running(tmp_path, gate) as gateway:
+        await deployed(gateway)
+        call = asyncio.create_task(gateway.call("POST", "/function/f", b"last"))
+        await gate.entered.acquire()
+        closing = asyncio.create_task(gateway.server.close(5))
+        await asyncio.sleep(0.02)
+        gate.opened.set()
+        reply = await call
+        assert (reply.body, reply.header("connection")) == (b"last", "close")
+        assert await closing == 0

@@ -1,6 +1,7 @@
 """Connections to replicas: what is kept, for how long, and what is never left behind."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -42,7 +43,7 @@ async def upstream() -> AsyncIterator[Upstream]:
 
 async def connection(upstream: Upstream, replica: FakeReplica) -> ClientConnection:
     user = User()
-    upstream.connect(replica.name, replica.address, user)
+    upstream.connect(replica.address, user)
     return await user.result
 
 
@@ -107,7 +108,7 @@ async def test_connections_of_a_retired_replica_are_closed(
 
 async def test_connect_to_nobody_fails(upstream: Upstream, tmp_path: Path) -> None:
     user = User()
-    upstream.connect("r", UnixAddress(str(tmp_path / "none.sock")), user)
+    upstream.connect(UnixAddress(str(tmp_path / "none.sock")), user)
     with pytest.raises(FileNotFoundError):
         await user.result
 
@@ -116,7 +117,7 @@ async def test_abandoned_connect_tells_nobody_and_leaves_nothing(
     upstream: Upstream, replica: FakeReplica
 ) -> None:
     user = User()
-    upstream.connect("r", replica.address, user)
+    upstream.connect(replica.address, user)
     upstream.abandon(user)
     upstream.abandon(user)
     await asyncio.sleep(0.05)
@@ -129,7 +130,44 @@ async def test_close_ends_what_is_kept_and_what_is_being_connected(replica: Fake
     upstream = Upstream(connect_seconds=0.5, idle_connections=2, idle_seconds=30.0)
     upstream.give_back("r", replica.address, await connection(upstream, replica))
     user = User()
-    upstream.connect("r", replica.address, user)
+    upstream.connect(replica.address, user)
     await upstream.close()
     assert not user.result.done()
     await closed(replica, 0)
+
+
+async def test_connect_waits_for_room_in_a_full_backlog(upstream: Upstream, tmp_path: Path) -> None:
+    path = tmp_path / "full.sock"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen(0)
+        users = [User() for _ in range(4)]
+        for user in users:
+            upstream.connect(UnixAddress(str(path)), user)
+        await users[0].result
+        await asyncio.sleep(0.02)
+        assert not all(user.result.done() for user in users)
+        accepted = [listener.accept()[0]]
+        for _ in users[1:]:
+            accepted.append(await asyncio.to_thread(lambda: listener.accept()[0]))
+        for user in users:
+            (await user.result).abort()
+        for each in accepted:
+            each.close()
+
+
+async def test_connect_to_a_backlog_that_stays_full_fails_in_time(
+    upstream: Upstream, tmp_path: Path
+) -> None:
+    path = tmp_path / "full.sock"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen(0)
+        users = [User() for _ in range(4)]
+        for user in users:
+            upstream.connect(UnixAddress(str(path)), user)
+        results = await asyncio.gather(*(user.result for user in users), return_exceptions=True)
+        assert any(isinstance(each, TimeoutError) for each in results)
+        for each in results:
+            if isinstance(each, ClientConnection):
+                each.abort()
