@@ -9,6 +9,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any, Final
 
 _LOG: Final = logging.getLogger("predict")
 _MAX_REFERENCES: Final = 256
+_DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,8 @@ class Cache:
 
     def artifact(self, sha256: str) -> bytes | None:
         """A model file, verified."""
+        if _DIGEST.fullmatch(sha256) is None:
+            return None  # and no path either
         path = self._artifacts / sha256
         try:
             content = path.read_bytes()
@@ -76,7 +80,7 @@ class Cache:
 
     def keep(self, sha256: str, content: bytes) -> None:
         """Store a model file and drop those longest unused while all are over the size."""
-        if len(content) > self._max_bytes:
+        if len(content) > self._max_bytes or _DIGEST.fullmatch(sha256) is None:
             return
         self._write(self._artifacts / sha256, content)
         files = _by_use(self._artifacts)
@@ -112,7 +116,7 @@ class Cache:
 def _by_use(folder: Path) -> list[tuple[float, int, Path]]:
     """Time of last use, size and path of each file, longest unused first."""
     found = []
-    for path in folder.iterdir():
+    for path in list(folder.iterdir()) if folder.is_dir() else []:
         try:
             status = path.stat()
         except FileNotFoundError:

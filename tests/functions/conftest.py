@@ -1,6 +1,7 @@
 import asyncio
 import base64
 import http.client
+import sys
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -10,10 +11,12 @@ from typing import Any
 
 import pytest
 
-from tests.functions.contexts import context_of, load_function
+from tests.functions.contexts import ROOT, context_of, load_function
 from tests.functions.data import BREAST_CANCER, diabetes, mixed_wine
 from tests.functions.gateway import TOKEN, Event, Gateway
 
+# As in a build context, at whose root it stands. At the end: its sample `function` hides nobody's.
+sys.path.append(str(ROOT / "template" / "python3-ml"))
 NAMES = ("preprocess", "train", "evaluate", "predict", "echo")
 
 

@@ -43,8 +43,6 @@ def load_function(context: Path, environ: Mapping[str, str], name: str) -> Modul
 
     Modules read the environment as they are imported, so it is set for that long.
     """
-    if str(context) not in sys.path:
-        sys.path.insert(0, str(context))  # for sluice_ml, the same in every context
     folder = context / "function"
     spec = importlib.util.spec_from_file_location(
         name, folder / "__init__.py", submodule_search_locations=[str(folder)]

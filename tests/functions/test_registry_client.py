@@ -1,0 +1,195 @@
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from sluice_ml.errors import ConflictError, NotFoundError, UnavailableError
+from sluice_ml.place import Place
+from sluice_ml.registry import Keys, Registry
+
+Script = list[bytes | None]
+
+
+def answer(status: str, body: bytes, more: bytes = b"") -> bytes:
+    return (
+        f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\n".encode() + more + b"\r\n" + body
+    )
+
+
+class Scripted:
+    """A server that gives each request the next answer of a script; None closes the connection.
+
+    An answer that ends in `+close` is followed by a close that its headers do not tell of.
+    """
+
+    def __init__(self, script: Script) -> None:
+        self.requests: list[bytes] = []
+        self.connections = 0
+        self._script = iter(script)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            self.connections += 1
+            with connection:
+                self._answer(connection)
+
+    def _answer(self, connection: socket.socket) -> None:
+        while request := self._read(connection):
+            self.requests.append(request)
+            reply = next(self._script, None)
+            if reply is None:
+                return
+            connection.sendall(reply.removesuffix(b"+close"))
+            if reply.endswith(b"+close"):
+                return
+
+    def _read(self, connection: socket.socket) -> bytes:
+        data = b""
+        while b"\r\n\r\n" not in data:
+            try:
+                part = connection.recv(65536)
+            except OSError:
+                return b""
+            if not part:
+                return b""
+            data += part
+        head, _, body = data.partition(b"\r\n\r\n")
+        length = 0
+        for line in head.split(b"\r\n"):
+            if line.lower().startswith(b"content-length:"):
+                length = int(line.split(b":")[1])
+        while len(body) < length:
+            body += connection.recv(65536)
+        return head + b"\r\n\r\n" + body
+
+    def close(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._thread.join()
+
+
+Start = Callable[[Script], tuple[Registry, Scripted]]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """A client of a scripted server."""
+    (tmp_path / "registry-token").write_text("secret\n", encoding="utf-8")
+    opened: list[tuple[Registry, Scripted]] = []
+
+    def run(script: Script) -> tuple[Registry, Scripted]:
+        server = Scripted(script)
+        where = Place(f"http://127.0.0.1:{server.port}", tmp_path, tmp_path)
+        opened.append((Registry(where, timeout=2, attempts=3), server))
+        return opened[-1]
+
+    yield run
+    for registry, server in opened:
+        registry.close()
+        server.close()
+
+
+def test_a_connection_is_used_again_and_carries_the_token(start: Start) -> None:
+    registry, server = start([answer("200 OK", b'{"version": 1}')] * 3)
+    for _ in range(3):
+        assert registry.model_version("m", "1") == {"version": 1}
+    assert server.connections == 1
+    head = server.requests[0].lower()
+    assert head.startswith(b"get /registry/models/m/versions/1 http/1.1")
+    assert b"authorization: bearer secret\r\n" in head
+
+
+def test_a_post_on_a_broken_connection_is_sent_again_with_the_same_key(start: Start) -> None:
+    registry, server = start([None, None, answer("201 Created", b'{"id": "a"}')])
+    assert registry.post("/runs", {"experiment": "e"}, Keys("k").of("run")) == {"id": "a"}
+    keys = {
+        line
+        for request in server.requests
+        for line in request.split(b"\r\n")
+        if line.lower().startswith(b"idempotency-key:")
+    }
+    assert len(server.requests) == 3
+    assert len(keys) == 1
+
+
+def test_a_server_that_closed_an_idle_connection_costs_no_try(start: Start) -> None:
+    body = answer("200 OK", b'{"version": 1}')
+    registry, server = start([body + b"+close", None, None, body])
+    registry.model_version("m", "1")
+    assert registry.model_version("m", "1") == {"version": 1}
+    assert server.connections == 4
+
+
+def test_an_answer_that_says_later_is_asked_again(start: Start) -> None:
+    registry, server = start(
+        [answer("503 Service Unavailable", b"{}"), answer("200 OK", b'{"version": 2}')]
+    )
+    assert registry.model_version("m", "latest") == {"version": 2}
+    assert len(server.requests) == 2
+
+
+def test_a_body_cut_off_is_asked_again_and_never_taken_for_whole(
+    start: Start, tmp_path: Path
+) -> None:
+    whole = answer("200 OK", b"0123456789")
+    registry, _ = start([whole[:-4] + b"+close", whole])
+    with (tmp_path / "file").open("w+b") as file:
+        registry.dataset_parquet("d", "1", file)
+        file.seek(0)
+        assert file.read() == b"0123456789"
+
+
+def test_a_registry_that_stays_away_is_named_with_the_reason(start: Start) -> None:
+    registry, server = start([None] * 3)
+    with pytest.raises(UnavailableError, match="can not reach the registry: RemoteDisconnected"):
+        registry.model_version("m", "1")
+    assert len(server.requests) == 3
+
+
+def test_the_registrys_own_words_reach_the_caller(start: Start) -> None:
+    registry, _ = start(
+        [
+            answer("404 Not Found", b'{"error": "no model m"}'),
+            answer("409 Conflict", b'{"error": "it moved", "current": 4}'),
+            answer("401 Unauthorized", b"{}"),
+            answer("500 Internal Server Error", b"<html>"),
+            answer("200 OK", b"<html>"),
+            answer("200 OK", b"[]"),
+        ]
+    )
+    with pytest.raises(NotFoundError, match="no model m"):
+        registry.model_version("m", "1")
+    with pytest.raises(ConflictError, match="it moved") as conflict:
+        registry.move_alias("m", "champion", {"version": 1, "expected": None, "reason": ""})
+    assert conflict.value.details == {"current": 4}
+    for words in ("refused this function's token", "answered 500", "not JSON", "not a JSON object"):
+        with pytest.raises(UnavailableError, match=words):
+            registry.model_version("m", "1")
+
+
+def test_other_bytes_than_the_digest_promises_are_refused(start: Start) -> None:
+    registry, _ = start([answer("200 OK", b"other bytes")])
+    with pytest.raises(UnavailableError, match="the registry sent other bytes"):
+        registry.artifact("0" * 64)
+
+
+def test_an_alias_that_did_not_move_has_no_body(start: Start) -> None:
+    registry, server = start(
+        [
+            answer("200 OK", b'{"version": 1}', b'ETag: "7-1"\r\n'),
+            b'HTTP/1.1 304 Not Modified\r\nETag: "7-1"\r\n\r\n',
+        ]
+    )
+    seen = registry.alias("m", "champion")
+    assert (seen.body, seen.etag) == ({"version": 1}, '"7-1"')
+    assert registry.alias("m", "champion", seen.etag).body is None
+    assert b'If-None-Match: "7-1"' in server.requests[1]
