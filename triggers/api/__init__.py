@@ -1,0 +1,1 @@
+"""The REST API of the triggers, behind the gateway at /triggers/."""

@@ -1,0 +1,62 @@
+"""What can go wrong in triggers; the status is what the REST API answers."""
+
+
+class TriggersError(Exception):
+    """A failure whose text a caller may read."""
+
+    status = 500
+
+
+class InvalidRequestError(TriggersError):
+    """What was sent is wrong; nothing was changed."""
+
+    status = 400
+
+
+class NotFoundError(TriggersError):
+    """There is no such thing."""
+
+    status = 404
+
+
+class ConflictError(TriggersError):
+    """It is not in the state that this needs."""
+
+    status = 409
+
+
+class TooLargeError(TriggersError):
+    """It is over a limit."""
+
+    status = 413
+
+
+class BusyError(TriggersError):
+    """As much as may wait waits already; a later try may succeed."""
+
+    status = 503
+
+
+class CallError(TriggersError):
+    """A call that brought no answer."""
+
+    status = 502
+
+
+class GatewayAwayError(CallError):
+    """The gateway could not be reached, or went away before its answer was whole.
+
+    The function may have been called: repeat with the same Idempotency-Key.
+    """
+
+    status = 503
+
+
+class CallTimeoutError(CallError):
+    """No whole answer came in time; the connection was cut, so that the function is told."""
+
+    status = 504
+
+
+class AnswerTooLargeError(CallError):
+    """The answer is longer than what was allowed for."""

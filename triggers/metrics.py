@@ -1,0 +1,88 @@
+"""The triggers' Prometheus series, in one registry of its own."""
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    GCCollector,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+    generate_latest,
+)
+
+STEP_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800)
+
+
+class TriggersMetrics:
+    """Counters of every source; sources of their own add theirs to `registry`."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        for collector in (ProcessCollector, PlatformCollector, GCCollector):
+            collector(registry=self.registry)
+        self._make_cron()
+        self._make_pipelines()
+
+    def _make_cron(self) -> None:
+        self.cron_fires = Counter(
+            "sluice_cron_fires_total",
+            "Fire times called, by function and outcome (succeeded, failed, skipped).",
+            ["function", "outcome"],
+            registry=self.registry,
+        )
+        self.cron_seconds = Histogram(
+            "sluice_cron_call_seconds",
+            "Time of a call by schedule.",
+            ["function"],
+            buckets=STEP_BUCKETS,
+            registry=self.registry,
+        )
+        self.cron_late_seconds = Gauge(
+            "sluice_cron_late_seconds",
+            "How long after its fire time the last call of a function began.",
+            ["function"],
+            registry=self.registry,
+        )
+        self.cron_schedules = Gauge(
+            "sluice_cron_schedules", "Schedules that are followed.", registry=self.registry
+        )
+        self.cron_bad_schedules = Gauge(
+            "sluice_cron_bad_schedules",
+            "Schedules that do not parse and are never called.",
+            registry=self.registry,
+        )
+
+    def _make_pipelines(self) -> None:
+        self.pipeline_runs = Counter(
+            "sluice_pipeline_runs_total",
+            "Runs ended, by pipeline and state.",
+            ["pipeline", "state"],
+            registry=self.registry,
+        )
+        self.pipeline_active = Gauge(
+            "sluice_pipeline_runs_active", "Runs under way here.", registry=self.registry
+        )
+        self.pipeline_steps = Counter(
+            "sluice_pipeline_steps_total",
+            "Steps ended, by pipeline, step and state.",
+            ["pipeline", "step", "state"],
+            registry=self.registry,
+        )
+        self.pipeline_step_seconds = Histogram(
+            "sluice_pipeline_step_seconds",
+            "Time of a step, its retries included.",
+            ["pipeline", "step"],
+            buckets=STEP_BUCKETS,
+            registry=self.registry,
+        )
+        self.pipeline_retries = Counter(
+            "sluice_pipeline_retries_total",
+            "Calls of steps made again.",
+            ["pipeline", "step"],
+            registry=self.registry,
+        )
+
+    def render(self) -> bytes:
+        """The text exposition."""
+        return generate_latest(self.registry)

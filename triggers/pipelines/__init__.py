@@ -1,0 +1,1 @@
+"""Pipelines: durable runs of directed acyclic graphs of function calls."""
