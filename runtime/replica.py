@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from io import TextIOWrapper
 from pathlib import Path
@@ -119,8 +120,11 @@ def supervise(handover: Handover, parent: int, setters: Sequence[SetThreads]) ->
         leave(_become, request, handover, lifeline, setters)
     _close_but({gateway.fileno(), held})
     watched = os.pidfd_open(replica)
-    socket.send_fds(gateway, [message(STARTED, pid=replica)], [watched])
-    gateway.send(message(EXITED, status=_wait(gateway, replica, watched)))
+    with suppress(OSError):  # a gateway that is gone ends the replica in _wait
+        socket.send_fds(gateway, [message(STARTED, pid=replica)], [watched])
+    status = _wait(gateway, replica, watched)
+    with suppress(OSError):
+        gateway.send(message(EXITED, status=status))
 
 
 def _wait(gateway: socket.socket, replica: int, watched: int) -> int:
@@ -192,8 +196,8 @@ def _enter(request: Request, setters: Sequence[SetThreads]) -> None:
         set_threads(request.threads)
     # Line by line: a log line is to be seen when it is written, not when a block is full. New
     # objects, because the zygote's remember that they were files.
-    sys.stdout = sys.__stdout__ = _line_writer(1)
-    sys.stderr = sys.__stderr__ = _line_writer(2)
+    sys.stdout = sys.__stdout__ = _line_writer(1)  # type: ignore[misc]  # typed as final
+    sys.stderr = sys.__stderr__ = _line_writer(2)  # type: ignore[misc]  # typed as final
 
 
 def _line_writer(descriptor: int) -> TextIOWrapper:

@@ -41,6 +41,7 @@ class ReplicaProcess:
         self._collector: Collector | None = None
         self._process, self._watched, self._holds_zygote = 0, -1, False
         self._exit: int | None = None
+        self._over = False
         self._killed_for = self._told = ""
         self._tasks: list[asyncio.Task[None]] = []
         self._sampled, self._cpu, self._millicores = loop.time(), 0.0, 0.0
@@ -98,7 +99,8 @@ class ReplicaProcess:
         if not self._signal(signal.SIGTERM):
             return  # its start is being cancelled
         loop = asyncio.get_running_loop()
-        timer = loop.call_later(self.plan.grace, self.kill, "")
+        late = f"did not end within {self.plan.grace:g} s of SIGTERM"
+        timer = loop.call_later(self.plan.grace, self.kill, late)
         self.gone.add_done_callback(lambda _: timer.cancel())
 
     def kill(self, reason: str) -> None:
@@ -173,10 +175,12 @@ class ReplicaProcess:
 
     def _end(self, reason: str) -> None:
         """The process has ended, or never was: tell it and give everything back."""
-        if self.state is ReplicaState.FAILED:
+        if self._over:
             return
-        drained = self.state is ReplicaState.DRAINING
-        self.state, self.reason = ReplicaState.FAILED, self.reason if drained else reason
+        self._over = True
+        # One that ended as it was told to has not failed; calls that broke off ask for a reason.
+        if self.state is not ReplicaState.DRAINING or (self.was_ready and self._exit != 0):
+            self.state, self.reason = ReplicaState.FAILED, reason
         for task in self._tasks:
             task.cancel()
         self._tasks = [asyncio.create_task(self._give_back())]

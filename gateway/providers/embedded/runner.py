@@ -114,7 +114,7 @@ class Runner:
             await asyncio.wait(ends, timeout=patience)
         for process in self._leaving:
             if not process.gone.done():
-                process.kill("")
+                process.kill("the gateway stopped")
         if ends:
             await asyncio.wait(ends, timeout=KILLED_WITHIN)
 

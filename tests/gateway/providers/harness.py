@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
 
@@ -55,7 +56,7 @@ def make_bundles(data_dir: Path) -> Bundles:
 
 def build(bundles: Bundles, image: str, code: str, *preload: str) -> Bundle:
     """The bundle of a handler; the digest is the image's and the code's."""
-    digest = f"{image.replace(':', '-')}-{abs(hash((code, preload))):x}"
+    digest = sha256(f"{image} {code} {preload}".encode()).hexdigest()
     with bundles.staging() as folder:
         (folder / "function").mkdir()
         (folder / "function" / "__init__.py").touch()

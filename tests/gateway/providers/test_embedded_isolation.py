@@ -21,6 +21,7 @@ from tests.gateway.providers.harness import PATIENCE, call_json
 
 ROOT: Final = Path(__file__).parents[3]
 ORDINARY_USER: Final = "tester"
+WITHOUT_CAPABILITIES: Final = "root without capabilities"
 SYSTEM_PYTHON: Final = "/usr/bin/python3"
 INTRUDER: Final = """
 import ctypes, json, os, signal, subprocess, sys
@@ -58,7 +59,7 @@ ACTIONS = {
     "processes": lambda _: sorted(int(name) for name in os.listdir("/proc") if name.isdecimal()),
     "descriptors": lambda _: sorted(os.readlink(f"/proc/self/fd/{n}") for n in (3, 4)),
     "daemon": lambda marker: subprocess.Popen(
-        ["sh", "-c", "sleep 300 & sleep 300", marker], start_new_session=True).pid,
+        ["sh", "-c", "sleep 300 & wait", marker], start_new_session=True).pid,
     "run": lambda command: subprocess.run(command, shell=True, capture_output=True).stdout.decode(),
 }
 
@@ -75,11 +76,15 @@ def handle(event, context):
 """
 
 
+FUNCTIONS: Final[dict[str, Any]] = {"intruder": {}, "victim": {}, "hog": {"memory": "64Mi"}}
+
+
 @dataclass(slots=True)
 class Gateway:
     """A gateway-like process: what it told when all functions were ready."""
 
     process: asyncio.subprocess.Process
+    user: str
     data_dir: Path
     facts: dict[str, Any]
 
@@ -103,7 +108,9 @@ class Gateway:
 async def running(user: str, data_dir: Path, **knobs: Any) -> AsyncIterator[Gateway]:
     """A gateway of `user` with functions intruder, victim and hog (limit 64Mi)."""
     command, environ = [sys.executable], dict(os.environ)
-    if user != pwd.getpwuid(os.geteuid()).pw_name:
+    if user == WITHOUT_CAPABILITIES:
+        command = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", sys.executable]
+    elif user != pwd.getpwuid(os.geteuid()).pw_name:
         account = pwd.getpwnam(user)
         libraries = next(path for path in sys.path if path.endswith("site-packages"))
         ids = [f"--reuid={account.pw_uid}", f"--regid={account.pw_gid}", "--clear-groups"]
@@ -120,7 +127,7 @@ async def running(user: str, data_dir: Path, **knobs: Any) -> AsyncIterator[Gate
         limit=1 << 20,
     )
     assert process.stdin is not None
-    gateway = Gateway(process, data_dir, {})
+    gateway = Gateway(process, user, data_dir, {})
     images = {"intruder": INTRUDER, "victim": HELLO, "hog": HOG}
     functions: dict[str, Any] = {"intruder": {}, "victim": {}, "hog": {"memory": "64Mi"}}
     request = {"data_dir": str(data_dir), "images": images, "functions": functions, "knobs": knobs}
@@ -132,6 +139,20 @@ async def running(user: str, data_dir: Path, **knobs: Any) -> AsyncIterator[Gate
         if process.returncode is None:
             process.stdin.close()
             await asyncio.wait_for(process.wait(), PATIENCE)
+
+
+@pytest.fixture
+async def bare_gateway() -> AsyncIterator[Gateway]:
+    """A gateway to which the kernel refuses namespaces."""
+    if os.geteuid() != 0:
+        pytest.skip("not root: an ordinary user is refused by no simple means")
+    folder = Path(tempfile.mkdtemp(prefix="sluice-test-"))
+    try:
+        async with running(WITHOUT_CAPABILITIES, folder / "data") as started:
+            yield started
+    finally:
+        make_removable(folder)
+        shutil.rmtree(folder)
 
 
 @pytest.fixture(params=["own", "ordinary"])
@@ -258,7 +279,6 @@ async def test_detached_grandchild_ends_with_its_replica(gateway: Gateway) -> No
     await gateway.attempts(("daemon", marker))
     watched = descriptors_of(marker)
     assert watched
-    await gateway.attempts(("daemon", marker))
     assert gateway.process.stdin is not None
     gateway.process.stdin.close()
     await asyncio.wait_for(gateway.process.wait(), PATIENCE)
@@ -266,7 +286,7 @@ async def test_detached_grandchild_ends_with_its_replica(gateway: Gateway) -> No
     assert processes_with(marker) == []
 
 
-async def test_kill_of_the_gateway_leaves_no_process(gateway: Gateway) -> None:
+async def test_killed_gateway_leaves_no_process_and_starts_again(gateway: Gateway) -> None:
     marker = f"marker-{gateway.data_dir.parent.name}"
     await gateway.attempts(("daemon", marker))
     below = descendants(gateway.facts["pid"])
@@ -277,6 +297,33 @@ async def test_kill_of_the_gateway_leaves_no_process(gateway: Gateway) -> None:
     await ended(watched)
     assert processes_with(marker) == []
     assert processes_with(str(gateway.data_dir)) == []
+    async with running(gateway.user, gateway.data_dir) as again:
+        assert await again.attempts(("processes", None)) == [{"done": "[1]"}]
+        for kind in ("replicas", "sockets"):
+            assert len(list((gateway.data_dir / "run" / kind).iterdir())) == len(FUNCTIONS)
+
+
+async def test_where_the_kernel_refuses_it_says_so_and_runs_without(bare_gateway: Gateway) -> None:
+    isolation = bare_gateway.facts["isolation"]
+    assert isolation == "none: unshare namespaces: Operation not permitted"
+    folder, pid = await bare_gateway.attempts(
+        ("run", "printf %s $SLUICE_SECRETS_DIR"), ("run", "printf %s $PPID")
+    )
+    (secret,) = await bare_gateway.attempts(("read", f"{folder['done']}/intruder-token"))
+    assert secret == {"done": "secret of intruder"}
+    assert int(pid["done"]) > 1
+
+
+async def test_detached_grandchild_ends_without_a_namespace_too(bare_gateway: Gateway) -> None:
+    marker = f"marker-{bare_gateway.data_dir.parent.name}"
+    await bare_gateway.attempts(("daemon", marker))
+    watched = descriptors_of(marker)
+    assert watched
+    assert bare_gateway.process.stdin is not None
+    bare_gateway.process.stdin.close()
+    await asyncio.wait_for(bare_gateway.process.wait(), PATIENCE)
+    await ended(watched)
+    assert processes_with(marker) == []
 
 
 def processes_with(word: str) -> list[int]:
