@@ -87,7 +87,7 @@ class _Unified:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self.limits_cpu = "cpu" in _text(folder / "cgroup.subtree_control").split()
+        self.limits_cpu = "+cpu" in _wanted(folder).split()
 
     def create(self, name: str, limits: Limits) -> "Group":
         group = _UnifiedGroup(self._folder / name)
