@@ -2,7 +2,9 @@
 
 import asyncio
 import inspect
+import resource
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -34,3 +36,9 @@ async def until(condition: Callable[[], bool]) -> None:
     """Return when callbacks of the loop have made `condition` true."""
     while not condition():  # noqa: ASYNC110 - there is no event: the kernel decides
         await asyncio.sleep(0.001)
+
+
+def resident() -> int:
+    """Kilobytes of memory this process holds now."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize() // 1024

@@ -1,7 +1,6 @@
 """The client against real sockets, where the kernel and the loop have a say."""
 
 import asyncio
-import resource
 import socket
 import struct
 import threading
@@ -13,7 +12,7 @@ import pytest
 from http1.client import Address, ClientConnection, connect
 from http1.errors import ConnectionClosedError
 from tests.http1.fakes import Answer
-from tests.http1.loops import on_both_loops, until
+from tests.http1.loops import on_both_loops, resident, until
 
 REQUEST = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello"
@@ -219,18 +218,19 @@ async def test_answer_of_100_mb_to_a_stalled_reader_stays_with_the_peer(peer: Pe
     answer = Stalling(connection)
     connection.send(REQUEST, answer)
     writer = threading.Thread(target=stream_to, args=(sock, total), daemon=True)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = resident()
     writer.start()
     await until(lambda: "stalled" in answer.events)
     stalled = answer.size
     for _ in range(100):
         await asyncio.sleep(0.001)
     assert answer.size - stalled < 1_000_000
+    assert resident() - before < 20_000
     connection.resume_reading()
     await answer.ended.wait()
     writer.join()
     assert answer.size == total
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 20_000, "kilobytes"
+    assert resident() - before < 20_000
     sock.close()
 
 
