@@ -9,7 +9,9 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from registry.errors import RegistryError, StorageFullError, UnauthenticatedError
@@ -17,6 +19,7 @@ from registry.metrics import RegistryMetrics
 
 IDENTITIES = {b"admin", b"function"}
 OPEN = {"/healthz", "/metrics"}
+DISK_FULL = ("disk is full", "No space left on device")  # SQLite's words and PostgreSQL's
 log = logging.getLogger(__name__)
 
 
@@ -71,6 +74,8 @@ def install_errors(app: FastAPI) -> None:
     app.add_exception_handler(RegistryError, _known)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(ClientDisconnect, _gone)
+    app.add_exception_handler(OperationalError, _database)
     app.add_exception_handler(Exception, _unknown)
 
 
@@ -98,6 +103,16 @@ async def _http(_: Request, error: Exception) -> JSONResponse:
     detail = error.detail if isinstance(error, HTTPException) else ""
     headers = error.headers if isinstance(error, HTTPException) else None
     return JSONResponse({"error": str(detail).lower()}, status, dict(headers or {}))
+
+
+async def _gone(_: Request, __: Exception) -> JSONResponse:
+    return JSONResponse({"error": "the body ended before its end"}, 400)  # to nobody
+
+
+async def _database(request: Request, error: Exception) -> JSONResponse:
+    if any(words in str(error) for words in DISK_FULL):
+        return await _known(request, StorageFullError("the registry's disk has no room for this"))
+    return await _unknown(request, error)
 
 
 async def _unknown(request: Request, error: Exception) -> JSONResponse:

@@ -139,12 +139,14 @@ def _parts(file: BinaryIO, length: int) -> Iterator[bytes]:
 
 
 def lines_of(job: Job, loaded: Loaded, rows: Collection[int], kept: int) -> dict[int, int]:
-    """The line in the file of each row of `raw` (from 0); empty when that cannot be told.
+    """The line in the file of each row of `raw` (from 0); of Parquet its number from 1.
 
-    kept: rows of `raw`. Only a whole read tells it, so it is asked for few rows, and for none
-    when more rows were rejected than are named.
+    kept: rows of `raw`. Only a whole read tells it, so it is asked for few rows. Empty when it
+    can not be told: when more rows were rejected than are named.
     """
-    if loaded.form != "csv" or not rows or loaded.rejected > len(loaded.rejects):
+    if loaded.form != "csv":
+        return {row: row + 1 for row in rows}
+    if not rows or loaded.rejected > len(loaded.rejects):
         return {}
     skipped = {reject.line for reject in loaded.rejects}
     found, number = {}, 0

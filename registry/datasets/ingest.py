@@ -163,6 +163,8 @@ class Ingest:
             raise TooLargeError(
                 f"reading the upload took longer than {self._settings.ingest_timeout:g} s"
             ) from None
+        except ValueError:  # a line over SAID_MOST
+            raise TooLargeError("expected fewer columns: their description is too long") from None
         finally:
             if process.returncode is None:
                 process.kill()

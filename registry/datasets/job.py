@@ -43,7 +43,11 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Reject:
-    """A row that was left out. column: empty where the row as a whole does not fit."""
+    """A row that was left out.
+
+    line: in the file, of Parquet the row, from 1; 0 where too many rows do not fit to tell.
+    column: empty where the row as a whole does not fit.
+    """
 
     line: int
     column: str

@@ -15,6 +15,8 @@ from registry.datasets.csv_table import Connection, quoted_name
 
 DECILES: Final = [round(number / 10, 1) for number in range(11)]
 CATEGORY_LENGTH: Final = 250  # longer values count as other
+ALL_CATEGORIES: Final = 20_000  # of a table: a wide one must not describe itself at any length
+FEWEST: Final = 5  # categories that every column may keep
 SQUARE_FITS: Final = 1e150  # beyond it the square of a value is infinite
 TOGETHER: Final = 50  # columns a query: each query binds the whole table anew
 EMPTY: Final = ("min", "max", "mean", "std", "deciles", "histogram", "categories", "other")
@@ -36,9 +38,10 @@ def describe(
     moments = [name for name, kind in columns if kind in {"date", "timestamp"}]
     for name, row in _aggregates(connection, moments, ("min({c})", "max({c})")):
         told[name]["min"], told[name]["max"] = (_iso(value) for value in row)
-    for name, kind in columns:
-        if kind in {"string", "boolean"}:
-            told[name].update(_categories(connection, quoted_name(name), categories))
+    worded = [name for name, kind in columns if kind in {"string", "boolean"}]
+    most = min(categories, max(FEWEST, ALL_CATEGORIES // max(len(worded), 1)))
+    for name in worded:
+        told[name].update(_categories(connection, quoted_name(name), most))
     return list(told.values())
 
 

@@ -128,14 +128,17 @@ def _check_share(job: Job, loaded: Loaded, kept: int) -> None:
     share = loaded.rejected / max(kept + loaded.rejected, 1)
     if not loaded.rejected or (share <= job.reject_share and kept):
         return
-    named = "; ".join(
-        f"line {reject.line}{f', column {reject.column}' if reject.column else ''}: {reject.reason}"
-        for reject in loaded.rejects[:NAMED_IN_ERROR]
-    )
+    named = "; ".join(_named(reject) for reject in loaded.rejects[:NAMED_IN_ERROR])
     raise RefusedError(
         f"{loaded.rejected} of {kept + loaded.rejected} rows do not fit, "
         f"expected at most {job.reject_share:.1%}: {named}"
     )
+
+
+def _named(reject: Reject) -> str:
+    where = f"line {reject.line}" if reject.line else "a line"
+    column = f", column {reject.column}" if reject.column else ""
+    return f"{where}{column}: {reject.reason}"
 
 
 def _types(connection: Connection, loaded: Loaded) -> list[Typed]:
@@ -162,18 +165,19 @@ def _reject_unfit(connection: Connection, job: Job, loaded: Loaded, typed: Seque
     bad = connection.execute(f"SELECT rowid FROM raw WHERE {anywhere} ORDER BY rowid").fetchall()
     if not bad:
         return
-    rows = [row for (row,) in bad[: REJECTS_SHOWN - len(loaded.rejects)]]
+    rows = [row for (row,) in bad[:REJECTS_SHOWN]]
     total: int = connection.execute("SELECT count(*) FROM raw").fetchone()[0]
     lines = lines_of(job, loaded, set(rows), total)
     for column, condition in conditions.items():
-        listed = ", ".join(str(row) for row in rows) or "-1"
+        if len(loaded.rejects) >= REJECTS_SHOWN:
+            break
         for row, value in connection.execute(
-            f"SELECT rowid, CAST({column} AS VARCHAR) FROM raw "
-            f"WHERE ({condition}) AND rowid IN ({listed}) ORDER BY rowid"
+            f"SELECT rowid, CAST({column} AS VARCHAR) FROM raw WHERE ({condition}) "
+            f"AND rowid IN ({', '.join(map(str, rows))}) ORDER BY rowid"
         ).fetchall():
             reason = f"expected a finite number, got {shown(value)}"
-            name = loaded.names[int(column[1:])]
-            loaded.rejects.append(Reject(lines.get(row, row + 1), name, reason))
+            loaded.rejects.append(Reject(lines.get(row, 0), loaded.names[int(column[1:])], reason))
+    del loaded.rejects[REJECTS_SHOWN:]
     loaded.rejected += len(bad)
     loaded.rejects.sort(key=lambda reject: reject.line)
     connection.execute(f"DELETE FROM raw WHERE {anywhere}")

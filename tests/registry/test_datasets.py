@@ -191,3 +191,23 @@ async def test_table_over_its_memory_is_refused_and_the_registry_lives(tmp_path:
         answer = await client.post("/datasets/x", content=wide + b"\n" + rows)
         assert answer.status_code == 413, answer.text
         assert (await client.get("/healthz")).status_code == 200
+
+
+async def test_caller_that_goes_away_leaves_no_file(tmp_path: Path) -> None:
+    settings = settings_for(tmp_path)
+    async with serving(settings) as client:
+        _, writer = await asyncio.open_unix_connection(str(settings.socket_path))
+        writer.write(
+            b"POST /datasets/x HTTP/1.1\r\nhost: r\r\nx-sluice-identity: admin\r\n"
+            b"content-length: 9000000\r\n\r\na,b\n"
+        )
+        left = settings.artifacts_dir / "tmp"
+        async with asyncio.timeout(10):
+            while not list(left.iterdir()):  # noqa: ASYNC110 - a folder is watched
+                await asyncio.sleep(0.01)
+            writer.close()
+            while list(left.iterdir()):  # noqa: ASYNC110 - a folder is watched
+                await asyncio.sleep(0.01)
+        assert (await client.get("/datasets")).json()["datasets"] == []
+        text = (await client.get("/metrics")).text
+        assert 'code="500"' not in text

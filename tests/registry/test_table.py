@@ -105,6 +105,30 @@ def test_single_column_with_commas_in_its_values_rejects_those_rows(tmp_path: Pa
     assert table["rejects"]["rows"][0]["line"] == 3
 
 
+def test_rejected_line_that_is_cut_within_a_character_is_shown(tmp_path: Path) -> None:
+    rows = "".join(f"{'x' * n}{'é' * 60},b,c\n" for n in range(4)) + "a,b\n" * 4
+    table = read(tmp_path, ("n,m\n" + rows).encode())
+    assert [reject["line"] for reject in table["rejects"]["rows"]] == [2, 3, 4, 5]
+    assert table["rows"] == 4
+
+
+def test_many_rejects_are_counted_and_some_are_shown(tmp_path: Path) -> None:
+    rows = b"1,2\n" * 400 + b"inf,inf\n" * 90 + b"1\n" * 80
+    table = read(tmp_path, b"a,b\n" + rows)
+    assert table["rejects"]["count"] == 170
+    assert len(table["rejects"]["rows"]) == 100
+    lines = {reject["line"] for reject in table["rejects"]["rows"]}
+    assert lines <= set(range(402, 572))
+    assert table["rows"] == 400
+
+
+def test_rejects_beyond_those_shown_do_not_name_a_wrong_line(tmp_path: Path) -> None:
+    rows = b"1,2\n" * 400 + b"1\n" * 150 + b"1,2\n" * 5 + b"inf,2\n"
+    table = read(tmp_path, b"a,b\n" + rows)
+    assert table["rejects"]["count"] == 151
+    assert {reject["line"] for reject in table["rejects"]["rows"]} <= set(range(402, 502))
+
+
 def test_file_without_names_is_read_when_told(tmp_path: Path) -> None:
     table = read(tmp_path, b"1,x\n2,y\n", header=False)
     assert [one["name"] for one in table["columns"]] == ["column_1", "column_2"]
