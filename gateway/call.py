@@ -139,9 +139,10 @@ class Call(ABC):
             self.route.metrics.lost += 1
             self.fail(UpstreamError(f"{self.route.name}: {error}"), time.monotonic())
             return
-        arrived = not (nothing_sent or _unread(error, slots)) or not self.repeatable
-        may_repeat = not arrived or self.method in REPEATABLE
-        if not self.reused or self.answer_begun or not may_repeat or not slots.ready:
+        arrived = self.answer_begun or not (nothing_sent or _unread(error, slots))
+        arrived = arrived or not self.repeatable
+        may_repeat = not arrived or (self.method in REPEATABLE and not self.answer_begun)
+        if not self.reused or not may_repeat or not slots.ready:
             self._replica_lost(error, processed=arrived)
             return
         self.reused = False
@@ -160,7 +161,7 @@ class Call(ABC):
             self._try_another(slots, now)
             return
         self.route.metrics.lost += 1
-        why = reason or str(loss) or type(loss).__name__
+        why = reason or _text(loss)
         self.fail(UpstreamError(f"{self.route.name}: replica {slots.replica.id} ended: {why}"), now)
 
     def expire(self, now: float) -> None:
@@ -213,7 +214,7 @@ class Call(ABC):
             return
         self.maybe_processed = processed
         if self.route.service:
-            text = f"{self.route.name}: the service is away, try again: {error}"
+            text = f"{self.route.name}: the service is away, try again: {_text(error)}"
             self.fail(UnavailableError(text), time.monotonic())
             return
         if not (processed or slots.ready) and self.attempts < ATTEMPTS:
@@ -273,6 +274,10 @@ class Call(ABC):
             self.slots = None
             self.invoker.activator.release(slots, now)
         self.route.metrics.answered(status, now - self.started)
+
+
+def _text(error: Exception) -> str:
+    return str(error) or type(error).__name__
 
 
 def _unread(error: Exception, slots: ReplicaSlots) -> bool:

@@ -128,21 +128,13 @@ class ClientCall(Call):
             asked = exchange.headers if self.answer else None
             lines = answer_lines(self.headers, self.call_lines, now - self.started, asked)
             exchange.respond(status, lines, self.answer)
-        del self.exchange
 
     def refuse(self, status: int, error: SluiceError) -> None:
         lines = refusal_lines(self.call_lines, time.monotonic() - self.started)
         self.exchange.respond(status, lines, f"{error}\n".encode())
-        del self.exchange
 
     def break_off(self) -> None:
         self.exchange.abort()
-        del self.exchange
-
-    def client_gone(self) -> None:
-        if not self.over:
-            super().client_gone()
-            del self.exchange
 
     def writing_paused(self) -> None:
         if self.connection is not None:
@@ -236,7 +228,6 @@ class StreamedCall(ClientCall):
             lines = refusal_lines(self.call_lines, time.monotonic() - self.started)
             text = f"{self.route.name}: body over {self.body_limit} bytes\n"
             self.exchange.respond(413, lines, text.encode())
-        del self.exchange
 
 
 def is_small(exchange: Exchange) -> bool:

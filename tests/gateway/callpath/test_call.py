@@ -1,12 +1,14 @@
 """The course of a call: limits, waits, lost replicas, deadlines. Every end gives the slot back."""
 
 import asyncio
+import gc
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from gateway.call import REASON_SECONDS, Call
 from gateway.function import FunctionId, ReplicaState
 from gateway.metrics import CLIENT_GONE, FunctionMetrics
 from tests.fakes import FakeReplica, ReplicaCall, deployment, echo
@@ -258,6 +260,43 @@ async def test_request_a_closing_replica_has_not_read_is_sent_again(tmp_path: Pa
         assert gateway.metrics.function("f.openfaas-fn").retries == 1
         assert [each.method for each in replica.calls] == ["POST", "POST"]
         await gateway.settled()
+
+
+async def test_request_a_draining_replica_did_not_take_goes_to_another_at_once(
+    tmp_path: Path,
+) -> None:
+    async with running(tmp_path) as gateway:
+        await deployed(gateway)
+        await gateway.provider.scale(F, 2)
+        await gateway.provider.ready("f", 2)
+        first, second = gateway.provider.replicas("f")
+        await gateway.call("POST", "/function/f", b"warm")
+        assert len(first.calls) == 1
+        first.stop_reading()
+        call = asyncio.create_task(gateway.call("POST", "/function/f", b"payload"))
+        await until(lambda: gateway.inflight() == 1)
+        first.state = ReplicaState.DRAINING
+        gateway.provider._emit(gateway.provider._owner(first))
+        first.drop_connections()
+        reply = await asyncio.wait_for(call, REASON_SECONDS * 0.8)
+        assert (reply.body, len(second.calls)) == (b"payload", 1)
+        await gateway.settled()
+
+
+async def test_ended_calls_leave_nothing_to_the_collector(tmp_path: Path) -> None:
+    async with running(tmp_path) as gateway:
+        await deployed(gateway)
+        gc.collect()
+        gc.disable()
+        try:
+            for target in ("/function/f", "/function/no"):
+                for body in (b"small", b"large" * 20_000):
+                    await gateway.call("POST", target, body)
+            await gateway.settled()
+            await asyncio.sleep(0.05)
+            assert [each for each in gc.get_objects() if isinstance(each, Call)] == []
+        finally:
+            gc.enable()
 
 
 @pytest.mark.parametrize(("method", "status", "times"), [("GET", 200, 2), ("POST", 502, 1)])
