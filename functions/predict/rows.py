@@ -3,6 +3,8 @@
 import json
 import math
 import struct
+from collections.abc import Callable
+from operator import itemgetter
 from typing import Any, Final
 
 import numpy as np
@@ -69,7 +71,16 @@ def _named_instances(value: dict[str, Any]) -> list[Any]:
 class Rows:
     """Turns rows into the tensors of one signature."""
 
-    __slots__ = ("_columns", "_dtype", "_largest", "_names", "_pack", "_signature", "_width")
+    __slots__ = (
+        "_by_names",
+        "_columns",
+        "_dtype",
+        "_largest",
+        "_names",
+        "_pack",
+        "_signature",
+        "_width",
+    )
 
     def __init__(self, signature: Signature) -> None:
         self._signature = signature
@@ -82,6 +93,9 @@ class Rows:
         code = "f" if signature.dtype is np.float32 else "d"
         packer = struct.Struct(f"={self._width}{code}")
         self._pack = packer.pack if numbers and signature.single else None
+        getter = itemgetter(*self._names)
+        # Of one name it gives the value alone.
+        self._by_names = getter if self._width > 1 else lambda row: (getter(row),)
 
     def tensors(self, instances: list[Any], finite: bool) -> dict[str, NDArray[Any]]:
         """The tensors for rows given as lists or as objects of named columns.
@@ -90,17 +104,25 @@ class Rows:
         Raises InvalidInputError naming row, column, what was expected and what came.
         """
         if self._pack is not None and finite:
-            try:
-                # struct checks width, type and range in one call: 1.1 us for 30 floats, half of
-                # what np.array and a check of the types take. It would take booleans for numbers.
-                packed = [self._pack(*row) for row in instances if bool not in set(map(type, row))]
-            except (struct.error, OverflowError, TypeError):
-                packed = []
-            if len(packed) == len(instances) and packed and type(instances[0]) is list:
-                return {
-                    WHOLE: np.frombuffer(b"".join(packed), self._dtype).reshape(-1, self._width)
-                }
+            packed = self._packed(instances, self._pack)
+            if len(packed) == len(instances):
+                tensor = np.frombuffer(b"".join(packed), self._dtype)
+                return {WHOLE: tensor.reshape(-1, self._width)}
         return self._carefully(instances)
+
+    def _packed(self, instances: list[Any], pack: Callable[..., bytes]) -> list[bytes]:
+        """The bytes of each row whose values are plain numbers; fewer than rows where one is not.
+
+        struct checks width, type and range at once: 30 numbers in 1.8 us instead of the 13 us that
+        a look at each cell takes, 4 us with np.array. It would take a boolean for a number.
+        """
+        rows = instances
+        try:
+            if instances and type(instances[0]) is dict:
+                rows = [self._by_names(row) for row in instances if len(row) == self._width]
+            return [pack(*row) for row in rows if bool not in set(map(type, row))]
+        except (struct.error, OverflowError, TypeError, KeyError):
+            return []
 
     def _carefully(self, instances: list[Any]) -> dict[str, NDArray[Any]]:
         rows = [self._row(number, row) for number, row in enumerate(instances)]

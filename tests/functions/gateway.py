@@ -54,7 +54,7 @@ class Gateway:
         return f"http://127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        """Serve; returns when calls are answered."""
+        """Serve; calls made from now on are answered."""
         registry = create(read_settings({"SLUICE_DATA_DIR": str(self._data)}))
 
         async def app(scope: Message, receive: Receive, send: Send) -> None:
@@ -68,6 +68,7 @@ class Gateway:
         )
         self._server = uvicorn.Server(config)
         socket = config.bind_socket()
+        socket.listen(256)  # from here on calls wait instead of being refused
         self.port = socket.getsockname()[1]
         self._thread = threading.Thread(target=self._server.run, args=([socket],))
         self._thread.start()
