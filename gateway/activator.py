@@ -150,6 +150,11 @@ class Activator:
         """The load of every function up to `now`, in seconds of this activator's clock."""
         return [route.load(now) for route in self._routes.values()]
 
+    def load(self, function: FunctionId, now: float) -> FunctionLoad | None:
+        """The load of one function up to `now`, None when there is no such function."""
+        route = self._routes.get(function)
+        return route.load(now) if route is not None else None
+
     def apply(self, event: FunctionEvent) -> None:
         """Follow a change: the provider's listener.
 

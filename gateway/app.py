@@ -7,6 +7,7 @@ import importlib.metadata
 import logging
 import signal
 import socket
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final
@@ -21,6 +22,7 @@ from gateway.activator import Activator
 from gateway.api import build, system
 from gateway.api.control import About, ControlPlane
 from gateway.auth import Auth
+from gateway.autoscaler import Autoscaler
 from gateway.backends import Backend, embedded
 from gateway.credentials import REGISTRY_FILE, Credentials
 from gateway.dataplane import DataPlane
@@ -29,6 +31,7 @@ from gateway.invoker import Invoker
 from gateway.metrics import Metrics
 from gateway.ports import explain
 from gateway.settings import GatewaySettings
+from gateway.signals import Signals
 from gateway.targets import Targets
 from gateway.upstream import Upstream
 from gateway.waking import Waker
@@ -68,6 +71,8 @@ class Gateway:
             self._waker.wake, self._metrics, settings.wait_timeout, settings.waiting_calls
         )
         self._waker.failed = self._activator.wake_failed
+        self._signals = Signals(time.monotonic)
+        self._autoscaler = Autoscaler(self._provider, self._activator.load, self._signals)
         upstream = Upstream(
             settings.connect_timeout, settings.kept_connections, settings.kept_timeout
         )
@@ -107,6 +112,7 @@ class Gateway:
             invocation_count=self._invocations,
             shared_secrets=self._shared,
             prune=backend.prune,
+            signals=self._signals,
         )
 
     async def start(self) -> None:
@@ -119,7 +125,8 @@ class Gateway:
         listener = self._bind(settings.port, "SLUICE_PORT")
         metrics_listener = self._bind(settings.metrics_port, "SLUICE_METRICS_PORT")
         await self._backend.start()
-        for listen in (self._activator.apply, self._targets.apply):
+        # In this order: the autoscaler reads from the activator what it steers.
+        for listen in (self._activator.apply, self._targets.apply, self._autoscaler.apply):
             self._open.callback(self._provider.watch(listen))
         await self._share_secrets()
         self._open.push_async_callback(self._server.close, 0.0)
@@ -134,6 +141,7 @@ class Gateway:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._invoker.run())
             group.create_task(self._waker.run())
+            group.create_task(self._autoscaler.run())
 
     async def drain(self) -> None:
         """Take no new connection, let calls under way end, cut those that take too long."""

@@ -44,13 +44,16 @@ class Scaling:
         labels, environment = deployment.labels, deployment.env_vars
         written = {**labels, **deployment.annotations}
         scaling = cls(
-            min_replicas=_read(labels, MIN_LABEL, parse_count, DEFAULT_MIN),
-            max_replicas=_read(labels, MAX_LABEL, _at_least_one, DEFAULT_MAX),
-            to_zero=_read(labels, ZERO_LABEL, parse_flag, False),
-            concurrency=_read(written, CONCURRENCY_ANNOTATION, parse_count, 0),
-            max_inflight=_read(environment, MAX_INFLIGHT, parse_count, 0),
-            timeout=_read(
-                written, EXEC_TIMEOUT, _above_zero, _read(environment, EXEC_TIMEOUT, _time, None)
+            min_replicas=read_value(labels, MIN_LABEL, parse_count, DEFAULT_MIN),
+            max_replicas=read_value(labels, MAX_LABEL, _at_least_one, DEFAULT_MAX),
+            to_zero=read_value(labels, ZERO_LABEL, parse_flag, False),
+            concurrency=read_value(written, CONCURRENCY_ANNOTATION, parse_count, 0),
+            max_inflight=read_value(environment, MAX_INFLIGHT, parse_count, 0),
+            timeout=read_value(
+                written,
+                EXEC_TIMEOUT,
+                _above_zero,
+                read_value(environment, EXEC_TIMEOUT, _time, None),
             ),
             own_timeout=EXEC_TIMEOUT not in written and EXEC_TIMEOUT in environment,
         )
@@ -95,7 +98,8 @@ class FunctionLoad:
     arrivals: int
 
 
-def _read(source: Mapping[str, str], key: str, parse: Callable[[str], T], default: T) -> T:
+def read_value(source: Mapping[str, str], key: str, parse: Callable[[str], T], default: T) -> T:
+    """`parse` of what stands under `key`, else `default`. Raises InvalidRequestError."""
     text = source.get(key, "")
     if not text:
         return default

@@ -1,6 +1,7 @@
 """What every route of the API works on."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from gateway.errors import AlreadyExistsError
 from gateway.function import FunctionId
 from gateway.providers import Provider
 from gateway.settings import GatewaySettings
+from gateway.signals import Signals
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,7 @@ class ControlPlane:
     invocation_count: calls of a function so far. stopping: set when the gateway shuts down, so
     that streams without an end leave. shared_secrets: what every namespace is given. prune: removes
     what no deployment uses and tells what it was; None where the provider keeps nothing of it.
+    signals: load that others measure and report.
     """
 
     settings: GatewaySettings
@@ -41,6 +44,7 @@ class ControlPlane:
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     shared_secrets: Mapping[str, bytes] = field(default_factory=dict)
     prune: Callable[[], Awaitable[dict[str, Any]]] | None = None
+    signals: Signals = field(default_factory=lambda: Signals(time.monotonic))
     creating: set[str] = field(default_factory=set)
 
     @contextmanager

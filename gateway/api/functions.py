@@ -12,6 +12,7 @@ from gateway.api.alert import factor_of
 from gateway.api.control import ControlPlane
 from gateway.api.requests import check_name, function_id, namespace_of, read_model, shown
 from gateway.api.wire import DeleteWire, FunctionWire, ScaleWire
+from gateway.autoscaling import Autoscaling
 from gateway.errors import AlreadyExistsError, InvalidRequestError, NotFoundError
 from gateway.function import FunctionDeployment, FunctionId
 from gateway.scaling import Scaling
@@ -96,7 +97,7 @@ class _Functions:
     async def _deployment(self, request: Request) -> FunctionDeployment:
         """The deployment that the body asks for, as far as it can be checked before it runs."""
         deployment = (await read_model(request, FunctionWire, self._limit)).deployment()
-        Scaling.parse(deployment)
+        Autoscaling.parse(deployment)
         factor_of(deployment)
         namespace = check_name(deployment.id.namespace, "namespace")
         if all(known.name != namespace for known in await self._provider.namespaces()):

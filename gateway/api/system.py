@@ -4,7 +4,7 @@ from fastapi import APIRouter, FastAPI
 from prometheus_client import CollectorRegistry
 from starlette.types import ASGIApp
 
-from gateway.api import alert, failures, functions, info, logs, namespaces, pages, secrets
+from gateway.api import alert, failures, functions, info, logs, namespaces, pages, secrets, signals
 from gateway.api.control import ControlPlane
 from gateway.api.guard import Guard
 from gateway.api.measure import Measure
@@ -18,7 +18,7 @@ def application(control: ControlPlane, registry: CollectorRegistry, *more: APIRo
         openapi_url=None,  # would be served without the password
         redirect_slashes=False,
     )
-    for part in (functions, secrets, namespaces, logs, alert, info, pages):
+    for part in (functions, secrets, namespaces, logs, alert, info, signals, pages):
         app.include_router(part.routes(control))
     for router in more:
         app.include_router(router)

@@ -1,0 +1,123 @@
+"""Steers replica counts by load: samples once a second, decides every two.
+
+Only functions that are awake are looked at, so that thousands at zero cost nothing here.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from typing import Final
+
+from gateway.autoscaling import Signal
+from gateway.errors import InvalidRequestError, SluiceError
+from gateway.function import FunctionEvent, FunctionId, FunctionRemoved, FunctionStatus
+from gateway.providers import Provider
+from gateway.scaling import FunctionLoad
+from gateway.signals import Signals
+from gateway.tracker import Tracker
+
+LOG: Final = logging.getLogger(__name__)
+SAMPLE_SECONDS: Final = 1.0
+TICK_SAMPLES: Final = 2
+
+Loads = Callable[[FunctionId, float], FunctionLoad | None]
+
+
+class Autoscaler:
+    """One tracker for each function that is awake.
+
+    loads: the call path's totals of a function at a time. clock: monotonic seconds, the same
+    clock as the call path's.
+    """
+
+    def __init__(
+        self,
+        provider: Provider,
+        loads: Loads,
+        signals: Signals,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._provider = provider
+        self._loads = loads
+        self._signals = signals
+        self._clock = clock
+        self._trackers: dict[FunctionId, Tracker] = {}
+
+    def apply(self, event: FunctionEvent) -> None:
+        """Follow a change: a listener of the provider, after the activator."""
+        if isinstance(event, FunctionRemoved) or event.replicas == 0:
+            self._trackers.pop(event.id, None)
+            return
+        try:
+            self._follow(event, self._clock())
+        except InvalidRequestError as error:
+            # Deployed before the rule: it keeps its count until its labels are mended.
+            LOG.warning("not autoscaled function=%s: %s", event.id, error)
+            self._trackers.pop(event.id, None)
+
+    def _follow(self, status: FunctionStatus, now: float) -> None:
+        tracker = self._trackers.get(status.id)
+        if tracker is None:
+            load = self._loads(status.id, now)
+            if load is not None:
+                self._trackers[status.id] = Tracker(status.deployment, load, now)
+            return
+        if tracker.deployment is not status.deployment:
+            tracker.redeploy(status.deployment)
+        tracker.follow(status.replicas, now)
+
+    async def run(self) -> None:
+        """Sample and decide until cancelled."""
+        samples = 0
+        while True:
+            # The clock is what drives this loop; there is no event to wait for.
+            await asyncio.sleep(SAMPLE_SECONDS)
+            samples += 1
+            try:
+                await self.sample()
+                if samples % TICK_SAMPLES == 0:
+                    await self.tick()
+            except Exception:
+                LOG.exception("autoscaling failed")
+
+    async def sample(self) -> None:
+        """Take in the load of every function that is awake."""
+        for function, tracker in list(self._trackers.items()):
+            outside = await self._outside(function, tracker)
+            now = self._clock()
+            load = self._loads(function, now)
+            if load is not None:
+                tracker.sample(load, now, outside)
+
+    async def tick(self) -> None:
+        """Decide for every function that is awake and set what differs."""
+        now = self._clock()
+        changes = []
+        for function, tracker in self._trackers.items():
+            load = self._loads(function, now)
+            count = tracker.wish(load.ready, now) if load is not None else None
+            if count is not None:
+                changes.append(self._scale(function, tracker, count))
+        await asyncio.gather(*changes)
+
+    async def _scale(self, function: FunctionId, tracker: Tracker, count: int) -> None:
+        tracker.steer(count)
+        try:
+            await self._provider.scale(function, count)
+        except SluiceError as error:
+            LOG.warning("autoscale failed function=%s replicas=%d: %s", function, count, error)
+        else:
+            LOG.info("autoscaled function=%s replicas=%d", function, count)
+
+    async def _outside(self, function: FunctionId, tracker: Tracker) -> float | None:
+        """The value of a signal that the call path does not see, None for the others."""
+        signal = tracker.autoscaling.signal
+        if signal is Signal.QUEUE:
+            return self._signals.waiting(function)
+        if signal is not Signal.CPU:
+            return None
+        try:
+            return (await self._provider.usage(function)).cpu_millicores
+        except SluiceError:
+            return None

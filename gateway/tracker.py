@@ -1,0 +1,101 @@
+"""The autoscaler's memory of one function that is awake. No I/O."""
+
+from gateway.autoscaling import Autoscaling, Signal
+from gateway.decision import Decision, decide
+from gateway.function import FunctionDeployment
+from gateway.scaling import FunctionLoad
+from gateway.window import Window
+
+
+class Tracker:
+    """Samples of a function's load, and what they ask for.
+
+    A count that somebody else set (by hand or by alert) stands until the load justifies another:
+    until what it asks for changes, or exceeds what was set.
+    """
+
+    __slots__ = (
+        "_arrivals",
+        "_at",
+        "_count",
+        "_demand_seconds",
+        "_held_wish",
+        "_holding",
+        "_last_active",
+        "_past",
+        "_window",
+        "autoscaling",
+        "deployment",
+    )
+
+    def __init__(self, deployment: FunctionDeployment, load: FunctionLoad, now: float) -> None:
+        self.deployment = deployment
+        self.autoscaling = Autoscaling.parse(deployment)
+        self._window = Window(self.autoscaling.window)
+        self._past = Decision.found(load.ready, now)
+        self._demand_seconds, self._arrivals, self._at = load.demand_seconds, load.arrivals, now
+        self._last_active = now
+        self._count = load.desired
+        self._holding = False
+        self._held_wish: int | None = None
+
+    def redeploy(self, deployment: FunctionDeployment) -> None:
+        """Follow a changed deployment; what is known of the load stays."""
+        self.deployment = deployment
+        self.autoscaling = Autoscaling.parse(deployment)
+        if self._window.seconds != self.autoscaling.window:
+            self._window = Window(self.autoscaling.window)
+
+    def follow(self, count: int, now: float) -> None:
+        """Take note of the desired count; one that is not ours is held."""
+        if count == self._count:
+            return
+        self._count = count
+        self._holding, self._held_wish = True, None
+        self._last_active = now
+
+    def steer(self, count: int) -> None:
+        """Remember a count as our own, before the provider is asked for it."""
+        self._count = count
+
+    def sample(self, load: FunctionLoad, now: float, outside: float | None) -> None:
+        """Add what happened since the last sample; `outside` is a measured value of now."""
+        seconds = now - self._at
+        if seconds <= 0:
+            return
+        if load.inflight or load.waiting or load.arrivals != self._arrivals or outside:
+            self._last_active = now
+        if outside is not None:
+            self._window.record(now, outside)
+        elif self.autoscaling.signal is Signal.CAPACITY:
+            self._window.record(now, (load.demand_seconds - self._demand_seconds) / seconds)
+        elif self.autoscaling.signal is Signal.RPS:
+            self._window.record(now, (load.arrivals - self._arrivals) / seconds)
+        self._demand_seconds, self._arrivals, self._at = load.demand_seconds, load.arrivals, now
+
+    def wish(self, ready: int, now: float) -> int | None:
+        """The count to set now, None to leave it as it is."""
+        wanted = self._wanted(ready, now)
+        if wanted is None or (wanted and self._held(wanted)):
+            return None
+        return wanted if wanted != self._count else None
+
+    def _wanted(self, ready: int, now: float) -> int | None:
+        """0 after the idle time; else what the load asks for, at least one."""
+        zero_after = self.autoscaling.zero_after
+        if zero_after is not None and now - self._last_active >= zero_after:
+            return 0
+        stable = self._window.mean(now)
+        panic = self._window.mean(now, self.autoscaling.panic_window)
+        if self.autoscaling.fixed or stable is None or panic is None:
+            return None
+        self._past = decide(self.autoscaling.policy, stable, panic, ready, now, self._past)
+        return max(1, self._past.replicas)
+
+    def _held(self, wanted: int) -> bool:
+        if not self._holding:
+            return False
+        if self._held_wish is None:
+            self._held_wish = wanted
+        self._holding = wanted == self._held_wish and wanted <= self._count
+        return self._holding
