@@ -5,6 +5,7 @@ import sys
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,6 +18,7 @@ from tests.functions.gateway import TOKEN, Event, Gateway
 
 # As in a build context, at whose root it stands. At the end: its sample `function` hides nobody's.
 sys.path.append(str(ROOT / "template" / "python3-ml"))
+NUMBERS = count()
 NAMES = ("preprocess", "train", "evaluate", "predict", "echo")
 
 
@@ -170,7 +172,7 @@ def predictors(place: Place, tmp_path: Path) -> Iterator[Predictors]:
 
     def start(**variables: str) -> Predictor:
         environ = {**place.environ, "SLUICE_CACHE_DIR": str(tmp_path / "cache"), **variables}
-        name = f"function_predict_{id(started)}_{len(started)}"
+        name = f"function_predict_{next(NUMBERS)}"
         module = load_function(place.contexts / "predict", environ, name)
         predictor = Predictor(module, asyncio.Runner())
         started.append(predictor)
