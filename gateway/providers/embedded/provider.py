@@ -72,7 +72,8 @@ class EmbeddedProvider:
         for record in await self._store.functions():
             self._add_runner(record).run()
         self._pruning = asyncio.create_task(self._prune_forever())
-        LOG.info("provider started: functions=%d isolation=%s", len(self._runners), self.isolation)
+        level = logging.INFO if self._host.isolated else logging.WARNING
+        LOG.log(level, "started: functions=%d isolation=%s", len(self._runners), self.isolation)
 
     async def deploy(self, deployment: FunctionDeployment) -> None:
         if deployment.id.namespace not in self._namespaces:

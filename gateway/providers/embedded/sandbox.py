@@ -25,13 +25,11 @@ PRIVATE_TMP: Final = "/tmp"  # noqa: S108 - a folder of the replica's own is mou
 # Sockets of the machine's services and of the user's session.
 SERVICES: Final = "/run"
 COVERED: Final = (PRIVATE_TMP, "/var/tmp", SERVICES, "/dev")  # noqa: S108 - replaced in a replica
-# Never covered, though somebody's home folder may be one of them.
-ESSENTIAL: Final = frozenset(
-    map(
-        Path,
-        ("/", "/bin", "/dev", "/etc", "/home", "/lib", "/opt", "/proc", "/sys", "/usr", "/var"),
-    )
+# Never covered, though somebody's home folder may be one of them or below one.
+SYSTEM: Final = tuple(
+    map(Path, ("/bin", "/dev", "/etc", "/lib", "/lib64", "/proc", "/sbin", "/sys", "/usr"))
 )
+SHARED: Final = frozenset(map(Path, ("/", "/home", "/opt", "/tmp", "/var", "/var/tmp")))  # noqa: S108 - never written to
 LINKS_FOLLOWED: Final = 10
 MOST_VARIABLE_BYTES: Final = 512 << 10
 
@@ -119,7 +117,7 @@ class Machine:
             shown |= {str(bundle.folder), *_prefixes(bundle.python)}
         return {
             "hide": list(self.hidden),
-            "show": sorted(path for path in shown if self._covers(path)),
+            "show": sorted(filter(self._covers, shown | set(map(os.path.realpath, shown)))),
             "tmp": str(tmp),
             "secrets": str(secrets),
         }
@@ -134,10 +132,20 @@ class Machine:
 
 def hidden_folders(settings: GatewaySettings, sockets: Path, home: str) -> tuple[str, ...]:
     """What no replica may read: the data folder, credentials, the user's home, service sockets."""
-    homes = {home, pwd.getpwuid(os.geteuid()).pw_dir} if _has_account() else {home}
-    wanted = [str(settings.data_dir), str(settings.secrets_dir), str(sockets), SERVICES, *homes]
-    real = {Path(os.path.realpath(folder)) for folder in wanted if folder}
-    return tuple(sorted(str(folder) for folder in real - ESSENTIAL if folder.is_dir()))
+    account = [pwd.getpwuid(os.geteuid()).pw_dir] if _has_account() else []
+    homes = filter(_may_be_hidden, map(_real, filter(None, [home, *account])))
+    own = map(_real, map(str, (settings.data_dir, settings.secrets_dir, sockets, SERVICES)))
+    return tuple(sorted(str(folder) for folder in {*own, *homes} if folder.is_dir()))
+
+
+def _may_be_hidden(home: Path) -> bool:
+    """Whether a home folder is one, and not the system's or an installation of ours."""
+    kept = (*SYSTEM, *map(Path, _prefixes(Path(sys.executable))))
+    return home not in SHARED and not any(home.is_relative_to(folder) for folder in kept)
+
+
+def _real(path: str) -> Path:
+    return Path(os.path.realpath(path))
 
 
 def check_variables(variables: Mapping[str, str]) -> None:

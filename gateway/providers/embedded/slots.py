@@ -13,7 +13,7 @@ LOG: Final = logging.getLogger(__name__)
 FIRST_PAUSE: Final = 0.1
 LONGEST_PAUSE: Final = 30.0
 STEADY: Final = 60.0  # seconds alive after which the pause starts over
-BRIEF: Final = 1.0  # a replica that asks to be replaced before this is treated as a failure
+BRIEF: Final = 1.0  # a replica that asks to be replaced before this is treated as failed
 
 
 class Pauses:
@@ -44,7 +44,7 @@ class Owner(Protocol):
 
 
 class Slot:
-    """One place of a generation. number: of the generation. settled: it was ready once."""
+    """One place of a generation. number: of the generation."""
 
     def __init__(self, number: int, plan: Plan, host: Host, owner: Owner) -> None:
         self.number = number
@@ -88,21 +88,25 @@ class Slot:
 
     async def _run(self) -> None:
         while True:
-            process = await self._start()
-            begun = asyncio.get_running_loop().time()
-            reason = await asyncio.shield(process.left)
-            lived = asyncio.get_running_loop().time() - begun
-            self._before, self.restarts = reason, self.restarts + 1
-            at_once = process.state is ReplicaState.DRAINING and lived >= BRIEF
-            LOG.warning(
-                "replica ended: function=%s replica=%s reason=%r",
-                self._plan.deployment.id,
-                process.id,
-                reason,
-            )
-            if not at_once:
-                await self._pause(lived)
-            self._owner.replica_leaves(process)
+            try:
+                await self._live()
+            except Exception:
+                LOG.exception("slot failed: function=%s", self._plan.deployment.id)
+                await self._pause(0.0)
+
+    async def _live(self) -> None:
+        """One replica's life, and the pause before the next."""
+        process = await self._start()
+        begun = asyncio.get_running_loop().time()
+        reason = await asyncio.shield(process.left)
+        lived = asyncio.get_running_loop().time() - begun
+        self._before, self.restarts = reason, self.restarts + 1
+        function = self._plan.deployment.id
+        LOG.warning("replica ended: function=%s replica=%s reason=%r", function, process.id, reason)
+        # One that drains itself is replaced at once, unless it does nothing else.
+        if process.state is not ReplicaState.DRAINING or lived < BRIEF:
+            await self._pause(lived)
+        self._owner.replica_leaves(process)
 
     async def _start(self) -> ReplicaProcess:
         """A replica that was just started, successfully or not."""
