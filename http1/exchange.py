@@ -17,9 +17,12 @@ Traps handled here:
 
 from asyncio import get_running_loop
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Final
 
+from http1.receiver import Connection, Receiver
 from http1.wire import CONTINUE, DATE, LAST_CHUNK, STATUS_LINES, chunk, status_line
+
+__all__ = ["Application", "Exchange", "Receiver"]
 
 # Those of answers with a body.
 BODY_STATUS_LINES: Final = {
@@ -29,57 +32,6 @@ BODY_STATUS_LINES: Final = {
 }
 # Joining head and body costs a copy, two writes cost a system call: the break-even is about here.
 LARGEST_JOINED: Final = 256 * 1024
-
-
-class Receiver(Protocol):
-    """Who takes the request's body and hears of the client; any object with these methods."""
-
-    def body_received(self, data: bytes) -> None:
-        """Take a piece of the body; one read's worth may still come after `pause_reading`."""
-
-    def body_complete(self) -> None:
-        """The request is whole; called once, also when there is no body."""
-
-    def client_gone(self) -> None:
-        """The client closed, also one way only, or broke the protocol: nobody reads the answer.
-
-        Also called when this receiver raised: the exchange is over, release what it holds.
-        """
-
-    def writing_paused(self) -> None:
-        """More than 64 KiB wait for the client: stop writing."""
-
-    def writing_resumed(self) -> None:
-        """The client has read on."""
-
-
-class Nobody:
-    """The receiver while an application has not returned one, and after its exchange is done."""
-
-    def body_received(self, data: bytes) -> None: ...
-    def body_complete(self) -> None: ...
-    def client_gone(self) -> None: ...
-    def writing_paused(self) -> None: ...
-    def writing_resumed(self) -> None: ...
-
-
-class Connection(Protocol):
-    """What an exchange needs of the connection it came on."""
-
-    send: Callable[[bytes], None]
-    writing_is_paused: bool
-
-    def exchange_done(self, exchange: "Exchange") -> None:
-        """The answer is sent: close, or turn to the next."""
-
-    def cut(self) -> None:
-        """End the connection so that the client sees a broken answer."""
-
-    def pause_body(self) -> None:
-        """Hold the request's body back."""
-
-    def resume_body(self) -> None:
-        """Deliver the body again."""
 
 
 class Exchange:

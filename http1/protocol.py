@@ -1,13 +1,13 @@
-"""A connection of the server, as its transport, its exchanges and the sweep see it.
+"""A connection of the server, as its transport, its exchanges and the listener see it.
 
-Traps handled here (reading: http1.reader, order: http1.turns, form of answers: http1.exchange):
+Traps handled here (reading: http1.reader, order: http1.turns, times: http1.timing, answers:
+http1.exchange):
 - an error of the application is a 500 with a traceback in the log, never a 400;
 - a bad request behind others is answered in its turn; one whose answer was begun is cut;
 - a half close is a client that is gone;
 - a close before all was read lingers, as the kernel would reset the connection and the client
   would lose its answer;
-- an answer that only the connection's end would end is broken off by a reset;
-- nothing here sets a timer: `sweep` compares what a connection waits for now and a while ago.
+- an answer that only the connection's end would end is broken off by a reset.
 """
 
 import asyncio
@@ -20,7 +20,8 @@ from typing import Final
 from http1.errors import RefusedError
 from http1.exchange import Application, Exchange
 from http1.limits import Limits
-from http1.turns import NOBODY, TurnTaker
+from http1.timing import TimedConnection
+from http1.turns import NOBODY
 from http1.wire import DATE, status_line
 
 log = logging.getLogger(__name__)
@@ -35,14 +36,14 @@ def _discard(data: bytes) -> None:
     """Write to a connection that is lost."""
 
 
-class ServerProtocol(TurnTaker):
+class ServerProtocol(TimedConnection):
     """One client's connection.
 
     connections: the set this keeps itself in while it is open. `sweep` must be called on its
     members a few times a second, else no timeout works (http1.listener does).
     """
 
-    __slots__ = ("_closed", "_connections", "_lingering", "_mark", "_since", "send")
+    __slots__ = ("_closed", "_connections", "send")
 
     send: Callable[[bytes], None]
 
@@ -51,9 +52,6 @@ class ServerProtocol(TurnTaker):
     ) -> None:
         super().__init__(application, limits)
         self._connections = connections
-        self._lingering = False
-        self._mark: tuple[str, int] = ("", 0)
-        self._since = 0.0
         self._closed: asyncio.Future[None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -139,52 +137,6 @@ class ServerProtocol(TurnTaker):
         if self._closed is None:
             self._closed = asyncio.get_running_loop().create_future()
         await asyncio.shield(self._closed)
-
-    def sweep(self, now: float) -> None:
-        """End what waits too long; now: monotonic seconds, about four times a second."""
-        mark = phase, _ = self._awaits()
-        if mark != self._mark:
-            self._mark, self._since = mark, now
-        elif now - self._since >= self._patience(phase):
-            self._expire(phase)
-
-    def _awaits(self) -> tuple[str, int]:
-        """What is waited for, and a number that changes when it comes nearer."""
-        current = self._current
-        if self._lingering:
-            return "rest", 0
-        if self._closing or self.writing_is_paused:
-            return "taken", self._transport.get_write_buffer_size()
-        if current is None:
-            return ("head" if self._in_head else "request"), self._count
-        asked = current.continue_sent or not current.expects_continue
-        if current.request_open and asked and not self._body_paused:
-            return "body", current.body_left
-        return "answer", 0
-
-    def _patience(self, phase: str) -> float:
-        limits = self._limits
-        match phase:
-            case "head":
-                return limits.header_timeout
-            case "request":
-                return limits.idle_timeout
-            case "rest":
-                return limits.linger_timeout
-            case "answer":
-                return float("inf")
-            case _:
-                return limits.stall_timeout
-
-    def _expire(self, phase: str) -> None:
-        if phase == "request":
-            self._close(unread=False)
-        elif phase == "head":
-            self._refuse(RefusedError(408, f"head not complete in {self._patience(phase):g} s"))
-        elif phase == "body":
-            self._refuse(RefusedError(408, f"no body for {self._patience(phase):g} s"))
-        else:
-            self._transport.abort()
 
     # Ends.
 

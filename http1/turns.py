@@ -15,9 +15,10 @@ from collections import deque
 from typing import Final
 
 from http1.errors import RefusedError
-from http1.exchange import Application, Exchange, Nobody, Receiver
+from http1.exchange import Application, Exchange
 from http1.limits import Limits
 from http1.reader import RequestReader
+from http1.receiver import Nobody, Receiver
 
 HEAD_SLICE: Final = 8 * 1024
 BODY_SLICE: Final = 64 * 1024

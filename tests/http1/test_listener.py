@@ -147,6 +147,37 @@ async def test_client_that_leaves_is_told_while_its_pipelined_requests_wait() ->
     assert await server.close(1) == 0
 
 
+@pytest.mark.parametrize("family", ["tcp", "unix"])
+@on_both_loops
+async def test_client_that_leaves_is_told_while_reading_is_paused(
+    family: str, tmp_path: Path
+) -> None:
+    """A paused transport reports no end: what waits before it fills more than the bounded buffer."""
+    application = Application(Call)
+    server = Server(application)
+    address: Any = str(tmp_path / "a.sock")
+    client = socket.socket(socket.AF_UNIX if family == "unix" else socket.AF_INET)
+    if family == "unix":
+        await server.listen_unix(Path(address))
+    else:
+        address = ("127.0.0.1", await server.listen_tcp("127.0.0.1", 0))
+    with client:
+        client.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(client, address)
+        client.send(get("/slow"))
+        await until(lambda: len(application.calls) == 1)
+        connection = next(iter(server.connections))
+        rest = get("/b") * 10_000
+        while rest and not connection._reading_paused:
+            try:
+                rest = rest[client.send(rest) :]
+            except BlockingIOError:
+                await asyncio.sleep(0.001)
+        await until(lambda: connection._reading_paused)
+    await until(lambda: application.calls[0].events == ["complete", "gone"])
+    await server.close(1)
+
+
 @on_both_loops
 async def test_client_that_half_closes_is_gone() -> None:
     application = Application(Call)
