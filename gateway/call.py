@@ -14,7 +14,7 @@ When a connection breaks before any byte of the answer:
 import asyncio
 import time
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import TYPE_CHECKING, Final
 
 from gateway.errors import (
     DeadlineExceededError,
@@ -68,8 +68,6 @@ class Call(ABC):
     over: bool = False
     _loss: Exception | None = None
     _timer: asyncio.TimerHandle | None = None
-    # Whether the request's bytes are still there to be sent once more.
-    repeatable: ClassVar[bool] = True
 
     def __init__(self, invoker: "Invoker", route: Route, now: float) -> None:
         self.invoker = invoker
@@ -79,6 +77,14 @@ class Call(ABC):
         invoker.calls.add(self)
 
     # What a subclass adds.
+
+    def can_repeat(self, slots: ReplicaSlots, *, unread: bool) -> bool:
+        """Whether the request may go to any replica once more after its connection broke.
+
+        unread: the replica closed without having read all of it. A request sent in one write was
+        then not begun either.
+        """
+        return unread
 
     @abstractmethod
     def send(self, connection: ClientConnection) -> None:
@@ -139,8 +145,8 @@ class Call(ABC):
             self.route.metrics.lost += 1
             self.fail(UpstreamError(f"{self.route.name}: {error}"), time.monotonic())
             return
-        arrived = self.answer_begun or not (nothing_sent or _unread(error, slots))
-        arrived = arrived or not self.repeatable
+        unread = nothing_sent or was_unread(error, slots)
+        arrived = self.answer_begun or not self.can_repeat(slots, unread=unread)
         may_repeat = not arrived or (self.method in REPEATABLE and not self.answer_begun)
         if not self.reused or not may_repeat or not slots.ready:
             self._replica_lost(error, processed=arrived)
@@ -280,7 +286,7 @@ def _text(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
-def _unread(error: Exception, slots: ReplicaSlots) -> bool:
+def was_unread(error: Exception, slots: ReplicaSlots) -> bool:
     """Whether a Unix peer closed without having read all of the request.
 
     The kernel then reports a reset instead of an end: a replica that was told to stop closes the

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 # Read whole up to here; of-watchdog and nginx buffer about as much.
 SMALL_BODY: Final = 64 * 1024
+# What a replica that reads nothing lets us send: the kernel's buffer (208 KiB), our own up to its
+# high mark (64 KiB), and what was read when it was reached.
+REPLAY_BYTES: Final = 512 * 1024
 
 
 class ClientCall(Call):
@@ -161,8 +164,6 @@ class StreamedCall(ClientCall):
     body_limit: bytes, more is answered with 413.
     """
 
-    repeatable = False
-
     def __init__(
         self, invoker: "Invoker", exchange: Exchange, route: Route, line: bytes, body_limit: int
     ) -> None:
@@ -170,7 +171,8 @@ class StreamedCall(ClientCall):
         self.body_limit = body_limit
         self.received = 0
         self.whole = False
-        self.pending: list[bytes] = []
+        # All of the body so far, framed, until it is more than can be sent again; then nothing.
+        self.kept: list[bytes] | None = []
         exchange.pause_reading()
         self.start(self.started)
 
@@ -180,11 +182,20 @@ class StreamedCall(ClientCall):
         self._connect(slots)
 
     def send(self, connection: ClientConnection) -> None:
-        data = b"".join((self.head, *self.pending))
-        self.pending.clear()
+        data = b"".join((self.head, *(self.kept or ())))
         connection.send(data, self, self.method == "HEAD", more=not self.whole)
         self.exchange.send_continue()
         self.exchange.resume_reading()
+
+    def response_failed(self, error: Exception, nothing_sent: bool) -> None:
+        if not self.over:
+            self.exchange.pause_reading()
+        super().response_failed(error, nothing_sent)
+
+    def can_repeat(self, slots: ReplicaSlots, *, unread: bool) -> bool:
+        # A replica that drains closes only what it has not begun to read; one that died may have
+        # begun with what it had read.
+        return unread and not slots.ready and self.kept is not None
 
     def body_received(self, data: bytes) -> None:
         if self.over:
@@ -214,10 +225,12 @@ class StreamedCall(ClientCall):
         """Only once there is somebody to take it."""
 
     def _pass_on(self, data: bytes) -> None:
+        if self.kept is not None:
+            self.kept.append(data)
         if self.connection is not None:
             self.connection.write(data)
-        else:
-            self.pending.append(data)
+            if self.received > REPLAY_BYTES:
+                self.kept = None
 
     def _refuse_body(self) -> None:
         self._let_go()

@@ -10,6 +10,9 @@ from http1.server import Server
 from tests.fakes import deployment
 from tests.gateway.callpath.running import Gateway, running
 
+# Bytes of body; from 65,537 on it is streamed.
+SIZES = (1, 600, 600, 60_000, 100_000, 300_000, 3_000_000)
+
 
 class Echo:
     """Answers with the body, a moment later."""
@@ -67,7 +70,7 @@ async def test_replicas_replaced_under_load_lose_no_call(tmp_path: Path) -> None
                 reply = await client.reply()
                 statuses.append(reply.status if reply.body == body else -1)
 
-        loads = [asyncio.create_task(load(size)) for size in (1, 600, 600, 600, 60_000, 60_000)]
+        loads = [asyncio.create_task(load(size)) for size in SIZES]
         for _ in range(25):
             new, other = await rollout.start()
             rollout.tell(old, new)
