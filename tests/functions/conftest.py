@@ -1,8 +1,8 @@
 import asyncio
 import base64
 import http.client
-import sys
 import json
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import count

@@ -12,9 +12,7 @@ Script = list[bytes | None]
 
 
 def answer(status: str, body: bytes, more: bytes = b"") -> bytes:
-    return (
-        f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\n".encode() + more + b"\r\n" + body
-    )
+    return f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\n".encode() + more + b"\r\n" + body
 
 
 class Scripted:
