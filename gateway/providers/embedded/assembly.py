@@ -35,7 +35,7 @@ async def assemble(
         settings=settings,
         machine=Machine(settings, environ, runtime, zygotes_dir, hidden),
         places=places,
-        secrets=SecretFiles(places.data_dir / "function-secrets", places.run / "secret-views"),
+        secrets=SecretFiles(places.data_dir / "function-secrets", places.secret_views),
         logs=Logs(places.logs, settings),
         zygotes=Zygotes(runtime, zygotes_dir, settings.zygote_keep, settings.start_timeout),
         groups=await asyncio.to_thread(find_groups, places.data_dir),

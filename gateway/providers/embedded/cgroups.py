@@ -142,7 +142,7 @@ class _Legacy:
             }
         )
         for folder in group.folders.values():
-            folder.mkdir()
+            folder.mkdir(parents=True)
         if limits.memory is not None:
             _put(group.folders["memory"] / "memory.limit_in_bytes", limits.memory)
             with suppress(OSError):  # absent without accounting of swap

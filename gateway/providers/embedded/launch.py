@@ -1,6 +1,7 @@
 """What a replica is made of and with, and everything about its start that blocks."""
 
 import shutil
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,16 +55,18 @@ class Parts:
 def prepare(host: Host, plan: Plan, replica: str) -> Parts:
     """What a new replica holds; blocks. Raises NotFoundError for a secret that is gone, OSError."""
     secrets = host.secrets.show(plan.deployment.id, plan.deployment.secrets)
-    folder = host.places.make_replica(replica)
-    path, listener = host.places.listen()
-    with listener:
-        wiring = Wiring(_request(host, plan, replica, (folder, secrets)), listener)
-    try:
+    with ExitStack() as undo:
+        folder = host.places.make_replica(replica)
+        undo.callback(shutil.rmtree, folder, ignore_errors=True)
         group = host.groups.create(replica, plan.limits) if host.groups and plan.limits else None
-        wiring.add_groups(group.join_files() if group else ())
-    except OSError:
-        wiring.close_theirs()
-        raise
+        if group is not None:
+            undo.callback(group.remove)
+        path, listener = host.places.listen()
+        with listener:
+            undo.callback(Path(path).unlink)
+            request = _request(host, plan, replica, (folder, secrets))
+            wiring = Wiring(request, listener, group.join_files() if group else ())
+        undo.pop_all()
     return Parts(folder, path, wiring, group)
 
 

@@ -23,6 +23,7 @@ class Places:
         self.data_dir = Path(os.path.realpath(data_dir))
         self.run = self.data_dir / "run"
         self.replicas = self.run / "replicas"
+        self.secret_views = self.run / "secret-views"
         self.logs = self.data_dir / "logs"
         self.sockets = self.run / "sockets"
         self._short_link = self.run / "sockets-folder"
@@ -33,15 +34,13 @@ class Places:
         for folder in (self.run, self.logs):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._claim()
-        self._remove_sockets()
-        shutil.rmtree(self.replicas, ignore_errors=True)
+        self._remove_leftovers()
         self.replicas.mkdir(mode=0o700)
         self._make_sockets()
 
     def close(self) -> None:
         """Give up the claim; what was made for replicas goes."""
-        self._remove_sockets()
-        shutil.rmtree(self.replicas, ignore_errors=True)
+        self._remove_leftovers()
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
@@ -83,6 +82,11 @@ class Places:
         self.sockets = Path(os.path.realpath(tempfile.mkdtemp(prefix="sluice-")))
         # Names the folder to the next start, should this process be killed.
         self._short_link.symlink_to(self.sockets)
+
+    def _remove_leftovers(self) -> None:
+        for folder in (self.replicas, self.secret_views):
+            shutil.rmtree(folder, ignore_errors=True)
+        self._remove_sockets()
 
     def _remove_sockets(self) -> None:
         if self._short_link.is_symlink():

@@ -20,20 +20,22 @@ Event = Mapping[str, Any]
 class Wiring:
     """Both ends of a replica's pipes and sockets; `theirs` is closed once it is handed over."""
 
-    def __init__(self, request: Mapping[str, Any], listener: socket.socket) -> None:
-        """request: document of `runtime.replica.Request`. Takes over `listener`."""
+    def __init__(
+        self, request: Mapping[str, Any], listener: socket.socket, groups: Sequence[Path]
+    ) -> None:
+        """request: document of `runtime.replica.Request`. Takes over `listener`.
+
+        groups: cgroup.procs files of the control groups to join.
+        """
+        self._rest = b""
+        joined = [os.open(file, os.O_WRONLY) for file in groups]
         self._supervision, supervised = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._supervision.setblocking(False)
         self._status, status = os.pipe()
         os.set_blocking(self._status, False)
         self.log, log = os.pipe()
-        self._rest = b""
-        theirs = [_memory_file(request), supervised.detach(), listener.detach(), status, log]
-        self.theirs: list[int] = theirs
-
-    def add_groups(self, files: Sequence[Path]) -> None:
-        """Have the replica join the control groups of these cgroup.procs files."""
-        self.theirs += [os.open(file, os.O_WRONLY) for file in files]
+        ends = [supervised.detach(), listener.detach(), status, log]
+        self.theirs: list[int] = [_memory_file(request), *ends, *joined]
 
     def close_theirs(self) -> None:
         """Close our copies of the replica's ends, so that its own are the only ones."""
