@@ -1,13 +1,24 @@
-"""What a caller of a batched function may meet besides the function's own errors."""
+"""What a caller of a batched function may meet besides the function's own errors.
+
+A handler that lets them through answers the caller with their status and text.
+"""
+
+from runtime.event import AnswerError
 
 
-class BatchError(Exception):
+class BatchError(AnswerError):
     """The batched function broke its contract; the text says how."""
 
-
-class QueueFullError(Exception):
-    """More rows wait than the declared bound: answer 429 and let the caller come again."""
+    status = 500
 
 
-class ExpiredError(Exception):
-    """The call's time was over before its rows ran: answer 504."""
+class QueueFullError(AnswerError):
+    """More rows wait than the declared bound: the caller may come again."""
+
+    status = 429
+
+
+class ExpiredError(AnswerError):
+    """The call's time was over before its rows ran."""
+
+    status = 504
