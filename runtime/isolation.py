@@ -19,6 +19,7 @@ from runtime.kernel import KernelError
 DEVICES: Final = ("null", "zero", "full", "random", "urandom", "tty")
 SECRETS_DIR: Final = "/var/openfaas/secrets"
 PRIVATE_TMP: Final = "/tmp"  # noqa: S108 - a folder of the replica's own is mounted there
+CACHE_DIR: Final = "/tmp/.cache"  # noqa: S108 - likewise; the home's, where libraries look for it
 SHARED_MEMORY: Final = "/dev/shm"  # noqa: S108 - likewise
 SHARED_MEMORY_BYTES: Final = 256 << 20
 # A root without capabilities still owns these.
@@ -32,19 +33,21 @@ class Sandbox:
 
     hide: folders replaced by empty ones. show: files and folders that stay visible, read-only,
     though a hidden folder holds them. tmp: the folder seen as /tmp. secrets: the folder seen as
-    /var/openfaas/secrets, empty for none.
+    /var/openfaas/secrets, cache: seen as /tmp/.cache; empty for none.
     """
 
     hide: tuple[str, ...]
     show: tuple[str, ...]
     tmp: str
     secrets: str = ""
+    cache: str = ""
 
     @classmethod
     def read(cls, document: Mapping[str, Any]) -> Self:
         """The sandbox of a decoded JSON object, as `document` wrote it."""
         hide, show = tuple(document["hide"]), tuple(document["show"])
-        return cls(hide, show, str(document["tmp"]), str(document["secrets"]))
+        tmp, secrets, cache = (str(document[name]) for name in ("tmp", "secrets", "cache"))
+        return cls(hide, show, tmp, secrets, cache)
 
     def document(self) -> dict[str, Any]:
         """The sandbox as JSON can carry it."""
@@ -93,11 +96,13 @@ def confine(sandbox: Sandbox) -> None:
     """Replace this mount namespace's view of the machine by the sandbox's, then drop privileges.
 
     All that a replica may not see is covered and all that stays is read-only, but for /tmp and
-    /dev/shm, which are its own. Raises KernelError.
+    /dev/shm, which are its own, and the cache, which its function's replicas share. Raises
+    KernelError.
     """
     kernel.mount("proc", "/proc", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC)
     # Once what holds them is covered, sources are reached by descriptor only.
-    with _opened({*sandbox.show, sandbox.tmp, *filter(None, [sandbox.secrets])}) as sources:
+    optional = filter(None, [sandbox.secrets, sandbox.cache])
+    with _opened({*sandbox.show, sandbox.tmp, *optional}) as sources:
         _make_devices()
         _make_secrets_point()
         kernel.bind(sources[sandbox.tmp], PRIVATE_TMP)
@@ -106,8 +111,11 @@ def confine(sandbox: Sandbox) -> None:
             _show(path, sources[path])
         if sandbox.secrets:
             kernel.bind(sources[sandbox.secrets], SECRETS_DIR)
+        if sandbox.cache:
+            Path(CACHE_DIR).mkdir(exist_ok=True)
+            kernel.bind(sources[sandbox.cache], CACHE_DIR)
     kernel.set_attributes("/", kernel.ATTR_RDONLY | kernel.ATTR_NOSUID, 0, recursive=True)
-    for folder in (PRIVATE_TMP, SHARED_MEMORY):
+    for folder in (PRIVATE_TMP, SHARED_MEMORY, *([CACHE_DIR] if sandbox.cache else [])):
         kernel.set_attributes(folder, 0, kernel.ATTR_RDONLY)
     kernel.drop_privileges()
 

@@ -10,7 +10,13 @@ from gateway.function import FunctionDeployment
 from gateway.providers.embedded.cgroups import Group, Groups, Limits
 from gateway.providers.embedded.logs import Logs
 from gateway.providers.embedded.places import Places
-from gateway.providers.embedded.sandbox import PRIVATE_TMP, Machine, threads
+from gateway.providers.embedded.sandbox import (
+    PRIVATE_CACHE,
+    PRIVATE_TMP,
+    Machine,
+    OwnFolders,
+    threads,
+)
 from gateway.providers.embedded.secrets import SecretFiles
 from gateway.providers.embedded.wiring import Wiring
 from gateway.providers.embedded.zygotes import Environment, Zygotes
@@ -54,7 +60,9 @@ class Parts:
 
 def prepare(host: Host, plan: Plan, replica: str) -> Parts:
     """What a new replica holds; blocks. Raises NotFoundError for a secret that is gone, OSError."""
-    secrets = host.secrets.show(plan.deployment.id, plan.deployment.secrets)
+    function = plan.deployment.id
+    secrets = host.secrets.show(function, plan.deployment.secrets)
+    cache = host.places.make_cache(function)
     with ExitStack() as undo:
         folder = host.places.make_replica(replica)
         undo.callback(shutil.rmtree, folder, ignore_errors=True)
@@ -64,7 +72,7 @@ def prepare(host: Host, plan: Plan, replica: str) -> Parts:
         path, listener = host.places.listen()
         with listener:
             undo.callback(Path(path).unlink)
-            request = _request(host, plan, replica, (folder, secrets))
+            request = _request(host, plan, replica, OwnFolders(folder, secrets, cache))
             wiring = Wiring(request, listener, group.join_files() if group else ())
         undo.pop_all()
     return Parts(folder, path, wiring, group)
@@ -78,17 +86,21 @@ def remove(parts: Parts) -> None:
         parts.group.remove()
 
 
-def _request(host: Host, plan: Plan, replica: str, folders: tuple[Path, Path]) -> dict[str, object]:
-    """The document of `runtime.replica.Request`. folders: the replica's own, its secrets."""
-    folder, secrets = folders
+def _request(host: Host, plan: Plan, replica: str, own: OwnFolders) -> dict[str, object]:
+    """The document of `runtime.replica.Request`."""
     variables = host.machine.variables(plan.deployment, plan.bundle, replica)
     sandbox = None
     if host.isolated:
-        sandbox = host.machine.sandbox(plan.deployment, plan.bundle, folder, secrets)
+        sandbox = host.machine.sandbox(plan.deployment, plan.bundle, own)
+        variables["SLUICE_CACHE_DIR"] = PRIVATE_CACHE
     else:
-        own = str(folder)
-        variables |= {"SLUICE_SECRETS_DIR": str(secrets), "TMPDIR": own, "HOME": own}
-    here = PRIVATE_TMP if sandbox else str(folder)
+        variables |= {
+            "SLUICE_SECRETS_DIR": str(own.secrets),
+            "SLUICE_CACHE_DIR": str(own.cache),
+            "TMPDIR": str(own.tmp),
+            "HOME": str(own.tmp),
+        }
+    here = PRIVATE_TMP if sandbox else str(own.tmp)
     return {
         "environ": variables,
         "folder": str(plan.bundle.folder) if plan.bundle else here,

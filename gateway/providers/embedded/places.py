@@ -10,6 +10,7 @@ from secrets import token_hex
 from typing import Final
 
 from gateway.errors import UnavailableError
+from gateway.function import FunctionId
 
 LONGEST_SOCKET_PATH: Final = 107  # bytes of sun_path without its last zero
 SOCKET_NAME_BYTES: Final = 17
@@ -50,6 +51,19 @@ class Places:
         folder = self.replicas / replica
         folder.mkdir(mode=0o700)
         return folder
+
+    def make_cache(self, function: FunctionId) -> Path:
+        """The folder that outlives the function's replicas and is theirs alone."""
+        folder = self._cache(function)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return folder
+
+    def remove_cache(self, function: FunctionId) -> None:
+        """Forget what a removed function kept."""
+        shutil.rmtree(self._cache(function), ignore_errors=True)
+
+    def _cache(self, function: FunctionId) -> Path:
+        return self.data_dir / "cache" / function.namespace / function.name
 
     def listen(self) -> tuple[str, socket.socket]:
         """A new listening Unix socket and its path."""

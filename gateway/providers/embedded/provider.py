@@ -108,6 +108,7 @@ class EmbeddedProvider:
             self._ending.discard(runner)
         if function not in self._runners:
             await asyncio.to_thread(self._host.secrets.hide, function)
+            await asyncio.to_thread(self._host.places.remove_cache, function)
 
     async def scale(self, function: FunctionId, replicas: int) -> None:
         if not 0 <= replicas <= self._settings.replica_limit:

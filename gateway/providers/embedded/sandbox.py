@@ -21,6 +21,7 @@ DEFAULT_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/
 # OpenBLAS starts its threads when it is loaded, and a fork carries none along.
 ONE_THREAD: Final = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 THREADS: Final = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+PRIVATE_CACHE: Final = "/tmp/.cache"  # noqa: S108 - likewise
 PRIVATE_TMP: Final = "/tmp"  # noqa: S108 - a folder of the replica's own is mounted there
 # Sockets of the machine's services and of the user's session.
 SERVICES: Final = "/run"
@@ -32,6 +33,15 @@ SYSTEM: Final = tuple(
 SHARED: Final = frozenset(map(Path, ("/", "/home", "/opt", "/tmp", "/var", "/var/tmp")))  # noqa: S108 - never written to
 LINKS_FOLLOWED: Final = 10
 MOST_VARIABLE_BYTES: Final = 512 << 10
+
+
+@dataclass(frozen=True, slots=True)
+class OwnFolders:
+    """What a replica has to itself: tmp; and shares with its function's: secrets, cache."""
+
+    tmp: Path
+    secrets: Path
+    cache: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +117,7 @@ class Machine:
         }
 
     def sandbox(
-        self, deployment: FunctionDeployment, bundle: Bundle | None, tmp: Path, secrets: Path
+        self, deployment: FunctionDeployment, bundle: Bundle | None, own: OwnFolders
     ) -> dict[str, Any]:
         """The document of `runtime.isolation.Sandbox` for a replica."""
         shown = {str(self.runtime), *_resolver_files()}
@@ -118,8 +128,9 @@ class Machine:
         return {
             "hide": list(self.hidden),
             "show": sorted(filter(self._covers, shown | set(map(os.path.realpath, shown)))),
-            "tmp": str(tmp),
-            "secrets": str(secrets),
+            "tmp": str(own.tmp),
+            "secrets": str(own.secrets),
+            "cache": str(own.cache),
         }
 
     def _covers(self, path: str) -> bool:

@@ -5,7 +5,12 @@ from pathlib import Path
 import pytest
 
 from gateway.bundles import Bundle
-from gateway.providers.embedded.sandbox import Machine, hidden_folders, threads
+from gateway.providers.embedded.sandbox import (
+    Machine,
+    OwnFolders,
+    hidden_folders,
+    threads,
+)
 from tests.gateway.providers.harness import asked, settings_of
 
 
@@ -34,10 +39,14 @@ def machine_of(data_dir: Path, home: Path) -> Machine:
     return Machine(settings, {"PATH": "/usr/bin:/bin"}, data_dir / "runtime" / "hash", home, hidden)
 
 
+def own_folders(folder: Path) -> OwnFolders:
+    return OwnFolders(folder / "own", folder / "secrets", folder / "cache")
+
+
 def test_home_and_data_folder_are_hidden_and_what_runs_is_shown(home: Path, tmp_path: Path) -> None:
     data_dir = home / "project" / ".sluice"
     machine, bundle = machine_of(data_dir, home), bundle_in(data_dir, home)
-    sandbox = machine.sandbox(asked("one"), bundle, tmp_path / "own", tmp_path / "secrets")
+    sandbox = machine.sandbox(asked("one"), bundle, own_folders(tmp_path))
     assert {str(home), str(data_dir), "/run"} <= set(sandbox["hide"])
     shown = set(sandbox["show"])
     assert {str(bundle.folder), str(bundle.python.parent.parent), str(home / "python")} <= shown
@@ -51,7 +60,7 @@ def test_link_in_the_home_leads_to_the_bundle_by_both_names(home: Path, tmp_path
     (home / "linked").symlink_to(elsewhere)
     machine = machine_of(home / "linked", home)
     bundle = bundle_in(home / "linked", home)
-    sandbox = machine.sandbox(asked("one"), bundle, tmp_path / "own", tmp_path / "secrets")
+    sandbox = machine.sandbox(asked("one"), bundle, own_folders(tmp_path))
     assert str(elsewhere) in sandbox["hide"]
     assert {str(bundle.folder), os.path.realpath(bundle.folder)} <= set(sandbox["show"])
 
