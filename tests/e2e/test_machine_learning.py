@@ -2,10 +2,13 @@
 
 import csv
 import io
+import os
 import random
+import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -136,7 +139,7 @@ def test_regression_needs_no_code_change(ml: Stage) -> None:
     [
         ([[1.0, 2.0]], "30"),
         ([["word"] * 30], "row 0"),
-        ([{"no such column": 1}], "no such column"),
+        ([{"no such column": 1}], "mean_radius"),
         ("text", "instances"),
     ],
 )
@@ -145,6 +148,30 @@ def test_bad_rows_are_named_at_predict(ml: Stage, instances: object, named: str)
     answer = ml.http.post("/function/predict", json={"instances": instances})
     assert answer.status_code == 400
     assert named in answer.text
+
+
+def test_predict_answers_while_the_registry_is_away_cold_start_included(ml: Stage) -> None:
+    quickstart(ml)
+    row = load_breast_cancer().data[2].tolist()
+    before = ml.http.post("/function/predict", json={"instances": [row]}).json()
+    registry = process(ml, b"registry")
+    os.kill(registry, signal.SIGSTOP)
+    try:
+        ml.api.scale("predict", 0)
+        ml.until("predict", availableReplicas=0)
+        answer = ml.http.post("/function/predict", json={"instances": [row]})
+        assert answer.status_code == 200, answer.text
+        assert answer.json() == before
+    finally:
+        os.kill(registry, signal.SIGCONT)
+
+
+def process(stage: Stage, module: bytes) -> int:
+    """Id of the platform's process that runs `module`."""
+    for pid in stage.platform.pids():
+        if Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[1:3] == [b"-m", module]:
+            return pid
+    raise AssertionError(stage.platform.pids())
 
 
 def test_echo_answers_the_body_it_got(ml: Stage) -> None:
