@@ -1,0 +1,304 @@
+"""One function's consumer group member: a thread that polls, pauses, resumes and commits.
+
+Three threads meet here. The consumer's own drives kafka-python; kafka-python's IO thread calls
+the rebalance listener, where blocking would stop the heartbeats; the loop delivers. Records go to
+the loop as one hand-off a poll. What is done comes back as the trackers' positions, read without
+a lock.
+"""
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, Protocol
+
+from kafka import KafkaConsumer, OffsetAndMetadata, TopicPartition
+from kafka.consumer.subscription_state import AsyncConsumerRebalanceListener
+from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
+from kafka.errors import KafkaError
+from kafka.future import Future
+
+from triggers.kafka.headers import Record
+from triggers.kafka.lanes import Place
+from triggers.kafka.settings import KafkaSettings
+from triggers.kafka.topics import Subscription
+from triggers.kafka.tracker import Tracker
+
+FIRST_DELAY: Final = 0.5
+LONGEST_DELAY: Final = 30.0
+BUSY_POLL_MS: Final = 20
+IDLE_POLL_MS: Final = 500
+POLL_RECORDS: Final = 1000
+COMMIT_MS: Final = 5_000
+CLOSE_MS: Final = 5_000
+LAG_MS: Final = 1_000
+log = logging.getLogger(__name__)
+
+
+class Delivery(Protocol):
+    """What takes the records, on the loop."""
+
+    def accept(self, polled: Sequence[tuple[Tracker, Sequence[Record]]]) -> None:
+        """Take over what one poll brought."""
+
+    def release(self, places: set[Place], seconds: float, done: Callable[[], None]) -> None:
+        """Give partitions up; `done` when their calls have ended, after `seconds` at most."""
+
+
+class Consumer(threading.Thread):
+    """A member of the subscription's group until `stop`. on_error: called from the thread.
+
+    lag: records behind the end by topic, of the partitions that this member has; empty when none.
+    """
+
+    def __init__(
+        self,
+        subscription: Subscription,
+        settings: KafkaSettings,
+        delivery: Delivery,
+        on_error: Callable[[], None],
+    ) -> None:
+        super().__init__(name=f"kafka-{subscription.target}", daemon=True)
+        self.subscription = subscription
+        self.lag: Mapping[str, int] = {}
+        self._settings, self._delivery, self._on_error = settings, delivery, on_error
+        self._loop = asyncio.get_running_loop()
+        self._stopping = threading.Event()
+        self._trackers: dict[TopicPartition, Tracker] = {}
+        self._committed: dict[TopicPartition, int] = {}
+        self._paused: set[TopicPartition] = set()
+        self._commit: Future | None = None
+        self._next_commit = self._next_lag = 0.0
+
+    def stop(self) -> None:
+        """Ask the thread to drain, commit, leave the group and end; `join` waits for it."""
+        self._stopping.set()
+
+    def run(self) -> None:
+        """Consume until stopped; a broker that is away or refuses is tried again."""
+        delay = FIRST_DELAY
+        while not self._stopping.is_set():
+            began = time.monotonic()
+            try:
+                self._consume()
+                continue
+            except KafkaError as error:
+                self._failed(error, delay)
+            except Exception as error:
+                log.exception("event=consumer-broken group=%s", self.subscription.group)
+                self._failed(error, delay)
+            if time.monotonic() - began > LONGEST_DELAY:
+                delay = FIRST_DELAY
+            self._stopping.wait(delay)
+            delay = min(delay * 2, LONGEST_DELAY)
+
+    def _failed(self, error: Exception, delay: float) -> None:
+        self._on_error()
+        group = self.subscription.group
+        log.warning("event=consumer-failed group=%s retry_in=%.1fs error=%r", group, delay, error)
+
+    def _consume(self) -> None:
+        consumer = KafkaConsumer(**self._settings.client(), **self._config())
+        try:
+            listener = _Listener(self, consumer)
+            consumer.subscribe(topics=list(self.subscription.topics), listener=listener)
+            log.info("event=consuming group=%s", self.subscription.group)
+            while not self._stopping.is_set():
+                self._turn(consumer)
+        finally:
+            # Leaves the group: the listener is told of the revocation, drains and commits.
+            consumer.close(timeout_ms=CLOSE_MS)
+            self._give_up(list(self._trackers))
+            self.lag = {}
+
+    def _config(self) -> dict[str, Any]:
+        session = round(self._settings.session_timeout * 1000)
+        return {
+            "group_id": self.subscription.group,
+            "enable_auto_commit": False,
+            # Only what moves is revoked. The eager protocol revokes all, yet kafka-python keeps
+            # its read position of what comes back: records dropped at the revocation would be
+            # passed over, and committed over.
+            "partition_assignment_strategy": (CooperativeStickyAssignor,),
+            "auto_offset_reset": self.subscription.options.start_offset,
+            "session_timeout_ms": session,
+            "heartbeat_interval_ms": max(1, session // 3),
+            "max_poll_records": POLL_RECORDS,
+            "metadata_max_age_ms": round(self._settings.metadata_interval * 1000),
+            "allow_auto_create_topics": False,
+            "isolation_level": "read_committed",
+            "bootstrap_timeout_ms": 10_000,
+            "metrics_enabled": False,
+        }
+
+    def _turn(self, consumer: KafkaConsumer) -> None:
+        busy = any(tracker.outstanding for tracker in list(self._trackers.values()))
+        polled = consumer.poll(timeout_ms=BUSY_POLL_MS if busy else IDLE_POLL_MS)
+        if polled:
+            self._hand_over(polled)
+        now = time.monotonic()
+        self._hold_back(consumer)
+        if now >= self._next_commit:
+            self._commit_done(consumer, now)
+        if now >= self._next_lag:
+            self._next_lag = now + self._settings.signal_interval
+            self.lag = self._measure_lag(consumer)
+
+    def _hand_over(self, polled: Mapping[TopicPartition, Sequence[Record]]) -> None:
+        taken: list[tuple[Tracker, Sequence[Record]]] = []
+        for place, records in polled.items():
+            tracker = self._trackers.get(place)
+            if tracker is None:
+                tracker = self._trackers[place] = Tracker(place.topic, place.partition)
+            size = sum(len(record.value) for record in records if record.value)
+            tracker.take([record.offset for record in records], size)
+            taken.append((tracker, records))
+        self._loop.call_soon_threadsafe(self._delivery.accept, taken)
+
+    def _hold_back(self, consumer: KafkaConsumer) -> None:
+        """Pause partitions whose calls are behind, resume those that have caught up."""
+        records, size = self._settings.buffer_records, self._settings.buffer_bytes
+        for place, tracker in list(self._trackers.items()):
+            left, bytes_left = tracker.outstanding, tracker.outstanding_bytes
+            if place in self._paused:
+                if left <= records // 2 and bytes_left <= size // 2:
+                    self._paused.discard(place)
+                    consumer.resume(place)
+            elif left >= records or bytes_left >= size:
+                self._paused.add(place)
+                consumer.pause(place)
+
+    # Offsets.
+
+    def positions(self, places: Sequence[TopicPartition]) -> dict[TopicPartition, Any]:
+        """What may be committed of these partitions and is not."""
+        found: dict[TopicPartition, Any] = {}
+        for place in places:
+            tracker = self._trackers.get(place)
+            if tracker is not None and tracker.position > self._committed.get(place, -1):
+                found[place] = OffsetAndMetadata(tracker.position, "", -1)
+        return found
+
+    def _commit_done(self, consumer: KafkaConsumer, now: float) -> None:
+        if self._commit is not None and not self._commit.is_done:
+            return
+        self._commit = None
+        offsets = self.positions(list(self._trackers))
+        if offsets:
+            self._next_commit = now + self._settings.commit_interval
+            self._commit = consumer.commit_async(offsets, self.committed)
+
+    def committed(self, offsets: Mapping[TopicPartition, Any], answer: object) -> None:
+        """A commit was answered; one that failed is made again with what is done by then."""
+        if isinstance(answer, Exception):
+            log.info("event=commit-failed group=%s error=%r", self.subscription.group, answer)
+            return
+        for place, offset in offsets.items():
+            if place in self._trackers:
+                self._committed[place] = offset.offset
+
+    def _measure_lag(self, consumer: KafkaConsumer) -> Mapping[str, int]:
+        places = consumer.assignment()
+        lag = dict.fromkeys((place.topic for place in places), 0)
+        # A paused partition is not fetched, so that its known end grows old.
+        ends = self._ends(consumer, [place for place in places if place in self._paused])
+        for place in places:
+            end = ends.get(place) or consumer.highwater(place)
+            if end is None:
+                continue
+            tracker = self._trackers.get(place)
+            if tracker is not None and tracker.outstanding:
+                at = tracker.position if tracker.position >= 0 else tracker.first
+            else:
+                at = consumer.position(place, timeout_ms=LAG_MS)
+            lag[place.topic] += max(0, end - (end if at is None else at))
+        return lag
+
+    def _ends(
+        self, consumer: KafkaConsumer, places: list[TopicPartition]
+    ) -> Mapping[TopicPartition, int]:
+        if not places:
+            return {}
+        try:
+            ends: Mapping[TopicPartition, int] = consumer.end_offsets(places, timeout_ms=LAG_MS)
+        except KafkaError:
+            return {}  # the broker is away: the last known end has to do
+        return ends
+
+    # Partitions that are given up, on kafka-python's IO thread.
+
+    def release(self, places: Sequence[TopicPartition], done: Callable[[], None]) -> None:
+        """Have the loop begin no more of their calls; `done` is called on the loop."""
+        taken = {(place.topic, place.partition) for place in places}
+        seconds = self._settings.drain_timeout
+        try:
+            self._loop.call_soon_threadsafe(self._delivery.release, taken, seconds, done)
+        except RuntimeError:  # the loop is closed: nothing is under way any more
+            done()
+
+    def forget(self, places: Sequence[TopicPartition]) -> None:
+        """Partitions are another consumer's now; what still ends of them counts for nothing."""
+        for place in places:
+            self._trackers.pop(place, None)
+            self._committed.pop(place, None)
+            self._paused.discard(place)
+
+    def _give_up(self, places: Sequence[TopicPartition]) -> None:
+        if places:
+            self.release(places, lambda: None)
+            self.forget(places)
+
+
+class _Listener(AsyncConsumerRebalanceListener):  # type: ignore[misc] # kafka-python is untyped
+    """Awaits, on kafka-python's own loop, what the delivery ends and the broker commits."""
+
+    def __init__(self, owner: Consumer, consumer: KafkaConsumer) -> None:
+        self._owner, self._consumer = owner, consumer
+
+    async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
+        """Drain, commit, forget: the next owner begins behind what was done here."""
+        places = list(revoked)
+        if not places:
+            return
+        drained = Future()
+        # Private, but the one way to wake that loop from another thread.
+        net = self._consumer._net  # noqa: SLF001
+        self._owner.release(places, lambda: _wake(net, drained))
+        await drained
+        offsets = self._owner.positions(places)
+        if offsets:
+            await self._commit(offsets)
+        self._owner.forget(places)
+        log.info(
+            "event=revoked group=%s partitions=%d", self._owner.subscription.group, len(places)
+        )
+
+    async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
+        """Records come by the next polls."""
+        group = self._owner.subscription.group
+        log.info("event=assigned group=%s partitions=%d", group, len(assigned))
+
+    async def on_partitions_lost(self, lost: set[TopicPartition]) -> None:
+        """Others have them already: nothing to commit, nothing to wait for."""
+        self._owner.release(list(lost), lambda: None)
+        self._owner.forget(list(lost))
+        log.warning("event=lost group=%s partitions=%d", self._owner.subscription.group, len(lost))
+
+    async def _commit(self, offsets: Mapping[TopicPartition, Any]) -> None:
+        manager = self._consumer._manager  # noqa: SLF001 - its wait is the one with a limit
+        try:
+            await manager.wait_for(self._consumer.commit_async(offsets), COMMIT_MS)
+        except KafkaError as error:
+            group = self._owner.subscription.group
+            log.warning("event=commit-failed group=%s at=revocation error=%r", group, error)
+
+
+def _wake(net: Any, future: Future) -> None:
+    async def complete() -> None:
+        future.success(None)
+
+    try:
+        net.call_soon_threadsafe(complete)
+    except RuntimeError:
+        log.debug("event=io-thread-ended")

@@ -1,0 +1,125 @@
+"""Records in lanes: within a lane one call at a time and in order, lanes beside one another.
+
+A lane is a partition, or with `order: key` the records of one key in a partition. With batches a
+lane holds many keys, always the same ones together, so that a batch has something to hold.
+"""
+
+import asyncio
+import zlib
+from collections import deque
+from collections.abc import Hashable, Sequence
+from typing import Final
+
+from triggers.kafka.headers import Record
+from triggers.kafka.options import KafkaOptions
+from triggers.kafka.tracker import Tracker
+
+Place = tuple[str, int]
+KEYLESS: Final = 1
+
+
+class Entry:
+    """A record on its way. size: bytes of its value. failures: tries used up.
+
+    alone: to be called by itself, as the batch it was in failed as a whole.
+    """
+
+    __slots__ = ("alone", "failures", "record", "size", "tracker")
+
+    def __init__(self, record: Record, tracker: Tracker) -> None:
+        self.record, self.tracker = record, tracker
+        self.size = len(record.value or b"")
+        self.failures = 0
+        self.alone = False
+
+    def finish(self) -> None:
+        """The record had its effect, or is a dead letter."""
+        self.tracker.finish(self.record.offset, self.size)
+
+
+class Lane:
+    """What waits in one lane. busy: a call is under way, or next. timer: it waits for a retry
+    or for more records. closed: its partition was given up; nothing of it is called any more.
+    """
+
+    __slots__ = ("busy", "closed", "key", "pending", "place", "retries", "timer", "waits")
+
+    def __init__(self, key: Hashable, place: Place) -> None:
+        self.key, self.place = key, place
+        self.pending: deque[Entry] = deque()
+        self.retries: deque[Entry] = deque()
+        self.busy = self.closed = False
+        self.timer: asyncio.TimerHandle | None = None
+        self.waits = 0  # times in a row that nothing took its records
+
+    def __len__(self) -> int:
+        return len(self.retries) + len(self.pending)
+
+    def take(self, most: int) -> list[Entry]:
+        """The next records to call together; failed ones first, before any behind them."""
+        if self.retries:
+            source = self.retries
+            most = 1 if source[0].alone else most
+        else:
+            source = self.pending
+        if len(source) <= most:
+            taken = list(source)
+            source.clear()
+            return taken
+        return [source.popleft() for _ in range(most)]
+
+    def put_back(self, entries: Sequence[Entry]) -> None:
+        """To be called again, before all others."""
+        self.retries.extendleft(reversed(entries))
+
+    def close(self) -> None:
+        """Forget what was not begun: another consumer gets it from the committed offset."""
+        self.closed = True
+        self.pending.clear()
+        self.retries.clear()
+
+
+class Lanes:
+    """All lanes of one consumer."""
+
+    def __init__(self, options: KafkaOptions) -> None:
+        self._by_key = options.order == "key"
+        self._spread = options.max_in_flight if options.batch_size > 1 else 0
+        self._lanes: dict[Hashable, Lane] = {}
+
+    def add(self, tracker: Tracker, records: Sequence[Record]) -> list[Lane]:
+        """Put polled records of one partition into their lanes; returns those lanes."""
+        place = (tracker.topic, tracker.partition)
+        if not self._by_key:
+            lane = self._lane(place, place)
+            lane.pending.extend([Entry(record, tracker) for record in records])
+            return [lane]
+        touched: dict[Hashable, Lane] = {}
+        for record in records:
+            key = self._key(place, record)
+            lane = touched[key] = self._lane(key, place)
+            lane.pending.append(Entry(record, tracker))
+        return list(touched.values())
+
+    def forget(self, lane: Lane) -> None:
+        """Drop a lane in which nothing waits, so that keys seen once do not pile up."""
+        if self._lanes.get(lane.key) is lane:
+            del self._lanes[lane.key]
+
+    def of(self, places: set[Place]) -> list[Lane]:
+        """The lanes of these partitions."""
+        return [lane for lane in self._lanes.values() if lane.place in places]
+
+    def _lane(self, key: Hashable, place: Place) -> Lane:
+        lane = self._lanes.get(key)
+        if lane is None:
+            lane = self._lanes[key] = Lane(key, place)
+        return lane
+
+    def _key(self, place: Place, record: Record) -> Hashable:
+        if record.key is None:
+            chosen = record.offset
+            return (place, KEYLESS, chosen % self._spread if self._spread else chosen)
+        if self._spread:
+            return (place, zlib.crc32(record.key) % self._spread)
+        return (place, record.key)

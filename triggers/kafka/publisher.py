@@ -1,0 +1,182 @@
+"""Results and dead letters into topics: a message counts only once the broker has it.
+
+kafka-python's producer may block where it learns of a topic, so a thread of its own sends;
+acknowledgements come on the producer's threads and reach the loop as one hand-off a publish.
+"""
+
+import asyncio
+import logging
+import threading
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Final
+
+from kafka import KafkaProducer
+from kafka.admin import KafkaAdminClient, NewTopic
+from kafka.errors import (
+    InvalidTopicError,
+    KafkaError,
+    KafkaTimeoutError,
+    MessageSizeTooLargeError,
+    RecordListTooLargeError,
+    TopicAlreadyExistsError,
+)
+
+FIRST_DELAY: Final = 0.2
+LONGEST_DELAY: Final = 10.0
+# What waits for topics and brokers blocks the other publishes of this process.
+BLOCK_MS: Final = 5_000
+REQUEST_BYTES: Final = 64 * 1024 * 1024
+# Another try would end the same way.
+PERMANENT: Final = (MessageSizeTooLargeError, RecordListTooLargeError, InvalidTopicError)
+log = logging.getLogger(__name__)
+
+
+class RefusedMessageError(Exception):
+    """The broker will never take this message, as it is too large or its topic has a bad name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What is published."""
+
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes], ...]
+
+
+class Publisher:
+    """One producer for all functions, made when the first message comes.
+
+    config: KafkaSettings.client.
+    """
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        self._config = dict(config)
+        self._thread = ThreadPoolExecutor(1, "kafka-producer")
+        self._producer: KafkaProducer | None = None
+
+    async def publish(self, messages: Sequence[Message]) -> None:
+        """Returns when the brokers have every message, however long that takes.
+
+        A message may be there twice when an acknowledgement was lost. Raises RefusedMessageError.
+        """
+        delay = FIRST_DELAY
+        while failures := await self._try(messages):
+            message, error = failures[0]
+            if isinstance(error, PERMANENT):
+                raise RefusedMessageError(f"{message.topic}: {error}") from error
+            log.warning(
+                "event=publish-failed topic=%s retry_in=%.1fs error=%r", message.topic, delay, error
+            )
+            await asyncio.sleep(delay)
+            delay = min(delay * 2, LONGEST_DELAY)
+            messages = [failed for failed, _ in failures]
+
+    async def close(self) -> None:
+        """Let go of the producer; nothing is published after it."""
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._drop)
+        self._thread.shutdown()
+
+    async def _try(self, messages: Sequence[Message]) -> list[tuple[Message, Exception]]:
+        loop = asyncio.get_running_loop()
+        answered: asyncio.Future[None] = loop.create_future()
+        acknowledgements = _Acknowledgements(messages, loop, answered)
+        await loop.run_in_executor(self._thread, self._send, messages, acknowledgements)
+        await answered
+        return acknowledgements.failures
+
+    def _send(self, messages: Sequence[Message], acknowledgements: "_Acknowledgements") -> None:
+        for message in messages:
+            try:
+                producer = self._open()
+                future = producer.send(
+                    message.topic,
+                    key=message.key,
+                    value=message.value,
+                    headers=list(message.headers),
+                )
+            except (KafkaError, ValueError, RuntimeError) as error:
+                self._recover(message, error)
+                acknowledgements.add(message, error)
+                continue
+            future.add_callback(acknowledgements.succeeded)
+            future.add_errback(lambda error, one=message: acknowledgements.add(one, error))
+
+    def _open(self) -> KafkaProducer:
+        if self._producer is None:
+            self._producer = KafkaProducer(
+                **self._config,
+                acks="all",
+                enable_idempotence=True,
+                linger_ms=2,
+                max_block_ms=BLOCK_MS,
+                bootstrap_timeout_ms=BLOCK_MS,
+                delivery_timeout_ms=60_000,
+                max_request_size=REQUEST_BYTES,
+                metrics_enabled=False,
+            )
+        return self._producer
+
+    def _recover(self, message: Message, error: Exception) -> None:
+        """Make the topic where the broker does not by itself; a broken producer is replaced."""
+        if isinstance(error, PERMANENT):
+            return
+        if isinstance(error, KafkaTimeoutError) and self._producer is not None:
+            self._create(message.topic)
+            return
+        self._drop()
+
+    def _create(self, topic: str) -> None:
+        try:
+            admin = KafkaAdminClient(**self._config, bootstrap_timeout_ms=BLOCK_MS)
+        except KafkaError as error:
+            log.info("event=topic-not-made topic=%s error=%r", topic, error)
+            return
+        try:
+            admin.create_topics([NewTopic(topic, -1, -1)], timeout_ms=BLOCK_MS)
+            log.info("event=topic-made topic=%s", topic)
+        except TopicAlreadyExistsError:
+            return
+        except KafkaError as error:
+            log.warning("event=topic-not-made topic=%s error=%r", topic, error)
+        finally:
+            admin.close()
+
+    def _drop(self) -> None:
+        if self._producer is not None:
+            producer, self._producer = self._producer, None
+            producer.close(timeout=1)
+
+
+class _Acknowledgements:
+    """Counts the answers to one publish; its methods run on the producer's threads."""
+
+    def __init__(
+        self,
+        messages: Sequence[Message],
+        loop: asyncio.AbstractEventLoop,
+        answered: asyncio.Future[None],
+    ) -> None:
+        self.failures: list[tuple[Message, Exception]] = []
+        self._left = len(messages)
+        self._loop, self._answered = loop, answered
+        self._lock = threading.Lock()
+
+    def add(self, message: Message, error: Exception) -> None:
+        with self._lock:
+            self.failures.append((message, error))
+        self.succeeded(None)
+
+    def succeeded(self, _metadata: object) -> None:
+        with self._lock:
+            self._left -= 1
+            last = self._left == 0
+        if last and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._tell)
+
+    def _tell(self) -> None:
+        if not self._answered.done():
+            self._answered.set_result(None)
