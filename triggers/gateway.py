@@ -108,6 +108,13 @@ class GatewayClient:
             found += [_function(one, str(namespace)) for one in listed]
         return found
 
+    async def post(self, path: str, value: object) -> Answer:
+        """The answer to a JSON value sent to the gateway's own API; raises as `call` does."""
+        pairs = [(b"authorization", self._authorization), (b"content-type", b"application/json")]
+        body = json.dumps(value).encode()
+        request = self._request("POST", self._prefix + path, pairs, body)
+        return await self._within(LIST_SECONDS, request, ANSWER_BYTES)
+
     def close(self) -> None:
         """Close idle connections."""
         while self._idle:
@@ -155,7 +162,7 @@ class GatewayClient:
         try:
             connection = await connect(self._address, CONNECT_SECONDS)
         except (OSError, Http1Error) as error:
-            raise GatewayAwayError(f"{self.url}: {error or type(error).__name__}") from error
+            raise GatewayAwayError(f"{self.url}: {str(error) or type(error).__name__}") from error
         try:
             return await self._ask(connection, request, answer_bytes)
         except _UnsentError as error:
@@ -247,5 +254,3 @@ def _function(one: Mapping[str, Any], namespace: str) -> DeployedFunction:
         replicas=int(one.get("replicas") or 0),
         available=int(one.get("availableReplicas") or 0),
     )
-
-
