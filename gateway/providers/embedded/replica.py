@@ -65,7 +65,8 @@ class ReplicaProcess:
                 await asyncio.wait([self.ready])
         except (SluiceError, OSError) as error:
             self._end(str(error))
-        except asyncio.CancelledError:
+        except BaseException:
+            # Cancelled, or a fault of ours: what it holds is given back either way.
             self.kill("stopped while it started")
             raise
 

@@ -42,6 +42,14 @@ def handle(event, context):
     while True:
         held.append(bytearray(b"x" * (4 << 20)))
 """
+BURNS = """
+import time
+def handle(event, context):
+    begin, used = time.monotonic(), time.process_time()
+    while time.monotonic() - begin < 1:
+        pass
+    return str(time.process_time() - used)
+"""
 SECRET = """
 def handle(event, context):
     with open("/var/openfaas/secrets/token") as file:
@@ -312,6 +320,21 @@ async def test_replica_over_its_memory_limit_dies_alone(start: Start, bundles: B
     assert 60 <= int(reason.split()[-2]) <= 200
     assert await watcher.ready("one") == [other]
     await watcher.ready("hog")
+
+
+async def test_cpu_limit_holds_and_usage_shows_it(start: Start, bundles: Bundles) -> None:
+    build(bundles, "one", BURNS)
+    provider = await start(health_interval=0.6)
+    watcher = Watcher(provider)
+    await provider.deploy(asked("one", limits=Resources(cpu="200m")))
+    (replica,) = await watcher.ready("one")
+    quotas = list(Path("/sys/fs/cgroup").glob(f"cpu/**/{replica.id}/cpu.cfs_quota_us"))
+    if not quotas:
+        pytest.skip("this user has no control group for CPU here: the limit is not enforced")
+    status, body = await call(replica.address)
+    assert status == 200
+    assert float(body) < 0.6, "CPU seconds of one second on the clock"
+    assert 20 < (await provider.usage(FunctionId("one"))).cpu_millicores < 600
 
 
 async def test_function_reads_its_secret_and_its_next_value(start: Start, bundles: Bundles) -> None:
