@@ -1,5 +1,7 @@
 """Ends of connections: the client's, the sweep's (in fake time), the drain's."""
 
+import weakref
+
 import pytest
 
 from http1.limits import Limits
@@ -249,3 +251,13 @@ async def test_receiver_that_raises_when_told_of_its_end_is_logged(
     assert statuses(served.output) == [500]
     assert "first" in caplog.text
     assert "second" in caplog.text
+
+
+async def test_idle_connection_keeps_nothing_of_its_last_call() -> None:
+    """Without the collector's help: ten thousand idle connections must not hold as many bodies."""
+    served = Served(Echo)
+    served.feed(post(b"x" * 10_000), chunked(b"y"))
+    kept = [weakref.ref(call) for call in served.calls]
+    kept += [weakref.ref(call.exchange) for call in served.calls]  # type: ignore[arg-type] # any object
+    served.calls.clear()
+    assert [ref() for ref in kept] == [None] * 4
