@@ -1,0 +1,80 @@
+"""A connector on the real broker, in front of a gateway that does what a test says."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from tests.kafka_broker import KafkaBroker, kafka_broker
+from tests.triggers.kafka.fake_gateway import FakeGateway
+from triggers.catalog import Catalog
+from triggers.gateway import GatewayClient
+from triggers.kafka.connector import Connector
+from triggers.metrics import TriggersMetrics
+from triggers.settings import TriggersSettings
+
+__all__ = ["kafka_broker"]
+
+ENVIRON = {
+    "SLUICE_TRIGGERS_KAFKA_SESSION_TIMEOUT": "6s",
+    "SLUICE_TRIGGERS_KAFKA_SIGNAL_INTERVAL": "300ms",
+    "SLUICE_TRIGGERS_KAFKA_METADATA_INTERVAL": "300ms",
+}
+
+
+class RunningConnector:
+    """One connector with its own catalog, until `stop`."""
+
+    def __init__(self, gateway: FakeGateway, bootstrap: str, **environ: str) -> None:
+        self.metrics = TriggersMetrics()
+        self.client = GatewayClient(f"http://127.0.0.1:{gateway.port}", "admin", "secret")
+        self.catalog = Catalog(self.client, 0.1)
+        settings = {**ENVIRON, "KAFKA_BOOTSTRAP": bootstrap, **environ}
+        self.connector = Connector(
+            TriggersSettings.load({}), self.client, self.catalog, self.metrics, environ=settings
+        )
+        self._tasks = [
+            asyncio.create_task(self.catalog.run()),
+            asyncio.create_task(self.connector.run()),
+        ]
+
+    async def stop(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.wait(self._tasks)
+        self.client.close()
+
+    def sample(self, name: str, **labels: str) -> float:
+        return self.metrics.registry.get_sample_value(name, labels) or 0.0
+
+
+Starting = Callable[..., RunningConnector]
+
+
+@pytest.fixture
+async def gateway() -> AsyncIterator[FakeGateway]:
+    gateway = FakeGateway()
+    await gateway.start()
+    yield gateway
+    await gateway.stop()
+
+
+@pytest.fixture
+async def connect(gateway: FakeGateway, kafka_broker: KafkaBroker) -> AsyncIterator[Starting]:
+    """Starts connectors that end with the test."""
+    started: list[RunningConnector] = []
+
+    def start(**environ: str) -> RunningConnector:
+        started.append(RunningConnector(gateway, kafka_broker.bootstrap, **environ))
+        return started[-1]
+
+    yield start
+    for one in started:
+        await one.stop()
+
+
+@pytest.fixture
+def topic(request: pytest.FixtureRequest) -> str:
+    """A name that no other test uses."""
+    return Path(request.node.name).name.replace("[", "-").replace("]", "")
