@@ -121,7 +121,12 @@ def resolved(names: Sequence[str]) -> list[str]:
 
 
 def _present(module: str) -> bool:
-    return module.isidentifier() and importlib.util.find_spec(module) is not None
+    if not all(part.isidentifier() for part in module.split(".")):
+        return False
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False  # what holds it is absent
 
 
 def _normal(distribution: str) -> str:

@@ -247,4 +247,5 @@ def test_telemetry_of_onnxruntime_starts_nothing(make: Any, tmp_path: Path) -> N
 
 
 def test_names_of_distributions_become_modules_and_unknown_ones_are_left_out() -> None:
-    assert resolved(["json", "scikit-learn", "absent-library"]) == ["json", "sklearn"]
+    names = ["json", "google.protobuf", "scikit-learn", "absent-library", "absent.module", ""]
+    assert resolved(names) == ["json", "google.protobuf", "sklearn"]
