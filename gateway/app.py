@@ -54,7 +54,10 @@ class Gateway:
         self.settings, self._backend = settings, backend
         self._provider = backend.provider
         self._auth = Auth(secrets, enabled=settings.basic_auth)
-        self._services = {"registry": UnixAddress(str(settings.registry_path))}
+        self._services = {
+            "registry": UnixAddress(str(settings.registry_path)),
+            "triggers": UnixAddress(str(settings.triggers_path)),
+        }
         self._shared = {REGISTRY_FILE: secrets.registry_token} if secrets.registry_token else {}
         self._open = AsyncExitStack()
         self._make_call_path()

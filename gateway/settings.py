@@ -88,6 +88,12 @@ class GatewaySettings:
         parse_text,
         "Unix socket of the registry; empty: run/registry.sock in the data folder.",
     )
+    triggers_socket: str = setting(
+        "SLUICE_TRIGGERS_SOCKET",
+        "",
+        parse_text,
+        "Unix socket of the triggers; empty: run/triggers.sock in the data folder.",
+    )
     log_level: str = setting(
         "SLUICE_LOG_LEVEL", "info", _log_level, "Least severe log line written."
     )
@@ -165,13 +171,13 @@ class GatewaySettings:
         "SLUICE_SERVICE_BYTES",
         "2Gi",
         _positive_size,
-        "Largest body passed on to the registry, in bytes.",
+        "Largest body passed on to registry or triggers, in bytes.",
     )
     service_timeout: float = setting(
         "SLUICE_SERVICE_TIMEOUT",
         "30m",
         _positive_duration,
-        "Time a request to the registry may take, upload included.",
+        "Time a request to registry or triggers may take, upload included.",
     )
     drain_timeout: float = setting(
         "SLUICE_DRAIN_TIMEOUT",
@@ -316,3 +322,10 @@ class GatewaySettings:
         if self.registry_socket:
             return Path(self.registry_socket)
         return self.data_dir / "run" / "registry.sock"
+
+    @property
+    def triggers_path(self) -> Path:
+        """The triggers' Unix socket."""
+        if self.triggers_socket:
+            return Path(self.triggers_socket)
+        return self.data_dir / "run" / "triggers.sock"

@@ -1,6 +1,8 @@
 """The platform on this machine: which programs it is made of, starting and stopping it."""
 
 import asyncio
+import importlib.util
+import logging
 import os
 import subprocess
 import sys
@@ -16,17 +18,20 @@ from sluice.supervisor import Supervisor, notify
 
 DRAIN_MARGIN: Final = 10.0
 READY: Final = "ready"
+# The extra `triggers` of the package is what brings it.
+NEEDED_BY_TRIGGERS: Final = "croniter"
+log = logging.getLogger(__name__)
 # Set in every process of ours before onnxruntime may be imported: it would start a thread,
 # write a file and look up a host.
 TELEMETRY_OFF: Final = {"ORT_DISABLE_TELEMETRY": "1"}
 
 
 def programs(environ: Mapping[str, str]) -> list[Program]:
-    """Gateway and registry as `environ` configures them. Raises SettingError."""
+    """Gateway, registry and, where they are installed, triggers. Raises SettingError."""
     settings = GatewaySettings.load(environ)
     logs = settings.data_dir / "logs"
     shared = {**environ, **TELEMETRY_OFF, "SLUICE_DATA_DIR": str(settings.data_dir)}
-    return [
+    found = [
         Program(
             "registry",
             "registry",
@@ -38,6 +43,12 @@ def programs(environ: Mapping[str, str]) -> list[Program]:
             "gateway", "gateway", shared, f"{gateway_url(settings)}/healthz", logs / "gateway.log"
         ),
     ]
+    if importlib.util.find_spec(NEEDED_BY_TRIGGERS) is not None:
+        health = f"unix:{settings.triggers_path}"
+        found.append(Program("triggers", "triggers", shared, health, logs / "triggers.log"))
+    else:
+        log.warning("event=no-triggers reason=%s is not installed", NEEDED_BY_TRIGGERS)
+    return found
 
 
 def gateway_url(settings: GatewaySettings) -> str:

@@ -172,7 +172,9 @@ class TriggersSettings:
         if self.gateway:
             return self.gateway
         host = self.gateway_host
-        return f"http://{'127.0.0.1' if host in {'', '0.0.0.0', '::'} else host}:{self.gateway_port}"
+        return (
+            f"http://{'127.0.0.1' if host in {'', '0.0.0.0', '::'} else host}:{self.gateway_port}"
+        )
 
     @property
     def secrets_dir(self) -> Path:

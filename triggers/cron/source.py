@@ -1,0 +1,282 @@
+"""Calls what is due: follows schedules, claims fire times, records what came of each."""
+
+import asyncio
+import logging
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final, Protocol
+
+from triggers.clock import Clock, SystemClock
+from triggers.cron.entries import BadEntry, Entry, entries_of, make_entry, missed
+from triggers.cron.schedule import Schedule
+from triggers.cron.store import Claim, FireStore, Outcome
+from triggers.database import Database
+from triggers.errors import CallError, GatewayAwayError, TriggersError
+from triggers.gateway import Answer, DeployedFunction
+from triggers.metrics import TriggersMetrics
+from triggers.settings import TriggersSettings
+
+LONGEST_WAIT: Final = 30.0  # so that a clock that was set is noticed
+TIDY_EVERY: Final = 60.0
+FIRST_DELAY, LONGEST_DELAY = 0.2, 5.0
+ENTRY_AT_ONCE: Final = 10
+SHOWN: Final = 500  # characters of a failed answer that are kept
+log = logging.getLogger(__name__)
+
+
+class Caller(Protocol):
+    """What cron needs of GatewayClient."""
+
+    async def call(  # noqa: PLR0913 - as GatewayClient has it
+        self,
+        function: str,
+        *,
+        method: str = "POST",
+        path: str = "/",
+        headers: Sequence[tuple[str, str]] = (),
+        body: bytes = b"",
+        timeout: float,  # noqa: ASYNC109 - as GatewayClient has it
+        asynchronous: bool = False,
+    ) -> Answer:
+        """The function's answer."""
+
+
+class Starter(Protocol):
+    """What cron needs of PipelineService."""
+
+    async def start_for_schedule(self, pipeline: str, key: str) -> str:
+        """The id of the run."""
+
+
+class CronSource:
+    """All schedules of one process. `pipelines` is joined by the composition root."""
+
+    pipelines: Starter
+
+    def __init__(
+        self,
+        settings: TriggersSettings,
+        gateway: Caller,
+        database: Database,
+        metrics: TriggersMetrics,
+        clock: Clock | None = None,
+    ) -> None:
+        self._settings, self._gateway, self._metrics = settings, gateway, metrics
+        self._clock = clock or SystemClock()
+        self._store = FireStore(database, settings.process_name)
+        self._functions: dict[str, Entry] = {}
+        self._pipelines: dict[str, Entry] = {}
+        self.bad: list[BadEntry] = []
+        self._listed = self._stale = False
+        self._changed = asyncio.Event()
+        self._done: dict[str, float] = {}
+        self._under_way: dict[str, int] = {}
+        self._slots = asyncio.Semaphore(settings.cron_at_once)
+
+    @property
+    def entries(self) -> dict[str, Entry]:
+        """What is followed, by id."""
+        return self._functions | self._pipelines
+
+    def apply(self, functions: Iterable[DeployedFunction]) -> None:
+        """Follow what these functions' annotations ask for: a catalog's listener."""
+        entries, bad = entries_of(functions)
+        for one in bad:
+            if one not in self.bad:
+                log.error("event=bad-schedule function=%s error=%s", one.target, one.error)
+        if entries != self._functions or bad != self.bad or not self._listed:
+            self._refollow()
+        self._functions, self.bad, self._listed = entries, bad, True
+
+    def apply_pipelines(self, schedules: Mapping[str, Sequence[Schedule]]) -> None:
+        """Follow the schedules of pipelines, by name."""
+        made = [make_entry("pipeline", name, s) for name, all_ in schedules.items() for s in all_]
+        self._pipelines = {entry.id: entry for entry in made}
+        self._refollow()
+
+    async def run(self) -> None:
+        """Call what is due until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            await self._take_over(group, mine=True)
+            tidied = self._clock.time()
+            while True:
+                self._changed.clear()
+                if self._stale and self._listed:
+                    self._stale = False
+                    await self._follow()
+                now = self._clock.time()
+                await self._tick(group, now)
+                if now - tidied >= TIDY_EVERY:
+                    tidied = now
+                    await self._take_over(group, mine=False)
+                    await self._store.forget_old(self._settings.cron_history)
+                await self._clock.wait(self._pause(), self._changed)
+
+    async def history(self, limit: int, target: str = "") -> Sequence[Mapping[str, Any]]:
+        """The newest fire times first, as they stand in the database."""
+        return await self._store.last(limit, target)
+
+    def next_fire(self, entry: Entry) -> float:
+        """When `entry` is called next."""
+        return entry.schedule.next(self._clock.time())
+
+    def _refollow(self) -> None:
+        self._stale = True
+        self._changed.set()
+
+    async def _follow(self) -> None:
+        entries = self.entries
+        self._done = dict(await self._store.follow(entries, self._clock.time()))
+        self._metrics.cron_schedules.set(len(entries))
+        self._metrics.cron_bad_schedules.set(len(self.bad))
+        log.info("event=following schedules=%d bad=%d", len(entries), len(self.bad))
+
+    def _pause(self) -> float:
+        now = self._clock.time()
+        entries = self.entries
+        moments = [entries[one].schedule.next(done) for one, done in self._done_of(entries)]
+        return max(0.0, min([*moments, now + LONGEST_WAIT]) - now)
+
+    def _done_of(self, entries: Mapping[str, Entry]) -> list[tuple[str, float]]:
+        return [(one, done) for one, done in self._done.items() if one in entries]
+
+    async def _tick(self, group: asyncio.TaskGroup, now: float) -> None:
+        """Claim and call every fire time up to now; late ones by their misfire policy."""
+        entries = self.entries
+        for identity, done in self._done_of(entries):
+            entry = entries[identity]
+            if entry.schedule.next(done) > now:
+                continue
+            late = now - self._settings.cron_misfire_after
+            times = [*await self._missed(entry, done, late), *_between(entry, max(done, late), now)]
+            for moment in times:
+                await self._fire(group, entry, moment)
+            self._done[identity] = now
+
+    async def _missed(self, entry: Entry, done: float, until: float) -> Sequence[int]:
+        first = entry.schedule.next(done)
+        if first > until:
+            return ()
+        times = missed(entry, done, until, self._settings.cron_backfill)
+        if not times:
+            # One row tells of them: how many there were may be without end.
+            claim = Claim(entry.id, int(first), entry.target)
+            if await self._store.claim(claim, 0.0, "skipped"):
+                self._metrics.cron_fires.labels(entry.target, "skipped").inc()
+                log.warning("event=missed target=%s first=%s policy=skip", *_told(claim))
+        return times
+
+    async def _fire(self, group: asyncio.TaskGroup, entry: Entry, moment: int) -> None:
+        claim = Claim(entry.id, moment, entry.target)
+        busy = self._under_way.get(entry.id, 0) >= ENTRY_AT_ONCE
+        state = "skipped" if busy else "claimed"
+        if not await self._store.claim(claim, self._claimed_until(), state):
+            return
+        if busy:
+            self._metrics.cron_fires.labels(entry.target, "skipped").inc()
+            log.warning("event=overrun target=%s fire_time=%s", *_told(claim))
+            return
+        group.create_task(self._call(entry, claim))
+
+    def _claimed_until(self) -> float:
+        return self._clock.time() + 2 * self._settings.upstream_timeout + self._settings.lease
+
+    async def _take_over(self, group: asyncio.TaskGroup, mine: bool) -> None:
+        """Call what was claimed and has no result, as its process was killed."""
+        for claim in await self._store.take_over(
+            self._clock.time(), self._claimed_until(), mine=mine
+        ):
+            log.info("event=resumed target=%s fire_time=%s", *_told(claim))
+            group.create_task(self._resume(claim))
+
+    async def _resume(self, claim: Claim) -> None:
+        while not self._listed:
+            await self._clock.wait(LONGEST_DELAY)
+        entry = self.entries.get(claim.schedule)
+        if entry is None:
+            gone = Outcome("failed", self._clock.time(), 0.0, 0, "the schedule is gone")
+            await self._store.finish(claim, gone)
+            return
+        await self._call(entry, claim)
+
+    async def _call(self, entry: Entry, claim: Claim) -> None:
+        self._under_way[entry.id] = self._under_way.get(entry.id, 0) + 1
+        try:
+            async with self._slots:
+                outcome = await self._outcome(entry, claim)
+            await self._store.finish(claim, outcome)
+        finally:
+            self._under_way[entry.id] -= 1
+        labels = entry.target, outcome.state
+        self._metrics.cron_fires.labels(*labels).inc()
+        self._metrics.cron_seconds.labels(entry.target).observe(outcome.seconds)
+        self._metrics.cron_late_seconds.labels(entry.target).set(
+            outcome.started_at - claim.fire_time
+        )
+        log.log(
+            logging.INFO if outcome.state == "succeeded" else logging.WARNING,
+            "event=fired target=%s fire_time=%s status=%d seconds=%.3f error=%r",
+            *_told(claim),
+            outcome.status,
+            outcome.seconds,
+            outcome.error,
+        )
+
+    async def _outcome(self, entry: Entry, claim: Claim) -> Outcome:
+        started, status, error = self._clock.time(), 0, ""
+        try:
+            if entry.kind == "pipeline":
+                await self.pipelines.start_for_schedule(entry.target, claim.key)
+                status = 202
+            else:
+                answer = await self._answer(entry, claim, started)
+                status = answer.status
+                if not answer.succeeded:
+                    error = answer.body[:SHOWN].decode("utf-8", "replace")
+        except TriggersError as failure:
+            error = str(failure)
+        state = "succeeded" if 200 <= status < 300 else "failed"
+        return Outcome(state, started, self._clock.time() - started, status, error)
+
+    async def _answer(self, entry: Entry, claim: Claim, started: float) -> Answer:
+        """Call, and again while the gateway is away, within the time that a call may take."""
+        timeout = self._settings.upstream_timeout
+        delay = FIRST_DELAY
+        while True:
+            try:
+                return await self._gateway.call(
+                    entry.target,
+                    headers=_headers(claim),
+                    timeout=timeout,
+                    asynchronous=entry.asynchronous,
+                )
+            except GatewayAwayError:
+                if self._clock.time() + delay > started + timeout:
+                    raise
+            except ValueError as error:
+                raise CallError(str(error)) from error
+            await self._clock.wait(delay)
+            delay = min(delay * 2, LONGEST_DELAY)
+
+
+def _between(entry: Entry, after: float, until: float) -> list[int]:
+    times: list[int] = []
+    moment = entry.schedule.next(after)
+    while moment <= until and moment != math.inf:
+        times.append(int(moment))
+        moment = entry.schedule.next(moment)
+    return times
+
+
+def _headers(claim: Claim) -> list[tuple[str, str]]:
+    return [
+        ("X-Topic", "cron-function"),
+        ("X-Connector", "cron-connector"),
+        ("Idempotency-Key", claim.key),
+        ("X-Cron-Fire-Time", _told(claim)[1]),
+    ]
+
+
+def _told(claim: Claim) -> tuple[str, str]:
+    return claim.target, datetime.fromtimestamp(claim.fire_time, UTC).isoformat()

@@ -1,0 +1,205 @@
+"""The database: one thread writes, a few read, and no answer precedes its commit.
+
+SQLite runs in WAL with synchronous=FULL. Writes that wait together share one transaction and so
+one fsync; rows of one statement are sent as one batch. The event loop is woken once a commit.
+"""
+
+import asyncio
+import logging
+import queue
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+from sqlalchemy import Connection, Engine, Executable, Table, create_engine, event
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import make_url
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from triggers.schema import migrate
+
+T = TypeVar("T")
+Work = Callable[[Connection], T]
+Row = Mapping[str, Any]
+
+READERS: Final = 2
+GROUP: Final = 512  # writes that may share one commit
+RETRIES: Final = 5  # of a PostgreSQL transaction that lost against another process
+LOST: Final = {"40001", "40P01"}  # serialization failure, deadlock
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """work, or a statement with its row."""
+
+    future: asyncio.Future[Any]
+    work: Work[Any] | None
+    statement: Executable | None = None
+    row: Row | None = None
+
+
+class Database:
+    """Reads and writes of one database, from one event loop. url: as SQLAlchemy writes it."""
+
+    def __init__(self, url: str) -> None:
+        self._sqlite = make_url(url).get_backend_name() == "sqlite"
+        self._writing = _engine(url, "BEGIN IMMEDIATE", 1)
+        self._reading = _engine(url, "BEGIN", READERS)
+        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="triggers-read")
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._closed = False
+        self.schema = self._migrate()
+        self._writer = threading.Thread(target=self._write_all, name="triggers-write", daemon=True)
+        self._writer.start()
+
+    def _migrate(self) -> int:
+        try:
+            with self._writing.begin() as connection:
+                return migrate(connection)
+        except BaseException:
+            self._writing.dispose()
+            raise
+
+    def insert_missing(self, table: Table) -> Executable:
+        """An insert for `append` that leaves a row alone whose key is there already."""
+        if self._sqlite:
+            return sqlite.insert(table).on_conflict_do_nothing()
+        return postgresql.insert(table).on_conflict_do_nothing()
+
+    async def append(self, statement: Executable, row: Row) -> None:
+        """Execute `statement` with `row`; returns once it is durable."""
+        future = asyncio.get_running_loop().create_future()
+        self._submit(_Job(future, None, statement, row))
+        await future
+
+    async def write(self, work: Work[T]) -> T:
+        """The result of `work` once it is committed; what it raises undoes it alone."""
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._submit(_Job(future, work))
+        return await future
+
+    async def read(self, work: Work[T]) -> T:
+        """The result of `work` in a transaction that only reads."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._readers, self._read, work)
+
+    def close(self) -> None:
+        """Finish the writes that were accepted and let go of every connection."""
+        if not self._closed:
+            self._closed = True
+            self._jobs.put(None)
+        self._writer.join()
+        self._readers.shutdown()
+        self._writing.dispose()
+        self._reading.dispose()
+
+    def _submit(self, job: _Job) -> None:
+        if self._closed:
+            raise RuntimeError("the database is closed")
+        self._jobs.put(job)
+
+    def _read(self, work: Work[T]) -> T:
+        with self._reading.connect() as connection, connection.begin():
+            return work(connection)
+
+    def _write_all(self) -> None:
+        open_ = True
+        while open_:
+            group, open_ = self._next_group()
+            if group:
+                self._write_group(group)
+
+    def _next_group(self) -> tuple[list[_Job], bool]:
+        job = self._jobs.get()
+        group: list[_Job] = []
+        while job is not None:
+            group.append(job)
+            if len(group) == GROUP:
+                return group, True
+            try:
+                job = self._jobs.get_nowait()
+            except queue.Empty:
+                return group, True
+        return group, False
+
+    def _write_group(self, group: list[_Job]) -> None:
+        for attempt in range(1, RETRIES + 1):
+            try:
+                outcomes = self._commit(group)
+            except Exception as error:  # noqa: BLE001 - every caller of the group must hear of it
+                if attempt < RETRIES and _lost(error):
+                    continue
+                log.warning("event=commit-failed writes=%d error=%r", len(group), error)
+                outcomes = [error] * len(group)
+            break
+        else:  # pragma: no cover - the last attempt always breaks
+            raise AssertionError
+        loop = group[0].future.get_loop()
+        try:
+            loop.call_soon_threadsafe(_settle, group, outcomes)
+        except RuntimeError:
+            log.warning("event=loop-closed writes=%d", len(group))
+
+    def _commit(self, group: list[_Job]) -> list[Any]:
+        outcomes: list[Any] = [None] * len(group)
+        with self._writing.begin() as connection:
+            for statement, rows in _batches(group):
+                connection.execute(statement, rows)
+            for position, job in enumerate(group):
+                if job.work is None:
+                    continue
+                try:
+                    with connection.begin_nested():
+                        outcomes[position] = job.work(connection)
+                except Exception as error:
+                    if _lost(error):
+                        raise
+                    outcomes[position] = error
+        return outcomes
+
+
+def _batches(group: list[_Job]) -> list[tuple[Executable, Sequence[Row]]]:
+    """The appended rows by statement; within one group their order says nothing."""
+    batches: dict[int, tuple[Executable, list[Row]]] = {}
+    for job in group:
+        if job.statement is not None and job.row is not None:
+            batches.setdefault(id(job.statement), (job.statement, []))[1].append(job.row)
+    return list(batches.values())
+
+
+def _settle(group: list[_Job], outcomes: list[Any]) -> None:
+    for job, outcome in zip(group, outcomes, strict=True):
+        if job.future.done():
+            continue
+        if isinstance(outcome, BaseException):
+            job.future.set_exception(outcome)
+        else:
+            job.future.set_result(outcome)
+
+
+def _lost(error: BaseException) -> bool:
+    """Whether PostgreSQL undid the transaction in favour of another one."""
+    return isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", None) in LOST
+
+
+def _engine(url: str, begin: str, connections: int) -> Engine:
+    is_sqlite = make_url(url).get_backend_name() == "sqlite"
+    engine = create_engine(url, pool_size=connections, max_overflow=0, pool_pre_ping=not is_sqlite)
+    if is_sqlite:
+        event.listen(engine, "connect", _configure)
+        event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
+    return engine
+
+
+def _configure(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
+    # The sqlite3 module must not begin transactions by itself: BEGIN is ours, see _engine.
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    for pragma in ("busy_timeout = 10000", "journal_mode = WAL", "synchronous = FULL"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()

@@ -1,0 +1,195 @@
+"""The call of a step: retries with back-off, and patience with a gateway that is away."""
+
+import asyncio
+import json
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+from urllib.parse import urlencode
+
+from triggers.clock import Clock, SystemClock
+from triggers.errors import AnswerTooLargeError, CallTimeoutError, GatewayAwayError
+from triggers.gateway import Answer
+from triggers.pipelines.definition import Step
+from triggers.pipelines.expression import ExpressionError, shown
+from triggers.pipelines.records import Run
+
+AWAY_FIRST, AWAY_LONGEST = 0.2, 5.0
+BACKOFF_LONGEST: Final = 300.0
+SHOWN: Final = 2000  # characters of a failed answer that are kept
+JITTER: Final = 0.2
+TIMED_OUT: Final = 504
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """What one call is for. key: its Idempotency-Key, the same after a restart."""
+
+    step: Step
+    key: str
+    run: Run
+    query: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Success:
+    """output: JSON text, or None for an empty answer."""
+
+    output: str | None
+    status: int
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """status: 0 where there was no answer."""
+
+    error: str
+    status: int
+    attempts: int
+
+
+class Caller(Protocol):
+    """What steps need of GatewayClient."""
+
+    async def call(  # noqa: PLR0913 - as GatewayClient has it
+        self,
+        function: str,
+        *,
+        method: str = "POST",
+        path: str = "/",
+        headers: Sequence[tuple[str, str]] = (),
+        body: bytes = b"",
+        timeout: float,  # noqa: ASYNC109 - as GatewayClient has it
+        asynchronous: bool = False,
+        answer_bytes: int = ...,
+    ) -> Answer:
+        """The function's answer."""
+
+
+class StepCaller:
+    """Calls of all runs of this process, at most `at_once` under way.
+
+    retried: told of each call made again. away_seconds: how long a gateway may be away.
+    """
+
+    def __init__(
+        self,
+        gateway: Caller,
+        at_once: int,
+        output_bytes: int,
+        away_seconds: float,
+        clock: Clock | None = None,
+    ) -> None:
+        self._gateway, self._output_bytes = gateway, output_bytes
+        self._slots = asyncio.Semaphore(at_once)
+        self._away_seconds = away_seconds
+        self._clock = clock or SystemClock()
+        self.retried: Callable[[Unit], None] = lambda _: None
+
+    async def call(self, unit: Unit, body: bytes) -> Success | Failure:
+        """The answer as an output, or why there is none after all attempts."""
+        path = _path(unit.query)
+        retry = unit.step.retry
+        attempt = 0
+        while True:
+            attempt += 1
+            outcome, pause = await self._attempt(unit, path, body, attempt)
+            last = attempt >= retry.attempts
+            if isinstance(outcome, Success) or outcome.status not in retry.codes or last:
+                return outcome
+            self.retried(unit)
+            backoff = min(retry.backoff * 2 ** (attempt - 1), BACKOFF_LONGEST)
+            spread = 1 + random.uniform(-JITTER, JITTER)  # noqa: S311 - spreads calls, no secret
+            await self._clock.wait(max(pause, backoff * spread))
+
+    async def _attempt(
+        self, unit: Unit, path: str, body: bytes, attempt: int
+    ) -> tuple[Success | Failure, float]:
+        """What one call brought, and how long the function asked to be left alone."""
+        try:
+            answer = await self._reach(unit, path, body)
+        except CallTimeoutError:
+            text = f"{unit.step.function}: no answer within {unit.step.timeout:g} s"
+            return Failure(text, TIMED_OUT, attempt), 0.0
+        except AnswerTooLargeError:
+            text = f"output over {self._output_bytes} bytes; put it into an artifact"
+            return Failure(text, 0, attempt), 0.0
+        except (GatewayAwayError, ValueError) as error:
+            return Failure(str(error), 0, attempt), 0.0
+        if not answer.succeeded:
+            text = answer.body[:SHOWN].decode("utf-8", "replace").strip()
+            told = f"{unit.step.function} answered {answer.status}: {text}"
+            return Failure(told, answer.status, attempt), _retry_after(answer)
+        try:
+            return Success(_output(answer.body), answer.status, attempt), 0.0
+        except ValueError as error:
+            return Failure(f"{unit.step.function}: {error}", answer.status, attempt), 0.0
+
+    async def _reach(self, unit: Unit, path: str, body: bytes) -> Answer:
+        """The answer, however often the gateway goes away meanwhile, up to the limit."""
+        headers = (
+            ("Content-Type", "application/json"),
+            ("Idempotency-Key", unit.key),
+            ("X-Pipeline-Run", unit.run.id),
+        )
+        until, delay = 0.0, AWAY_FIRST
+        while True:
+            try:
+                async with self._slots:
+                    return await self._gateway.call(
+                        unit.step.function,
+                        path=path,
+                        headers=headers,
+                        body=body,
+                        timeout=unit.step.timeout,
+                        answer_bytes=self._output_bytes,
+                    )
+            except GatewayAwayError:
+                now = self._clock.time()
+                until = until or now + self._away_seconds
+                if now + delay > until:
+                    raise
+            await self._clock.wait(delay)
+            delay = min(delay * 2, AWAY_LONGEST)
+
+
+def _path(query: Any) -> str:
+    if not query:
+        return "/"
+    for name, value in query.items():
+        if isinstance(value, dict | list):
+            raise ExpressionError(f"query: {name}: expected a text or number, got {shown(value)}")
+    texts = {
+        name: value if isinstance(value, str) else json.dumps(value)
+        for name, value in query.items()
+        if value is not None
+    }
+    return f"/?{urlencode(texts)}"
+
+
+def _output(body: bytes) -> str | None:
+    """The answer as JSON text: JSON as it is, other text as a JSON string."""
+    if not body:
+        return None
+    try:
+        text = body.decode()
+    except UnicodeDecodeError:
+        raise ValueError("expected JSON or text, got other bytes") from None
+    if "\0" in text:
+        raise ValueError("expected JSON or text, got a NUL")
+    try:
+        json.loads(text, parse_constant=_refuse)
+    except (ValueError, RecursionError):
+        return json.dumps(text)
+    return text
+
+
+def _refuse(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _retry_after(answer: Answer) -> float:
+    value = answer.header("retry-after")
+    return min(float(value), BACKOFF_LONGEST) if value.isdecimal() else 0.0
