@@ -49,9 +49,8 @@ def main(arguments: Sequence[str]) -> int:
     link = socket.socket(fileno=int(channel))
     if names == [COLD_START]:
         return _start_cold(link)
-    reason = _preload(names)
-    link.send(message(COLD, reason=reason) if reason else message(WARM))
-    if reason:
+    if reason := _preload(names):
+        link.send(message(COLD, reason=reason))
         return 0
     setters = find_thread_setters()
     # What is imported stays: a collection in a child would copy its pages for nothing.
@@ -59,6 +58,7 @@ def main(arguments: Sequence[str]) -> int:
     gc.freeze()
     # The intermediate reports how its replica ended; nobody waits for the intermediate.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    link.send(message(WARM))
     _fork_on_request(link, setters)
     return 0
 
