@@ -62,6 +62,7 @@ class RequestReader(asyncio.Protocol):
         "_original",
         "_parser",
         "_peer",
+        "_raised",
         "_url",
     )
 
@@ -73,6 +74,8 @@ class RequestReader(asyncio.Protocol):
         self._headers: list[tuple[bytes, bytes]] = []
         self._in_head = False
         self._head_bytes = self._count = 0
+        # What a callback raised to stop the parser.
+        self._raised: Exception | None = None
         # A head that offers an upgrade: kept while it is fed again without the offer.
         self._offered: Exchange | None = None
         self._original: list[tuple[bytes, bytes]] | None = None
@@ -99,12 +102,15 @@ class RequestReader(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except HttpParserUpgrade as upgrade:
-            self._decline_upgrade(data[upgrade.args[0] :])
+            rest = data[upgrade.args[0] :]
         except HttpParserError as error:
-            self._refuse(_reason(error))
+            self._refuse(self._reason(error))
+            return
         else:
             if self._in_head:
                 self._count_head(len(data) if headers is self._headers else 0)
+            return
+        self._decline_upgrade(rest)
 
     def _count_head(self, size: int) -> None:
         self._careful = True
@@ -119,10 +125,10 @@ class RequestReader(asyncio.Protocol):
             return
         url, self._url = self._url, b""
         self._original = offered.headers
-        self._held = rest + self._held
+        # Held, not fed at once: an answer from within would have the rest parsed inside the parser.
+        self._held = head.without_upgrade(offered, url) + rest + self._held
         self._careful = True
         self._parser = HttpRequestParser(self)
-        self._feed(head.without_upgrade(offered, url))
         self._advance()
 
     def on_message_begin(self) -> None:
@@ -140,6 +146,13 @@ class RequestReader(asyncio.Protocol):
         self._headers.append((name, value))
 
     def on_headers_complete(self) -> None:
+        try:
+            self._take_head()
+        except Exception as error:
+            self._raised = error
+            raise
+
+    def _take_head(self) -> None:
         headers = self._headers if self._original is None else self._original
         self._headers = []
         self._in_head = False
@@ -194,12 +207,14 @@ class RequestReader(asyncio.Protocol):
             raise RefusedError(413, f"body over {limit} bytes")
         exchange.request_open = True
 
-
-def _reason(error: HttpParserError) -> RefusedError:
-    cause = error.__context__
-    if isinstance(cause, RefusedError):
-        return cause
-    if isinstance(error, HttpParserCallbackError):
-        log.error("reading a request failed", exc_info=cause)
-        return RefusedError(500, "internal error")
-    return RefusedError(400, f"not HTTP/1.1: {error}")
+    def _reason(self, error: HttpParserError) -> RefusedError:
+        """Why reading ended. The parser's error has what a callback raised as its context, but only
+        when nothing is being handled further up, as may be in an application.
+        """
+        cause = self._raised or error
+        if isinstance(cause, RefusedError):
+            return cause
+        if isinstance(error, HttpParserCallbackError):
+            log.error("reading a request failed", exc_info=cause)
+            return RefusedError(500, "internal error")
+        return RefusedError(400, f"not HTTP/1.1: {error}")

@@ -23,7 +23,7 @@ UNRESERVED: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuv
 KNOWN_TARGETS: Final = 1024
 LONGEST_KNOWN_TARGET: Final = 256
 
-# What `split_target` found so far: the hot path looks here first.
+# What `split_target` found so far: the hot path looks here first. Emptied when it is full.
 TARGETS: Final[dict[bytes, tuple[bytes, bytes, bytes]]] = {}
 
 

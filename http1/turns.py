@@ -89,7 +89,11 @@ class TurnTaker(RequestReader):
             self._transport.pause_reading()
 
     def _advance(self) -> None:
-        """Start what waits and parse what is held, as far as the order of answers allows."""
+        """Start what waits and parse what is held, as far as the order of answers allows.
+
+        Answers call this from within the parser too, which must not be entered twice: then either
+        this runs already, or nothing is held, as `data_received` parses at once only in that case.
+        """
         if self._advancing or self._closing:
             return
         self._advancing = True
@@ -149,7 +153,8 @@ class TurnTaker(RequestReader):
             return
         exchange.body_left -= len(data)
         if exchange.body_left < 0:
-            raise RefusedError(413, f"body over {self._limits.body_bytes} bytes")
+            self._raised = RefusedError(413, f"body over {self._limits.body_bytes} bytes")
+            raise self._raised
         if exchange.chunked:
             self._excess -= 3 * len(data) + CHUNK_FRAMING
         if exchange.buffered is not None:

@@ -52,19 +52,8 @@ TOKEN: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 KNOWN_NAMES: Final = 1024
 LONGEST_KNOWN_NAME: Final = 64
 
-# What `header_name` found so far: the hot paths look here first. The names that decide something
-# are in it from the start, whatever clients fill it with.
-NAMES: Final[dict[bytes, bytes]] = {
-    name: name
-    for name in (
-        b"host",
-        b"content-length",
-        b"connection",
-        b"expect",
-        b"transfer-encoding",
-        b"upgrade",
-    )
-}
+# What `header_name` found so far: the hot paths look here first. Emptied when it is full.
+NAMES: Final[dict[bytes, bytes]] = {}
 _tokens: set[bytes] = set()
 
 
@@ -86,9 +75,10 @@ def header_name(raw: bytes) -> bytes:
     name = NAMES.get(raw)
     if name is None:
         name = raw.lower()
-        name = NAMES.get(name, name)
-        if len(NAMES) < KNOWN_NAMES - 1 and len(raw) <= LONGEST_KNOWN_NAME:
-            NAMES[name] = NAMES[raw] = name
+        if len(raw) <= LONGEST_KNOWN_NAME:
+            if len(NAMES) > KNOWN_NAMES - 2:
+                NAMES.clear()
+            name = NAMES[raw] = NAMES.setdefault(name, name)
     return name
 
 

@@ -56,13 +56,23 @@ def cut(data: bytes, chance: random.Random) -> list[bytes]:
 
 
 async def test_damaged_requests_are_never_our_error() -> None:
+    class SometimesLate(Echo):
+        def body_complete(self) -> None:
+            if chance.random() < 0.5:
+                super().body_complete()
+            else:
+                self.events.append("complete")
+
     chance = random.Random(7)
     whole = get("/a") + post(b"hello", path="/b") + chunked(b"abc", b"d", path="/c") + get("/d?e")
     refused = 0
     for _ in range(CASES):
-        served = Served(Echo)
+        served = Served(SometimesLate)
         for piece in cut(damaged(whole, chance), chance):
             served.feed(piece)
+            while served.calls and served.call.events[-1:] == ["complete"]:
+                served.call.events.append("answered")
+                served.call.answer(b"late")
         found = statuses(served.output)
         assert all(status == 200 or 400 <= status < 500 or status in {501, 505} for status in found)
         assert 200 not in found[found.index(400) :] if 400 in found else True

@@ -309,6 +309,22 @@ async def test_upgrade_header_without_connection_token_changes_nothing() -> None
     assert bodies(served.output) == [b"/ abc"]
 
 
+@pytest.mark.parametrize("cut", range(1, 28))
+async def test_offer_that_is_answered_at_once_leaves_the_next_request_whole(cut: int) -> None:
+    """Found by damage: the rest was parsed from within the parser, which then read stray memory."""
+    served = Served(Echo)
+    following = get("/next")
+    served.feed(get("/a", "connection: upgrade", "upgrade: h2c") + following[:cut], following[cut:])
+    assert bodies(served.output) == [b"/a ", b"/next "]
+
+
+async def test_offer_whose_plain_head_is_refused_keeps_the_reason() -> None:
+    served = Served()
+    served.feed(get("/../x", "connection: upgrade", "upgrade: h2c"))
+    assert statuses(served.output) == [400]
+    assert b"segments" in served.output
+
+
 async def test_offer_with_a_bad_body_is_refused() -> None:
     served = Served()
     served.feed(

@@ -75,6 +75,19 @@ async def test_queued_request_with_a_bad_body_is_refused_in_its_turn() -> None:
     assert len(served.calls) == 1
 
 
+async def test_bad_request_behind_one_that_ends_in_an_exception_handler_keeps_its_reason() -> None:
+    """An error being handled takes the place of the parser's own context."""
+    served = Served(SlowOrEcho)
+    served.feed(get("/slow"), get("/../b"))
+    try:
+        served.connections.remove(served.protocol)
+        served.connections.remove(served.protocol)
+    except KeyError:
+        served.call.answer(b"ok")
+    assert statuses(served.output) == [200, 400]
+    assert b"segments" in served.output
+
+
 async def test_data_behind_connection_close_is_never_answered() -> None:
     served = Served(SlowOrEcho)
     served.feed(get("/slow", "connection: close") + get("/smuggled"))
