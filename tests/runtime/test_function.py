@@ -11,8 +11,13 @@ from runtime.function import Form, Function, FunctionError, load_function
 def fresh_import() -> Iterator[None]:
     """Each test imports a package named function of its own."""
     path = list(sys.path)
+    forget()
     yield
     sys.path[:] = path
+    forget()
+
+
+def forget() -> None:
     for name in [name for name in sys.modules if name.partition(".")[0] == "function"]:
         del sys.modules[name]
 
