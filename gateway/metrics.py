@@ -4,6 +4,7 @@ A call adds to plain ints and finds its bucket by bisection (0.7 us); prometheus
 children take 4.7 us and a lock. One collector turns them into series when somebody scrapes.
 """
 
+import math
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -12,7 +13,6 @@ from typing import Final
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
-from prometheus_client.utils import floatToGoString
 
 from gateway.scaling import FunctionLoad
 
@@ -126,9 +126,9 @@ class Histogram:
     def cumulated(self) -> Iterator[tuple[str, int]]:
         """Bounds as Prometheus writes them, each with the count of values up to it."""
         total = 0
-        for bound, count in zip((*self.bounds, float("inf")), self.counts, strict=True):
+        for bound, count in zip((*self.bounds, math.inf), self.counts, strict=True):
             total += count
-            yield floatToGoString(bound), total
+            yield "+Inf" if bound == math.inf else repr(bound), total
 
 
 class FunctionMetrics:
