@@ -19,7 +19,7 @@ from prometheus_client.process_collector import ProcessCollector
 
 from gateway import credentials, exporter
 from gateway.activator import Activator
-from gateway.api import build, system
+from gateway.api import build, calls, system
 from gateway.api.control import About, ControlPlane
 from gateway.auth import Auth
 from gateway.autoscaler import Autoscaler
@@ -30,6 +30,7 @@ from gateway.function import FunctionId, UnixAddress
 from gateway.invoker import Invoker
 from gateway.metrics import Metrics
 from gateway.ports import explain
+from gateway.queue.service import CallQueue
 from gateway.settings import GatewaySettings
 from gateway.signals import Signals
 from gateway.targets import Targets
@@ -81,16 +82,21 @@ class Gateway:
         )
         self._invoker = Invoker(self._activator, upstream, self._metrics, settings)
         self._targets = Targets(self._services, settings.target_timeout)
+        self.queue = CallQueue(self._invoker, settings)
+        self._registry.register(self.queue.metrics)
+        self._signals.pending = self.queue.pending
 
     def _make_listeners(self) -> None:
         settings = self.settings
         self._control = self._make_control()
-        routers = []
+        routers = [calls.routes(self._control, self.queue)]
         if self._backend.builder is not None:
             uploads = settings.data_dir / "uploads"
             routers.append(build.routes(self._control, self._backend.builder, uploads))
         self._api = AsgiApplication(system.application(self._control, self._registry, *routers))
-        plane = DataPlane(self._invoker, self._auth, self._services, self._api, settings)
+        plane = DataPlane(
+            self._invoker, self._auth, self._services, self._api, settings, self.queue.intake
+        )
         limits = _limits(settings)
         self._server = Server(plane, limits)
         address = f"{settings.host}:{settings.metrics_port}"
@@ -129,9 +135,16 @@ class Gateway:
         metrics_listener = self._bind(settings.metrics_port, "SLUICE_METRICS_PORT")
         await self._backend.start()
         # In this order: the autoscaler reads from the activator what it steers.
-        for listen in (self._activator.apply, self._targets.apply, self._autoscaler.apply):
+        for listen in (
+            self._activator.apply,
+            self._targets.apply,
+            self._autoscaler.apply,
+            self.queue.apply,
+        ):
             self._open.callback(self._provider.watch(listen))
         await self._share_secrets()
+        self._open.push_async_callback(self.queue.close)
+        await self.queue.start()
         self._open.push_async_callback(self._server.close, 0.0)
         self._open.push_async_callback(self._metrics_server.close, 0.0)
         self.port = listener.getsockname()[1]
@@ -145,6 +158,7 @@ class Gateway:
             group.create_task(self._invoker.run())
             group.create_task(self._waker.run())
             group.create_task(self._autoscaler.run())
+            group.create_task(self.queue.run())
 
     async def drain(self) -> None:
         """Take no new connection, let calls under way end, cut those that take too long."""
@@ -152,6 +166,7 @@ class Gateway:
         cut = await self._server.close(self.settings.drain_timeout)
         if cut:
             LOG.warning("cut connections=%d after_seconds=%g", cut, self.settings.drain_timeout)
+        await self.queue.drain(self.settings.drain_timeout)
         await self._metrics_server.close(EXPORTER_GRACE)
 
     async def close(self) -> None:

@@ -1,9 +1,11 @@
 """The http1 application of the gateway's port: functions below ASGI, services, then the REST API.
 
 A target that was seen before costs one look-up. Web sockets are not tunnelled: a call that asks
-for one gets 501, as does /async-function/, rather than an answer that looks like one.
+for one gets 501 rather than an answer that looks like one. /async-function/ is the queue's, but
+for the DELETE of a call's id, which the API answers.
 """
 
+import re
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -23,12 +25,15 @@ from gateway.function import (
 )
 from gateway.invoker import Invoker
 from gateway.metrics import FunctionMetrics
+from gateway.queue.intake import Intake
 from gateway.routes import ReplicaSlots, Route
 from gateway.settings import GatewaySettings
 from http1.exchange import Application, Exchange, Receiver
 
 FUNCTION_PREFIX: Final = b"/function/"
 ASYNC_PREFIX: Final = b"/async-function/"
+# A call's id (RFC 9562), behind the prefix.
+CALL_PATH: Final = re.compile(rb"/async-function/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 METHODS: Final = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "HEAD"})
 ALLOW: Final = b"allow: %b\r\n" % ", ".join(sorted(METHODS)).encode()
 NAME_BYTES: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_."
@@ -87,7 +92,8 @@ class DataPlane:
     """Answers each exchange, or hands it to whom it belongs.
 
     services: name -> socket of the programs behind /NAME/, for identified callers only; they see
-    the path without that prefix. asgi: takes all that is not a call.
+    the path without that prefix. asgi: takes all that is not a call. intake: takes asynchronous
+    ones.
     """
 
     def __init__(
@@ -97,11 +103,13 @@ class DataPlane:
         services: Mapping[str, UnixAddress],
         asgi: Application,
         settings: GatewaySettings,
+        intake: Intake | None = None,
     ) -> None:
         self._invoker = invoker
         self._activator = invoker.activator
         self._auth = auth
         self._asgi = asgi
+        self._intake = intake
         self._body_bytes: int = settings.body_bytes
         self._service_bytes: int = settings.service_bytes
         self._services = {
@@ -142,7 +150,7 @@ class DataPlane:
         if path.startswith(FUNCTION_PREFIX):
             return self._look_up_function(exchange)
         if path.startswith(ASYNC_PREFIX):
-            return Refused(exchange, 501, "async calls are not built yet\n")
+            return self._look_up_async(exchange)
         first, slash, rest = path[1:].partition(b"/")
         service = self._services.get(first)
         if service is not None:
@@ -150,7 +158,32 @@ class DataPlane:
         return self._asgi(exchange)
 
     def _look_up_function(self, exchange: Exchange) -> Receiver:
-        name, slash, rest = exchange.path[len(FUNCTION_PREFIX) :].partition(b"/")
+        found = self._find(exchange, FUNCTION_PREFIX)
+        if isinstance(found, Refused):
+            return found
+        _, route, line = found
+        if len(exchange.target) <= LONGEST_KNOWN_TARGET:
+            if len(self._known) >= KNOWN_TARGETS:
+                self._known.clear()
+            self._known[exchange.target] = route, line
+        return self._call(exchange, route, line)
+
+    def _look_up_async(self, exchange: Exchange) -> Receiver:
+        if exchange.method == "DELETE" and CALL_PATH.fullmatch(exchange.path):
+            return self._asgi(exchange)
+        if exchange.method not in METHODS:
+            return Refused(exchange, 405, "", ALLOW)
+        found = self._find(exchange, ASYNC_PREFIX)
+        if isinstance(found, Refused):
+            return found
+        if self._intake is None:
+            return Refused(exchange, 501, "this gateway has no queue\n")
+        name, route, line = found
+        return self._intake(exchange, route, name.decode(), line)
+
+    def _find(self, exchange: Exchange, prefix: bytes) -> tuple[bytes, Route, bytes] | Refused:
+        """The function's name as called, its route and the rest of its request line."""
+        name, slash, rest = exchange.path[len(prefix) :].partition(b"/")
         if not name or name.translate(None, NAME_BYTES):
             return Refused(exchange, 404, "404 page not found\n")
         try:
@@ -161,11 +194,7 @@ class DataPlane:
         # OpenFaaS's gateway routes on the decoded path: a %2F reaches the function as a slash.
         rest = rest.replace(b"%2F", b"/").replace(b"%2f", b"/")
         line = request_line((slash or b"/") + rest + exchange.target[len(exchange.path) :])
-        if len(exchange.target) <= LONGEST_KNOWN_TARGET:
-            if len(self._known) >= KNOWN_TARGETS:
-                self._known.clear()
-            self._known[exchange.target] = route, line
-        return self._call(exchange, route, line)
+        return name, route, line
 
     def _serve(self, exchange: Exchange, route: Route, path: bytes) -> Receiver:
         authorization = next((v for name, v in exchange.headers if name == b"authorization"), None)

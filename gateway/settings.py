@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Final, Self
 
@@ -46,6 +47,16 @@ def _positive_size(text: str) -> int:
 def _provider(text: str) -> str:
     if text not in PROVIDERS:
         raise ValueError(" or ".join(PROVIDERS))
+    return text
+
+
+def _callback_targets(text: str) -> str:
+    for part in (each.strip() for each in text.split(",")):
+        if part not in {"public", "loopback"}:
+            try:
+                ip_network(part)
+            except ValueError as error:
+                raise ValueError("public, loopback and networks such as 10.1.0.0/16") from error
     return text
 
 
@@ -184,6 +195,81 @@ class GatewaySettings:
         "65s",
         _positive_duration,
         "Time that calls under way have to end when the gateway stops.",
+    )
+
+    # Asynchronous calls.
+    queue_database_url: str = setting(
+        "SLUICE_QUEUE_DATABASE_URL",
+        "",
+        parse_text,
+        "PostgreSQL URL (postgresql://...) of the queue, the password in PGPASSWORD or PGPASSFILE; "
+        "empty: queue/calls.sqlite in the data folder.",
+    )
+    queue_inflight: int = setting(
+        "SLUICE_QUEUE_INFLIGHT", "256", _positive_count, "Queued calls that run at once."
+    )
+    queue_concurrency: int = setting(
+        "SLUICE_QUEUE_CONCURRENCY",
+        "10",
+        _positive_count,
+        "Queued calls of one function that run at once, unless its annotation "
+        "com.sluice.async.concurrency says otherwise.",
+    )
+    queue_calls: int = setting(
+        "SLUICE_QUEUE_CALLS",
+        "5000000",
+        _positive_count,
+        "Queued calls that may wait; more are refused with 429.",
+    )
+    queue_bytes: int = setting(
+        "SLUICE_QUEUE_BYTES",
+        "10Gi",
+        _positive_size,
+        "Size of the queued calls that may wait, in bytes; more are refused with 429.",
+    )
+    queue_max_age: float = setting(
+        "SLUICE_QUEUE_MAX_AGE",
+        "24h",
+        _positive_duration,
+        "Time after which a queued call that fails is not tried again.",
+    )
+    queue_result_keep: float = setting(
+        "SLUICE_QUEUE_RESULT_KEEP",
+        "24h",
+        _positive_duration,
+        "Time the result of a queued call is kept, and its Idempotency-Key with it.",
+    )
+    queue_dead_keep: float = setting(
+        "SLUICE_QUEUE_DEAD_KEEP",
+        "168h",
+        _positive_duration,
+        "Time a dead letter is kept to be replayed.",
+    )
+    queue_kept_bytes: int = setting(
+        "SLUICE_QUEUE_KEPT_BYTES",
+        "1Gi",
+        _positive_size,
+        "Size of finished calls above which the oldest are removed, in bytes.",
+    )
+    queue_lease: float = setting(
+        "SLUICE_QUEUE_LEASE",
+        "30s",
+        _positive_duration,
+        "Time after which another gateway on the same database takes over the calls of one that "
+        "is silent.",
+    )
+    callback_targets: str = setting(
+        "SLUICE_CALLBACK_TARGETS",
+        "public,loopback",
+        _callback_targets,
+        "Addresses that X-Callback-Url may lead to: public, loopback and networks such as "
+        "10.1.0.0/16, separated by commas.",
+    )
+    callback_timeout: float = setting(
+        "SLUICE_CALLBACK_TIMEOUT", "30s", _positive_duration, "Time a callback may take."
+    )
+    callback_attempts: int = setting(
+        "SLUICE_CALLBACK_ATTEMPTS", "12", _positive_count, "Attempts to deliver a callback."
     )
 
     # API.

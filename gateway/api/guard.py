@@ -11,7 +11,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.auth import Auth
 
-GUARDED: Final = ("/system/", "/ui/")
+# Calls of functions do not come here: of /async-function/ only what manages the queue does.
+GUARDED: Final = ("/system/", "/ui/", "/async-function/")
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 CHALLENGE: Final = {"www-authenticate": 'Basic realm="Restricted"'}
 

@@ -10,6 +10,7 @@ from typing import Any, Final
 from prometheus_client.core import Metric
 
 from gateway.metrics import METRICS
+from gateway.queue.metrics import METRICS as QUEUE_METRICS
 from gateway.settings import GatewaySettings
 from registry.metrics import RegistryMetrics
 from registry.settings import RegistrySettings
@@ -23,6 +24,7 @@ from tests.live import ROOT
 DOCS: Final = ROOT / "docs"
 HELP: Final = re.compile(r"^# HELP (\S+) (.*)$", re.MULTILINE)
 TYPE: Final = re.compile(r"^# TYPE (\S+) (\S+)$", re.MULTILINE)
+SERIES: Final = (*METRICS, *QUEUE_METRICS)
 OWN: Final = ("sluice_", "http_", "function_")
 
 
@@ -41,7 +43,7 @@ def gateway_metrics() -> str:
     """A Markdown table of the gateway's series."""
     return _markdown(
         ("name", "type", "labels", "meaning"),
-        ((f"`{row.name}`", row.type, ", ".join(row.labels), row.help) for row in METRICS),
+        ((f"`{row.name}`", row.type, ", ".join(row.labels), row.help) for row in SERIES),
     )
 
 

@@ -353,7 +353,7 @@ async def test_websocket_is_refused_with_a_word(gateway: Gateway) -> None:
 
 async def test_async_call_is_refused_with_a_word(gateway: Gateway) -> None:
     reply = await gateway.call("POST", "/async-function/f", b"x")
-    assert (reply.status, reply.body) == (501, b"async calls are not built yet\n")
+    assert (reply.status, reply.body) == (501, b"this gateway has no queue\n")
 
 
 async def test_body_over_the_limit_is_refused_before_it_is_read(tmp_path: Path) -> None:

@@ -1,0 +1,122 @@
+"""Whether an answer ends a queued call, and how long to wait before the next attempt. No I/O."""
+
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from typing import Final, Self, TypeVar
+
+from gateway.errors import InvalidRequestError
+from settings import parse_count, parse_duration
+
+T = TypeVar("T")
+
+ATTEMPTS: Final = "com.openfaas.retry.attempts"
+CODES: Final = "com.openfaas.retry.codes"
+MIN_WAIT: Final = "com.openfaas.retry.min_wait"
+MAX_WAIT: Final = "com.openfaas.retry.max_wait"
+CONCURRENCY: Final = "com.sluice.async.concurrency"
+# OpenFaaS's chart: contracts of its queue worker.
+DEFAULT_CODES: Final = frozenset({408, 429, 500, 502, 503, 504})
+# Only these say when to come again (RFC 9110, RFC 6585).
+RETRY_AFTER_CODES: Final = frozenset({429, 503})
+# 2 ** 40 waits of a millisecond are beyond every max_wait.
+LARGEST_EXPONENT: Final = 40
+
+Pairs = list[tuple[bytes, bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """How often and when a call is tried again. attempts: all of them; waits: seconds."""
+
+    attempts: int = 100
+    codes: frozenset[int] = DEFAULT_CODES
+    min_wait: float = 10.0
+    max_wait: float = 120.0
+
+    @classmethod
+    def parse(cls, annotations: Mapping[str, str]) -> Self:
+        """The policy that `annotations` ask for.
+
+        Raises InvalidRequestError naming annotation, value and rule.
+        """
+        rule = cls()
+        policy = cls(
+            attempts=_read(annotations, ATTEMPTS, _at_least_one, rule.attempts),
+            codes=_read(annotations, CODES, _codes, rule.codes),
+            min_wait=_read(annotations, MIN_WAIT, parse_duration, rule.min_wait),
+            max_wait=_read(annotations, MAX_WAIT, parse_duration, rule.max_wait),
+        )
+        if MAX_WAIT in annotations and policy.max_wait < policy.min_wait:
+            raise InvalidRequestError(
+                f"{MAX_WAIT}={annotations[MAX_WAIT]!r}: expected no less than {MIN_WAIT}, "
+                f"which is {policy.min_wait:g} s"
+            )
+        return policy
+
+    def retries(self, status: int, internal: bool) -> bool:
+        """Whether an answer calls for another attempt; internal: it was not the function's."""
+        return internal or status in self.codes
+
+    def wait(self, attempt: int, asked: float | None, jitter: Callable[[], float]) -> float:
+        """Seconds until the attempt after number `attempt`.
+
+        jitter: a number from 0 to 1. asked: what Retry-After said, a lower bound.
+        """
+        return max(asked or 0.0, backoff(attempt, self.min_wait, self.max_wait, jitter))
+
+
+def backoff(
+    attempt: int, first: float, longest: float, jitter: Callable[[], float] = random.random
+) -> float:
+    """Seconds to wait after attempt number `attempt`: full jitter over a doubling range.
+
+    Source: AWS Architecture Blog, Exponential Backoff And Jitter.
+    """
+    exponent = min(attempt - 1, LARGEST_EXPONENT)
+    return jitter() * min(longest, first * 2.0**exponent)
+
+
+def retry_after(status: int, headers: Pairs, now: float, longest: float) -> float | None:
+    """Seconds that an answer asks to wait, at most `longest`; None when it asks nothing."""
+    if status not in RETRY_AFTER_CODES:
+        return None
+    text = next((v for name, v in headers if name == b"retry-after"), b"").decode("latin-1")
+    if text.strip().isdigit():
+        return min(float(text), longest)
+    try:
+        when = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    seconds = (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp() - now
+    return min(max(0.0, seconds), longest)
+
+
+def concurrency(annotations: Mapping[str, str], default: int) -> int:
+    """Queued calls of the function that run at once. Raises InvalidRequestError."""
+    return _read(annotations, CONCURRENCY, _at_least_one, default)
+
+
+def _read(source: Mapping[str, str], key: str, parse: Callable[[str], T], default: T) -> T:
+    text = source.get(key, "")
+    if not text:
+        return default
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise InvalidRequestError(f"{key}={text!r}: expected {error}") from error
+
+
+def _at_least_one(text: str) -> int:
+    if (value := parse_count(text)) < 1:
+        raise ValueError("a whole number, 1 or more")
+    return value
+
+
+def _codes(text: str) -> frozenset[int]:
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdigit() and 100 <= int(part) <= 999 for part in parts):
+        raise ValueError("status codes such as 429,503")
+    return frozenset(map(int, parts))

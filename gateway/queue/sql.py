@@ -1,0 +1,89 @@
+"""SQL as SQLite and PostgreSQL both take it, and where they differ."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+from gateway.queue.store import StoreError
+
+# Two rows beyond this would pass SQLite's 32766 parameters; PostgreSQL takes 65535.
+ROWS_AT_ONCE: Final = 512
+
+Row = tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """mark: a parameter's place. blob: the type of bytes. skip_locked: ends a lease's choice."""
+
+    mark: str
+    blob: str
+    begin: str
+    skip_locked: str
+    errors: tuple[type[Exception], ...]
+
+
+class Database:
+    """One connection, made by `connect` and made again after it was lost."""
+
+    def __init__(self, connect: Callable[[], Any], dialect: Dialect) -> None:
+        self._connect, self.dialect = connect, dialect
+        self._connection: Any = None
+
+    def open(self) -> None:
+        """Connect. Raises StoreError."""
+        try:
+            self._connection = self._connect()
+        except self.dialect.errors as error:
+            raise StoreError(_text(error)) from error
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All of the block or nothing; durable at its end. Raises StoreError."""
+        if self._connection is None or getattr(self._connection, "closed", False):
+            self.open()
+        try:
+            self._connection.execute(self.dialect.begin)
+            try:
+                yield
+            except BaseException:
+                self._connection.execute("ROLLBACK")
+                raise
+            self._connection.execute("COMMIT")
+        except self.dialect.errors as error:
+            self.close()
+            raise StoreError(_text(error)) from error
+
+    def rows(self, query: str, values: Sequence[Any] = ()) -> list[Row]:
+        """What the query returns; `?` stands for each value."""
+        if self.dialect.mark != "?":
+            query = query.replace("?", self.dialect.mark)
+        found: list[Row] = self._connection.execute(query, values).fetchall()
+        return found
+
+    def run(self, query: str, values: Sequence[Any] = ()) -> None:
+        """Run what returns nothing."""
+        if self.dialect.mark != "?":
+            query = query.replace("?", self.dialect.mark)
+        self._connection.execute(query, values)
+
+
+def places(count: int, row: str) -> str:
+    """`row` as often as there are rows: one statement is one switch between threads."""
+    return ",".join([row] * count)
+
+
+def parts(rows: Sequence[Any]) -> Iterator[Sequence[Any]]:
+    """The rows in parts that fit into a statement."""
+    for at in range(0, len(rows), ROWS_AT_ONCE):
+        yield rows[at : at + ROWS_AT_ONCE]
+
+
+def _text(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"

@@ -1,0 +1,103 @@
+"""The tables of calls in a SQLite file: WAL, synchronous=FULL, so that COMMIT is on the disk."""
+
+import fcntl
+import os
+import sqlite3
+from pathlib import Path
+from typing import Any, Final
+
+from gateway.errors import UnavailableError
+from gateway.queue.sql import Database, Dialect
+from gateway.queue.tables import SqlStore
+
+WRITER: Final = Dialect("?", "BLOB", "BEGIN IMMEDIATE", "", (sqlite3.Error,))
+READER: Final = Dialect("?", "BLOB", "BEGIN", "", (sqlite3.Error,))
+# One text a number of rows: as many as a group has at most.
+STATEMENTS: Final = 1024
+CACHE_KIB: Final = 16 * 1024
+# Pages after which the log is written back: 16 MiB, so that few groups pay for it.
+CHECKPOINT_PAGES: Final = 4096
+MIGRATIONS: Final = (
+    """
+    CREATE TABLE calls (
+        id TEXT PRIMARY KEY, function TEXT NOT NULL, state INTEGER NOT NULL, due REAL NOT NULL,
+        attempts INTEGER NOT NULL, owner TEXT, accepted REAL NOT NULL,
+        callback TEXT NOT NULL, callback_state TEXT NOT NULL, host TEXT NOT NULL,
+        name TEXT NOT NULL, size INTEGER NOT NULL, status INTEGER, reason TEXT NOT NULL,
+        finished REAL, seconds REAL, idempotency_key TEXT, digest BLOB
+    ) WITHOUT ROWID;
+    CREATE INDEX calls_due ON calls (function, due, id, size) WHERE state = 0;
+    CREATE INDEX calls_finished ON calls (finished, state, size) WHERE finished IS NOT NULL;
+    CREATE UNIQUE INDEX calls_key ON calls (function, idempotency_key)
+        WHERE idempotency_key IS NOT NULL;
+    CREATE TABLE requests (
+        id TEXT PRIMARY KEY, blob TEXT NOT NULL, size INTEGER NOT NULL,
+        head BLOB NOT NULL, body BLOB NOT NULL
+    ) WITHOUT ROWID;
+    CREATE TABLE answers (
+        id TEXT PRIMARY KEY, blob TEXT NOT NULL, size INTEGER NOT NULL,
+        head BLOB NOT NULL, body BLOB NOT NULL
+    ) WITHOUT ROWID;
+    CREATE TABLE callbacks (
+        id TEXT PRIMARY KEY, host TEXT NOT NULL, state INTEGER NOT NULL, due REAL NOT NULL,
+        attempts INTEGER NOT NULL, owner TEXT
+    ) WITHOUT ROWID;
+    CREATE INDEX callbacks_due ON callbacks (host, due, id) WHERE state = 0;
+    CREATE TABLE owners (owner TEXT PRIMARY KEY, until REAL NOT NULL) WITHOUT ROWID;
+    """,
+)
+
+
+class SqliteStore(SqlStore):
+    """The one writing connection of a file; `open` takes the file for this process alone."""
+
+    def __init__(self, path: Path, owner: str) -> None:
+        super().__init__(Database(self._connect, WRITER), owner, exclusive=True)
+        self._path, self._lock = path, -1
+
+    def open(self) -> None:
+        """Raises UnavailableError when another gateway has the file."""
+        self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        lock = os.open(self._path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(lock)
+            raise UnavailableError(f"{self._path}: another gateway works on it") from error
+        self._lock = lock
+        super().open()
+
+    def close(self) -> None:
+        super().close()
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = _open(self._path)
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
+        applied = connection.execute("PRAGMA user_version").fetchone()[0]
+        for number, script in enumerate(MIGRATIONS[applied:], start=applied + 1):
+            connection.executescript(f"BEGIN; {script} PRAGMA user_version = {number}; COMMIT;")
+        return connection
+
+
+def reader(path: Path) -> SqlStore:
+    """A store for what only reads; the writer goes on meanwhile."""
+
+    def connect() -> Any:
+        connection = _open(path)
+        connection.execute("PRAGMA query_only = ON")
+        return connection
+
+    return SqlStore(Database(connect, READER), "", exclusive=True)
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(
+        path, isolation_level=None, check_same_thread=False, cached_statements=STATEMENTS
+    )
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
+    return connection

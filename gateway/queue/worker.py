@@ -1,0 +1,237 @@
+"""Runs queued calls: leases them, calls the function, decides what the answer means."""
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Callable, Coroutine
+from typing import Final
+
+from gateway.activator import Activator
+from gateway.call import STATUS
+from gateway.errors import InvalidRequestError, NotFoundError, SluiceError
+from gateway.function import FunctionDeployment, FunctionId
+from gateway.invoker import Invoker
+from gateway.queue.blobs import ROW_BYTES, Blobs
+from gateway.queue.call import CallState, Outcome, Payload, QueuedCall
+from gateway.queue.dispatcher import Dispatcher
+from gateway.queue.invocation import FunctionAnswer, QueuedInvocation, request_bytes
+from gateway.queue.journal import Journal
+from gateway.queue.retries import RetryPolicy, concurrency, retry_after
+from gateway.routes import Route
+from gateway.settings import GatewaySettings
+from http1.wire import header_lines
+
+LOG: Final = logging.getLogger(__name__)
+
+# Answers that the database has not taken yet, beyond which nothing new is begun.
+UNWRITTEN: Final = 2000
+# Bodies from files that are in memory at once; one call is run whatever its size.
+BLOB_BYTES: Final = 256 * 1024 * 1024
+INTERNAL: Final = b"x-openfaas-internal"
+
+Answer = FunctionAnswer | SluiceError
+
+
+class Worker:
+    """The queue's side that calls functions. begun: told of each call that is begun."""
+
+    def __init__(
+        self, journal: Journal, invoker: Invoker, blobs: Blobs, settings: GatewaySettings
+    ) -> None:
+        self._journal, self._invoker, self._blobs = journal, invoker, blobs
+        self._activator: Activator = invoker.activator
+        self._concurrency: int = settings.queue_concurrency
+        self._max_age: float = settings.queue_max_age
+        self._in_rows = False
+        self.dispatcher = Dispatcher(
+            settings.queue_inflight, self._limit, self._begin, journal.lease
+        )
+        # Calls that were begun and whose outcome is not durable: never begun a second time.
+        self._held: set[str] = set()
+        self._loaded = 0
+        self._unloaded = asyncio.Condition()
+        self._rules: dict[str, tuple[FunctionDeployment, RetryPolicy, int]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.begun: Callable[[QueuedCall], None] = lambda _call: None
+
+    def keep_in_rows(self) -> None:
+        """Answers of every size go into the row."""
+        self._in_rows = True
+
+    async def drain(self, seconds: float) -> None:
+        """Begin nothing more and wait for the calls under way."""
+        left = self.dispatcher.stop()
+        if left:
+            ids = [call.id for call in left]
+            await self._journal.change(lambda store: store.release(ids))
+        deadline = time.monotonic() + seconds
+        while self.dispatcher.running and time.monotonic() < deadline:  # noqa: ASYNC110 - invocations call back, nobody sets an event a call
+            await asyncio.sleep(0.01)
+
+    def outcome_written(self, outcome: Outcome) -> None:
+        """The journal says that an outcome is durable."""
+        self._held.discard(outcome.call.id)
+        self.dispatcher.pump_soon()
+
+    # The dispatcher's questions.
+
+    def _limit(self, function: str) -> int:
+        """Calls of the function that may run at once: as asked, and no more than have a slot."""
+        if self._journal.unwritten > UNWRITTEN:
+            return 0
+        try:
+            route = self._activator.route(parse_function(function))
+        except NotFoundError:
+            return self._concurrency
+        limit = self._rule(route)[1]
+        room = 0
+        for slots in route.slots:
+            if not slots.limit:
+                return limit
+            room += slots.limit
+        return min(limit, room) if room else limit
+
+    def _rule(self, route: Route) -> tuple[RetryPolicy, int]:
+        deployment = route.status.deployment
+        known = self._rules.get(route.name)
+        if known is None or known[0] is not deployment:
+            known = (deployment, *_rule_of(deployment, self._concurrency))
+            self._rules[route.name] = known
+        return known[1], known[2]
+
+    def _begin(self, call: QueuedCall) -> None:
+        if call.id in self._held:
+            # Taken from this gateway by another, and back: the first attempt is under way yet.
+            self.dispatcher.ended(call.function)
+            return
+        self._held.add(call.id)
+        self.begun(call)
+        try:
+            route = self._activator.route(parse_function(call.function))
+        except NotFoundError as error:
+            self._ended(call, time.monotonic(), error)
+            return
+        if call.request.blob:
+            self._spawn(self._begin_large(call, route))
+        else:
+            self._invoke(call, route, call.request.body)
+
+    async def _begin_large(self, call: QueuedCall, route: Route) -> None:
+        size = call.request.size
+        async with self._unloaded:
+            await self._unloaded.wait_for(
+                lambda: not self._loaded or self._loaded + size <= BLOB_BYTES
+            )
+            self._loaded += size
+        try:
+            body = await asyncio.to_thread(self._blobs.read, call.request.blob)
+        except OSError as error:
+            await self._unload(size)
+            LOG.exception("body lost call=%s function=%s", call.id, call.function)
+            lost = NotFoundError(f"the request's body is lost: {error.strerror}")
+            self._ended(call, time.monotonic(), lost)
+            return
+        self._invoke(call, route, body)
+
+    async def _unload(self, size: int) -> None:
+        async with self._unloaded:
+            self._loaded -= size
+            self._unloaded.notify_all()
+
+    def _invoke(self, call: QueuedCall, route: Route, body: bytes) -> None:
+        data = request_bytes(call, self._rule(route)[0].attempts, body)
+        QueuedInvocation(self._invoker, route, call, data, self._answered).start(time.monotonic())
+
+    def _answered(self, call: QueuedCall, started: float, answer: Answer) -> None:
+        if call.request.blob:
+            self._spawn(self._unload(call.request.size))
+        if (
+            isinstance(answer, FunctionAnswer)
+            and len(answer.body) > ROW_BYTES
+            and not self._in_rows
+        ):
+            self._spawn(self._keep_large(call, started, answer))
+        else:
+            self._ended(call, started, answer)
+
+    async def _keep_large(self, call: QueuedCall, started: float, answer: FunctionAnswer) -> None:
+        name = f"{call.id}.{call.attempt}.answer"
+        try:
+            await asyncio.to_thread(self._blobs.write, name, answer.body)
+        except OSError:
+            LOG.exception("answer not in a file call=%s function=%s", call.id, call.function)
+            name = ""
+        self._ended(call, started, answer, name)
+
+    def _ended(self, call: QueuedCall, started: float, answer: Answer, blob: str = "") -> None:
+        outcome = self._outcome(call, time.monotonic() - started, answer, blob)
+        self._journal.finish(outcome)
+        self.dispatcher.ended(call.function)
+
+    def _outcome(self, call: QueuedCall, seconds: float, answer: Answer, blob: str) -> Outcome:
+        now = time.time()
+        if isinstance(answer, FunctionAnswer):
+            status, reason = answer.status, ""
+            payload = _payload(answer, blob)
+            internal = any(name == INTERNAL for name, _ in answer.headers)
+            asked = retry_after(status, answer.headers, now, self._max_age)
+        else:
+            status, reason = STATUS.get(type(answer), 500), str(answer)
+            payload, asked = None, None
+            internal = not isinstance(answer, NotFoundError)
+        state, due = CallState.SUCCEEDED, now
+        if status >= 400 or internal:
+            state, due, why = self._next(call, now, status, (internal, asked))
+            reason = f"{reason}; {why}" if reason and why else reason or why
+        return Outcome(call, state, due, status, reason, now, seconds, payload)
+
+    def _next(
+        self, call: QueuedCall, now: float, status: int, hints: tuple[bool, float | None]
+    ) -> tuple[CallState, float, str]:
+        """What follows a failed attempt, when, and why nothing more does."""
+        internal, asked = hints
+        policy = self._policy(call.function)
+        if not policy.retries(status, internal):
+            return CallState.DEAD, now, f"answered {status}, which is not tried again"
+        if call.attempt >= policy.attempts:
+            return CallState.DEAD, now, f"answered {status}, no attempt is left"
+        due = now + policy.wait(call.attempt, asked, random.random)
+        if due > call.accepted + self._max_age:
+            return CallState.DEAD, now, f"answered {status}, older than {self._max_age:g} s by then"
+        return CallState.QUEUED, due, f"answered {status}"
+
+    def _policy(self, function: str) -> RetryPolicy:
+        try:
+            return self._rule(self._activator.route(parse_function(function)))[0]
+        except NotFoundError:
+            return RetryPolicy()
+
+    def _spawn(self, work: Coroutine[object, object, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def parse_function(name: str) -> FunctionId:
+    """The function of `name.namespace`."""
+    function, _, namespace = name.rpartition(".")
+    return FunctionId(function, namespace)
+
+
+def _rule_of(deployment: FunctionDeployment, default: int) -> tuple[RetryPolicy, int]:
+    annotations = deployment.annotations
+    try:
+        return RetryPolicy.parse(annotations), concurrency(annotations, default)
+    except InvalidRequestError as error:
+        # The API refuses such a deployment; one from elsewhere still has to be served.
+        LOG.warning("retries_ignored function=%s error=%s", deployment.id, error)
+        return RetryPolicy(), default
+
+
+def _payload(answer: FunctionAnswer, blob: str) -> Payload:
+    try:
+        head = header_lines(answer.headers)
+    except ValueError:
+        head = b""
+    return Payload(head, b"" if blob else answer.body, blob, len(answer.body))
