@@ -1,0 +1,106 @@
+"""Constant-rate load, each latency counted from the moment the call should have been sent.
+
+`python -m bench.openloop URL BODYFILE RATE SECONDS CONNECTIONS` prints one JSON object. A closed
+loop stops sending while the server is slow and so hides its slowness; this one does not. A call
+whose turn comes while all connections are busy waits for one, and its wait counts. One thread,
+blocking sockets and select(), whose timeout is exact to the microsecond where an event loop's is
+to the millisecond.
+"""
+
+import json
+import select
+import socket
+import sys
+import time
+from collections import deque
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+from bench.rows import quantile
+
+HEAD_END: Final = b"\r\n\r\n"
+LENGTH: Final = b"content-length: "
+
+
+class AnswerError(Exception):
+    """An answer was not a 200 with a length."""
+
+
+def offered(url: str, body: bytes, rate: float, seconds: float, connections: int) -> list[float]:
+    """Latencies in seconds of the calls of `seconds` at `rate` calls a second.
+
+    Raises AnswerError where one is not answered with 200.
+    """
+    parts = urlsplit(url)
+    head = (
+        f"POST {parts.path} HTTP/1.1\r\nhost: {parts.netloc}\r\ncontent-type: application/json\r\n"
+        f"content-length: {len(body)}\r\n\r\n"
+    )
+    request = head.encode() + body
+    place = (str(parts.hostname), int(parts.port or 80))
+    idle = deque(_connect(place) for _ in range(connections))
+    busy: dict[socket.socket, float] = {}
+    latencies: list[float] = []
+    begun = time.perf_counter()
+    total, sent = int(rate * seconds), 0
+    while len(latencies) < total:
+        now = time.perf_counter()
+        while sent < total and idle and begun + sent / rate <= now:
+            connection = idle.popleft()
+            connection.sendall(request)
+            busy[connection] = begun + sent / rate
+            sent += 1
+        due = begun + sent / rate if sent < total and idle else now + 1.0
+        readable, _, _ = select.select(busy, [], [], max(0.0, due - time.perf_counter()))
+        for connection in readable:
+            _read(connection)
+            latencies.append(time.perf_counter() - busy.pop(connection))
+            idle.append(connection)
+    for connection in idle:
+        connection.close()
+    return latencies
+
+
+def _connect(place: tuple[str, int]) -> socket.socket:
+    connection = socket.create_connection(place, timeout=30)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return connection
+
+
+def _read(connection: socket.socket) -> None:
+    """Read one whole answer."""
+    data = connection.recv(65536)
+    while HEAD_END not in data:
+        data += _more(connection)
+    head, _, rest = data.partition(HEAD_END)
+    if not head.startswith(b"HTTP/1.1 200"):
+        raise AnswerError(data[:200].decode(errors="replace"))
+    _, found, length = head.lower().partition(LENGTH)
+    if not found:
+        raise AnswerError(f"no length: {head!r}")
+    missing = int(length.partition(b"\r\n")[0]) - len(rest)
+    while missing > 0:
+        missing -= len(_more(connection))
+
+
+def _more(connection: socket.socket) -> bytes:
+    data = connection.recv(65536)
+    if not data:
+        raise AnswerError("the connection was closed")
+    return data
+
+
+def main(arguments: list[str]) -> None:
+    url, body, rate, seconds, connections = arguments
+    latencies = offered(url, Path(body).read_bytes(), float(rate), float(seconds), int(connections))
+    told = {
+        "calls": len(latencies),
+        "p50": quantile(latencies, 0.5),
+        "p99": quantile(latencies, 0.99),
+    }
+    sys.stdout.write(json.dumps(told) + "\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
