@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
+from urllib.parse import quote
 
 import httpx
 
@@ -99,6 +100,62 @@ class GatewayClient:
         answer: dict[str, Any] = self._request("POST", "/system/prune", timeout=300.0).json()
         return answer
 
+    def has_triggers(self) -> bool:
+        """Whether the gateway has a process of triggers behind it."""
+        return self._send("GET", "/triggers/healthz").status_code == 200
+
+    def put_pipelines(self, source: bytes, file: str) -> list[dict[str, Any]]:
+        """Replace the definitions of all pipelines; returns the pipelines."""
+        answer = self._request(
+            "PUT", "/triggers/pipelines", params={"file": file}, content=source
+        ).json()
+        pipelines: list[dict[str, Any]] = answer["pipelines"]
+        return pipelines
+
+    def pipelines(self) -> list[dict[str, Any]]:
+        """Every pipeline."""
+        answer: list[dict[str, Any]] = self._request("GET", "/triggers/pipelines").json()[
+            "pipelines"
+        ]
+        return answer
+
+    def start_run(self, pipeline: str, body: bytes, key: str = "") -> str:
+        """The id of a run of a pipeline."""
+        headers = {"idempotency-key": key} if key else {}
+        path = f"/triggers/pipelines/{quote(pipeline, safe='')}/runs"
+        answer: str = self._request("POST", path, content=body, headers=headers).json()["run"]
+        return answer
+
+    def runs(self, query: Mapping[str, str]) -> list[dict[str, Any]]:
+        """Runs of pipelines, newest first."""
+        found: list[dict[str, Any]] = self._request(
+            "GET", "/triggers/runs", params=dict(query)
+        ).json()["runs"]
+        return found
+
+    def run(self, run: str, revision: str | None = None) -> dict[str, Any]:
+        """A run with its steps; with `revision`, once it is another or 30 s have passed."""
+        query = {} if revision is None else {"wait": "30", "revision": revision}
+        answer: dict[str, Any] = self._request(
+            "GET", f"/triggers/runs/{quote(run, safe='')}", params=query
+        ).json()
+        return answer
+
+    def cancel_run(self, run: str) -> dict[str, Any]:
+        """End a run; the run as it is then."""
+        answer: dict[str, Any] = self._request(
+            "POST", f"/triggers/runs/{quote(run, safe='')}/cancel"
+        ).json()
+        return answer
+
+    def rerun(self, run: str, step: str) -> str:
+        """The id of a new run that goes on from a step of another one."""
+        params = {"from": step} if step else {}
+        answer: str = self._request(
+            "POST", f"/triggers/runs/{quote(run, safe='')}/rerun", params=params
+        ).json()["run"]
+        return answer
+
     def invoke(self, path: str, body: bytes, content_type: str, method: str) -> httpx.Response:
         """The function's own answer, whatever its status."""
         return self._send(
@@ -108,6 +165,30 @@ class GatewayClient:
             headers={"content-type": content_type},
             timeout=httpx.Timeout(None, connect=5.0),
         )
+
+    def calls(self, query: Mapping[str, str]) -> list[dict[str, Any]]:
+        """Queued calls, newest first."""
+        answer: list[dict[str, Any]] = self._request(
+            "GET", "/system/calls", params=dict(query)
+        ).json()
+        return answer
+
+    def call(self, call: str) -> dict[str, Any]:
+        """One queued call."""
+        answer: dict[str, Any] = self._request("GET", f"/system/calls/{quote(call)}").json()
+        return answer
+
+    def call_result(self, call: str) -> bytes:
+        """The body that the function answered."""
+        return self._request("GET", f"/system/calls/{quote(call)}/result").content
+
+    def replay_call(self, call: str) -> None:
+        """Queue a finished call again."""
+        self._request("POST", f"/system/calls/{quote(call)}/replay")
+
+    def cancel_call(self, call: str) -> None:
+        """Cancel a call that waits."""
+        self._request("DELETE", f"/async-function/{quote(call)}")
 
     @contextmanager
     def logs(self, query: Mapping[str, str]) -> Iterator[Iterator[dict[str, Any]]]:

@@ -8,6 +8,7 @@ import typer
 from gateway.settings import GatewaySettings
 from sluice import platform
 from sluice.errors import CommandError
+from sluice.pipelines import post_pipelines
 from sluice.rollout import Rollout
 from sluice.session import Session
 from sluice.stack import find_stack, load_stack
@@ -19,7 +20,7 @@ def serve(
     context: typer.Context,
     ready_fd: Annotated[int, typer.Option(hidden=True)] = -1,
 ) -> None:
-    """Run gateway and registry in the foreground until SIGTERM or Ctrl-C."""
+    """Run gateway, registry and triggers in the foreground until SIGTERM or Ctrl-C."""
     session: Session = context.obj
     platform.serve(session.environ, ready_fd, session.settings.start_timeout)
 
@@ -38,6 +39,8 @@ def up(
         session.err.print(f"started {session.url}")
     with session.client() as client:
         Rollout(session, stack, client).run(selected, build)
+        if not names:
+            post_pipelines(session, stack, client)
     for function in selected:
         suffix = f".{function.namespace}" if function.namespace else ""
         session.out.print(f"{session.url}/function/{function.name}{suffix}", markup=False)

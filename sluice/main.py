@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from settings import SettingError
-from sluice import functions, lifecycle, secrets
+from sluice import calls, functions, lifecycle, pipelines, secrets
 from sluice.errors import CommandError
 from sluice.session import Session
 from sluice.settings import CliSettings
@@ -18,6 +18,8 @@ app = typer.Typer(
     help="Serverless functions for machine learning.", no_args_is_help=True, add_completion=False
 )
 app.add_typer(secrets.app, name="secret")
+app.add_typer(calls.app, name="calls")
+app.add_typer(pipelines.app, name="pipeline")
 
 
 @app.callback()

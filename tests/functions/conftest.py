@@ -32,7 +32,7 @@ def import_shared_package() -> None:
 
 import_shared_package()
 NUMBERS = count()
-NAMES = ("preprocess", "train", "evaluate", "predict", "echo")
+NAMES = ("preprocess", "train", "evaluate", "predict", "batch", "echo")
 
 
 @dataclass

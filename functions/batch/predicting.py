@@ -1,0 +1,37 @@
+"""Predictions by the function `predict`, called through the gateway like any other."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import quote
+
+from sluice_ml.errors import CallError, InvalidInputError, NotFoundError, UnavailableError
+from sluice_ml.place import Place
+from sluice_ml.transport import Call, Transport
+
+ERRORS: Mapping[int, type[CallError]] = {400: InvalidInputError, 404: NotFoundError}
+
+
+class Predictor:
+    """Calls of predict."""
+
+    def __init__(self, place: Place) -> None:
+        self._transport = Transport(place.gateway_url.rstrip("/") + "/function", dict, 60.0)
+
+    def predict(self, model: str, rows: Sequence[Sequence[Any]]) -> dict[str, Any]:
+        """The answer's predictions, and probabilities of a classifier; one a row.
+
+        Raises what predict answered, UnavailableError when it is away.
+        """
+        body = json.dumps({"instances": rows}, allow_nan=False).encode()
+        headers = {"Content-Type": "application/json"}
+        path = f"/predict?model={quote(model, safe='')}"
+        answer = self._transport.send(Call("POST", path, body, headers))
+        value = answer.json()
+        if answer.status != 200:
+            kind = ERRORS.get(answer.status, UnavailableError)
+            raise kind(f"predict answered {answer.status}: {value.get('error', '')}")
+        if len(value["predictions"]) != len(rows):
+            raise UnavailableError("predict answered another number of rows than it got")
+        result: dict[str, Any] = value
+        return result
