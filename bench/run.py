@@ -21,7 +21,7 @@ from bench.rows import Row
 from bench.stage import Stage, open_stage
 from tests.live import ROOT
 
-SUITES: Final = ("calls", "bodies")
+SUITES: Final = ("calls", "bodies", "starts", "batches", "crowd")
 NEEDED: Final = {"wrk": "wrk", "nginx": "nginx"}
 
 

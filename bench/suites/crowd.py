@@ -1,0 +1,173 @@
+"""Many functions and unequal neighbours: what 2,000 deployed functions cost those that are called,
+and what a saturated function costs another.
+"""
+
+import asyncio
+import statistics
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from bench.processes import rss_mib
+from bench.rows import Row, at_most, ratio_at_least, ratio_at_most, told
+from bench.slices import Target, interleave
+from bench.stage import FIXED, Stage, client, platform_on
+from bench.wrk import Request, load
+from gateway.activator import Activator
+from gateway.autoscaler import Autoscaler
+from gateway.function import (
+    FunctionDeployment,
+    FunctionId,
+    FunctionStatus,
+    Replica,
+    ReplicaState,
+    UnixAddress,
+)
+from gateway.metrics import Metrics
+from gateway.signals import Signals
+from tests.live import ROOT
+
+FUNCTIONS: Final = 2000
+LISTS: Final = 9
+ROUNDS: Final = 6
+TICKS: Final = 5
+FEW: Final = 4
+MANY: Final = 64
+SECONDS: Final = 1
+AT_ZERO: Final = {"com.openfaas.scale.min": "0"}
+WAITING: Final = """
+import asyncio
+
+async def handle(event, context):
+    await asyncio.sleep(0.02)
+    return b"late"
+"""
+BURNING: Final = """
+import time
+
+def handle(event, context):
+    end = time.perf_counter() + 0.02
+    while time.perf_counter() < end:
+        pass
+    return b"done"
+"""
+
+
+def run(stage: Stage) -> list[Row]:
+    """Rows of a crowded control plane and of fairness."""
+    return _crowded(stage) + asyncio.run(_ticks()) + _fairness(stage)
+
+
+def _crowded(stage: Stage) -> list[Row]:
+    """A second platform with many functions at zero, beside the stage's own with a few."""
+    stage.log(f"deploying {FUNCTIONS} functions")
+    stage.deploy("echo-one", "sluice/echo:latest")
+    with ExitStack() as opened:
+        platform = opened.enter_context(platform_on(stage.folder / "crowd"))
+        api = opened.enter_context(client(platform))
+        crowd = Stage(platform, api, stage.folder, stage.log)
+        echo = (ROOT / "functions" / "echo" / "handler.py").read_text()
+        image = crowd.build("echo", echo)
+        crowd.deploy("echo-one", image)
+        begun = time.perf_counter()
+        for number in range(FUNCTIONS):
+            body: dict[str, Any] = {"image": image, "labels": AT_ZERO}
+            api.deploy({"service": f"idle-{number}", **body})
+        deployed = (time.perf_counter() - begun) / FUNCTIONS * 1000
+        taken, listed = [], 0
+        for _ in range(LISTS):
+            begun = time.perf_counter()
+            listed = len(api.functions())
+            taken.append((time.perf_counter() - begun) * 1000)
+        request = Request.write(stage.folder / "crowd.lua", ["row"])
+        targets = {
+            "crowd": Target(crowd.calls("echo-one"), request, crowd.gateway),
+            "few": Target(stage.calls("echo-one"), request, stage.gateway),
+        }
+        stage.log("calls beside many functions")
+        seen = interleave(targets, 16, ROUNDS)
+        note = f"{listed} functions listed"
+        return [
+            at_most("list of 2,000 functions", statistics.median(taken), "ms", 300, note=note),
+            told("deploy of one function", deployed, "ms"),
+            at_most("gateway with 2,000 functions", rss_mib(crowd.gateway), "MiB RSS", 250),
+            ratio_at_least(
+                "echo beside 2,000 functions against beside a few, 16 connections",
+                list(zip(seen["crowd"].rates, seen["few"].rates, strict=True)),
+                "calls/s",
+                0.95,
+            ),
+        ]
+
+
+async def _ticks() -> list[Row]:
+    """One sample and tick of the autoscaler, in this process: all at zero, and all awake."""
+    rows = []
+    for awake, title in ((0, "all at zero"), (FUNCTIONS, "all awake")):
+        scaler = _autoscaler(awake)
+        taken = []
+        for _ in range(TICKS):
+            begun = time.perf_counter()
+            await scaler.sample()
+            await scaler.tick()
+            taken.append((time.perf_counter() - begun) * 1000)
+        name = f"autoscaler tick, 2,000 functions {title}"
+        rows.append(at_most(name, statistics.median(taken), "ms", 50))
+    return rows
+
+
+class _Unasked:
+    """A provider that is told nothing: load asks for the count there is."""
+
+    async def scale(self, function: FunctionId, replicas: int) -> None:
+        raise AssertionError(f"{function} was scaled to {replicas}")
+
+
+def _autoscaler(awake: int) -> Autoscaler:
+    activator = Activator(lambda _function: None, Metrics(), 30.0, 1000)
+    provider: Any = _Unasked()
+    scaler = Autoscaler(provider, activator.load, Signals(time.monotonic))
+    for number in range(FUNCTIONS):
+        count = int(number < awake)
+        deployment = FunctionDeployment(FunctionId(f"idle-{number}"), "image")
+        replica = Replica(f"r-{number}", UnixAddress("nowhere"), ReplicaState.READY)
+        status = FunctionStatus(deployment, count, (replica,) * count, datetime.now(UTC))
+        activator.apply(status)
+        scaler.apply(status)
+    return scaler
+
+
+def _fairness(stage: Stage) -> list[Row]:
+    """p99 of one function while another is saturated at its only replica."""
+    rows = []
+    request = Request.write(stage.folder / "fair.lua", ["row"])
+    cases = (("waiting", WAITING, "waits"), ("burning", BURNING, "computes"))
+    for name, source, verb in cases:
+        stage.log(f"fairness beside a function that {verb}")
+        image = stage.build(name, source, lang="python3-asgi")
+        stage.deploy(name, image, annotations={"com.sluice.concurrency": "4"}, labels=FIXED)
+        pairs = _beside(stage, name, request)
+        stage.api.remove(name)
+        title = f"p99 of echo beside a saturated function that {verb}"
+        rows.append(ratio_at_most(title, pairs, "ms", 2, note="4 callers, beside 64 of the other"))
+    return rows
+
+
+def _beside(stage: Stage, neighbour: str, request: Request) -> list[tuple[float, float]]:
+    """p99 in ms of echo with the neighbour saturated and without, slice by slice."""
+    pairs = []
+    url = stage.calls("echo-one")
+    with ThreadPoolExecutor(1) as background:
+        for turn in range(ROUNDS + 1):
+            alone = load(url, request, FEW, SECONDS).p99 * 1000
+            saturating = background.submit(
+                load, stage.calls(neighbour), request, MANY, SECONDS + 1, failures=True
+            )
+            time.sleep(0.5)  # the load has no event that says it has begun
+            beside = load(url, request, FEW, SECONDS).p99 * 1000
+            saturating.result()
+            if turn:
+                pairs.append((beside, alone))
+    return pairs
