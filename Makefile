@@ -37,7 +37,7 @@ check: $(VENV)/.dev ## Fast tests, without network and under a minute
 	$(BIN)/pytest -q -m "not torture and not contract and not network" tests/http1 tests/runtime tests/settings tests/gateway
 
 test: $(VENV)/.dev $(FAAS_CLI) ## All tests but torture
-	$(BIN)/pytest -m "not torture"
+	$(BIN)/pytest -m "not torture" --numprocesses 3 --dist loadfile
 
 torture: $(VENV)/.dev ## Kill, load and fresh-clone tests
 	$(BIN)/pytest -m torture

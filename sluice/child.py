@@ -41,6 +41,7 @@ class Child:
     def __init__(self, program: Program, echo: bool) -> None:
         self.program = program
         self.last_lines: deque[str] = deque(maxlen=KEPT_LINES)
+        self.was_healthy = False
         self._log = _log(program, echo)
         self._process: asyncio.subprocess.Process | None = None
 
@@ -78,6 +79,7 @@ class Child:
         """Return once the program answers its health URL."""
         while not await _probe(self.program.health):  # noqa: ASYNC110 (no event tells of it)
             await asyncio.sleep(PROBE_INTERVAL)
+        self.was_healthy = True
 
     async def _carry_output(self, process: asyncio.subprocess.Process) -> None:
         output = process.stdout

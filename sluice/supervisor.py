@@ -67,16 +67,13 @@ class Supervisor:
 
     async def _keep(self, child: Child) -> None:
         loop = asyncio.get_running_loop()
-        delay, seen_healthy = FIRST_DELAY, False
+        delay = FIRST_DELAY
         while not self._stopping.is_set():
             started = loop.time()
-            health = asyncio.create_task(child.healthy())
             code = await child.run()
-            seen_healthy = seen_healthy or (health.done() and not health.cancelled())
-            health.cancel()
             if self._stopping.is_set():
                 return
-            if not seen_healthy:
+            if not child.was_healthy:
                 raise CommandError(_failure(child, code))
             delay = FIRST_DELAY if loop.time() - started > STABLE_SECONDS else delay
             log.warning("program=%s exit=%d restart_in=%.1fs", child.program.name, code, delay)

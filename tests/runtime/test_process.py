@@ -230,6 +230,6 @@ def assert_no_call_in_flight(replica: Replica) -> None:
 def _alive(pid: int) -> bool:
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
-    except FileNotFoundError:
-        return False
+    except (FileNotFoundError, ProcessLookupError):
+        return False  # the second where it ends between open and read
     return stat.rpartition(")")[2].split()[0] != "Z"

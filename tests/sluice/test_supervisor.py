@@ -103,3 +103,15 @@ async def test_stop_waits_for_the_process_to_end() -> None:
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", "input()", stdin=-1)
     await asyncio.to_thread(stop, process.pid, 10)
     assert await process.wait() == -signal.SIGTERM
+
+
+async def test_program_killed_the_moment_it_is_ready_is_started_again(tmp_path: Path) -> None:
+    supervisor = Supervisor([program(tmp_path, SERVER)], echo=False, kill_after=5)
+    running = asyncio.create_task(
+        supervisor.run(lambda: os.kill(pids(tmp_path)[0], signal.SIGKILL), 20)
+    )
+    while not (tmp_path / "starts").exists():  # noqa: ASYNC110 (another process makes the file)
+        await asyncio.sleep(0.02)
+    await asyncio.wait_for(until_started(tmp_path, 2), 20)
+    os.kill(os.getpid(), signal.SIGTERM)
+    await asyncio.wait_for(running, 20)
