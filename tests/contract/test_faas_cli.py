@@ -61,6 +61,21 @@ def test_changed_handler_answers_after_the_next_deploy(greet: Cli, remotebuild: 
     until(lambda: "oh hello you" in greet.out("invoke", "greet", text="you"))
 
 
+def test_up_deploys_what_the_builder_has_built(cli: Cli, remotebuild: Path) -> None:
+    """The pinned release knows no remote builder: its `up` leaves building to the SDK's client."""
+    build(cli, remotebuild, "contract/up:1")
+    stack = cli.folder / "stack.yml"
+    stack.write_text(
+        stack.read_text()
+        .replace("greet:1", "up:1")
+        .replace("  greet:", "  up:\n    skip_build: true")
+    )
+    cli.run("up")
+    until(lambda: "Ready" in cli.out("describe", "up"))
+    assert cli.out("invoke", "up", text="world").strip().endswith("hello world")
+    cli.run("remove", "up")
+
+
 def test_list_and_describe_show_the_deployment(greet: Cli) -> None:
     assert "greet" in greet.out("list")
     described = greet.out("describe", "greet")
