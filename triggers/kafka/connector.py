@@ -14,6 +14,7 @@ from triggers.kafka.consumer import Consumer
 from triggers.kafka.delivery import Caller as RecordCaller
 from triggers.kafka.delivery import Delivery
 from triggers.kafka.metrics import KafkaMetrics
+from triggers.kafka.pipelines import PREFIX, PipelineCaller, Pipelines, subscriptions
 from triggers.kafka.publisher import Publisher
 from triggers.kafka.settings import KafkaSettings
 from triggers.kafka.topics import Subscription, TopicMap
@@ -22,6 +23,7 @@ from triggers.settings import TriggersSettings
 
 # Above the drain: what the thread needs to commit, leave its group and close.
 CLOSE_SECONDS: Final = 30.0
+BROKEN_SECONDS: Final = 5.0
 log = logging.getLogger(__name__)
 
 
@@ -49,15 +51,19 @@ class Member:
     async def run(self) -> None:
         """Consume until `stop`, then drain, commit and leave the group."""
         delivering = asyncio.create_task(self._delivery.run())
+        stopping = asyncio.create_task(self._stop.wait())
         self.consumer.start()
         try:
-            await self._stop.wait()
+            await asyncio.wait((delivering, stopping), return_when=asyncio.FIRST_COMPLETED)
         finally:
             self.consumer.stop()
             # The delivery goes on meanwhile, as the calls under way are what is waited for.
             await asyncio.to_thread(self.consumer.join, self._seconds)
+            stopping.cancel()
             delivering.cancel()
-            await asyncio.wait([delivering])
+            await asyncio.wait((delivering, stopping))
+        if not delivering.cancelled() and (error := delivering.exception()) is not None:
+            raise error
 
     def stop(self) -> None:
         self._stop.set()
@@ -75,7 +81,7 @@ class Connector:
         gateway: Gateway,
         catalog: Catalog,
         metrics: TriggersMetrics,
-        pipelines: object = None,
+        pipelines: Pipelines | None = None,
         environ: Mapping[str, str] | None = None,
     ) -> None:
         self._kafka = KafkaSettings.load(os.environ if environ is None else environ)
@@ -86,7 +92,11 @@ class Connector:
         self._changed = asyncio.Event()
         self._members: dict[str, Member] = {}
         self._stopping = False
+        self._pipelines = pipelines
+        self._started: Mapping[str, Subscription] = {}
         catalog.subscribe(self.apply)
+        if pipelines is not None:
+            pipelines.subscribe(self._apply_pipelines)
 
     def apply(self, functions: Sequence[DeployedFunction]) -> None:
         """Take over the list of functions; consumers follow it."""
@@ -97,6 +107,11 @@ class Connector:
                 log.warning("event=function-refused function=%s reason=%s", name, reason)
         self._metrics.refused.set(len(self._wanted.refused))
         self._changed.set()
+
+    def _apply_pipelines(self, _schedules: object) -> None:
+        if self._pipelines is not None:
+            self._started = subscriptions(self._pipelines.topics)
+            self._changed.set()
 
     async def run(self) -> None:
         """Consume until cancelled; then drain, commit and leave every group."""
@@ -123,7 +138,7 @@ class Connector:
 
     def _follow(self, group: asyncio.TaskGroup) -> None:
         """Stop what is not wanted as it is; start what is missing and whose group is free."""
-        wanted = {} if self._stopping else self._wanted.subscriptions
+        wanted = {} if self._stopping else {**self._wanted.subscriptions, **self._started}
         for name, member in self._members.items():
             if wanted.get(name) != member.consumer.subscription:
                 member.stop()
@@ -132,18 +147,26 @@ class Connector:
                 group.create_task(self._consume(name, subscription))
 
     async def _consume(self, name: str, subscription: Subscription) -> None:
-        caller = Caller(subscription, self._gateway, self._timeout)
-        member = self._members[name] = self._member(subscription, caller)
+        member = self._members[name] = self._member(subscription, self._caller(name, subscription))
         self._metrics.consumers.set(len(self._members))
         log.info("event=subscribed function=%s topics=%s", name, ",".join(subscription.topics))
         try:
             await member.run()
+        except Exception:
+            # What was not done is not committed: it comes again when the function is taken up anew.
+            log.exception("event=delivery-broken function=%s", name)
+            await asyncio.sleep(BROKEN_SECONDS)
         finally:
             del self._members[name]
             self._metrics.forget(name, subscription.topics)
             self._metrics.consumers.set(len(self._members))
             log.info("event=unsubscribed function=%s", name)
             self._changed.set()  # it may be wanted again, with other options
+
+    def _caller(self, name: str, subscription: Subscription) -> RecordCaller:
+        if self._pipelines is not None and name.startswith(PREFIX):
+            return PipelineCaller(subscription, self._pipelines)
+        return Caller(subscription, self._gateway, self._timeout)
 
     def _member(self, subscription: Subscription, caller: RecordCaller) -> Member:
         delivery = Delivery(subscription, caller, self._publisher, self._metrics)
@@ -159,7 +182,7 @@ class Connector:
                 lag = member.consumer.lag
                 for topic, records in lag.items():
                     self._metrics.lag.labels(name, topic).set(records)
-                if lag:
+                if lag and not name.startswith(PREFIX):
                     total = sum(lag.values())
                     signals.append({"function": name, "signal": "lag", "value": total})
             if signals:

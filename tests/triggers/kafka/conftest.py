@@ -16,6 +16,10 @@ from triggers.settings import TriggersSettings
 
 __all__ = ["kafka_broker"]
 
+# kafka-python leaves sockets to the collector when it reconnects.
+LEAKS = pytest.mark.filterwarnings(
+    "ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning"
+)
 ENVIRON = {
     "SLUICE_TRIGGERS_KAFKA_SESSION_TIMEOUT": "6s",
     "SLUICE_TRIGGERS_KAFKA_SIGNAL_INTERVAL": "300ms",
@@ -50,6 +54,13 @@ class RunningConnector:
 
 
 Starting = Callable[..., RunningConnector]
+
+
+async def eventually(condition: Callable[[], object], seconds: float = 30.0) -> None:
+    """Wait for what another thread changes, which has no event to wait for."""
+    async with asyncio.timeout(seconds):
+        while not condition():  # noqa: ASYNC110 - see above
+            await asyncio.sleep(0.02)
 
 
 @pytest.fixture

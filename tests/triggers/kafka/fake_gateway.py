@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from http1.exchange import Exchange
-from http1.listener import Server
 from http1.limits import Limits
+from http1.listener import Server
 from http1.wire import header_lines
 
 
