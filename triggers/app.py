@@ -131,6 +131,7 @@ async def serve(settings: TriggersSettings, listener: socket.socket) -> None:
         timeout_graceful_shutdown=max(1, round(settings.shutdown_grace)),
     )
     server = Server(config, triggers.pipelines)
+    await triggers.pipelines.load()
     log.info("event=listening socket=%s", settings.socket_path)
     try:
         async with asyncio.TaskGroup() as group:

@@ -228,7 +228,8 @@ def _tokens(source: str) -> Iterator[_Token]:
     while at < end:
         match = TOKEN.match(source, at)
         if match is None or match.lastgroup is None:
-            raise ExpressionError(f"{source.strip()!r}: character {at + 1} begins nothing known")
+            wrong = end - len(source[at:end].lstrip()) + 1
+            raise ExpressionError(f"{source.strip()!r}: character {wrong} begins nothing known")
         yield _Token(match.lastgroup, match[match.lastgroup], match.start(match.lastgroup))
         at = match.end()
     yield _Token("end", "", at)

@@ -94,9 +94,9 @@ class PipelineService:
         return version
 
     async def load(self) -> None:
-        """Read the current definitions from the database."""
+        """Read the current definitions from the database, unless there are some already."""
         found = await self.store.definitions()
-        if found is not None:
+        if found is not None and not self.version:
             self._use(*found, load_pipelines(found[1], "pipelines.yml"))
 
     def _use(self, version: str, source: str, pipelines: Mapping[str, Pipeline]) -> None:
