@@ -213,6 +213,7 @@ class CallQueue:
         self._bytes += size
 
     def _finished(self, outcomes: list[Outcome], held: set[str]) -> None:
+        dead: dict[str, list[Outcome]] = {}
         for outcome in outcomes:
             call = outcome.call
             self._worker.outcome_written(outcome)
@@ -225,14 +226,13 @@ class CallQueue:
             else:
                 self.metrics.finished[outcome.state, call.function] += 1
                 if outcome.state is CallState.DEAD:
-                    LOG.warning(
-                        "dead call=%s function=%s reason=%s",
-                        call.id,
-                        call.function,
-                        outcome.reason,
-                    )
+                    dead.setdefault(call.function, []).append(outcome)
                 if call.host:
                     self._callbacks.dispatcher.wake(call.host)
+        # A line a group and function, not one a call: a broken function may have a million.
+        for function, of in dead.items():
+            first = of[0].call.id, of[0].reason
+            LOG.warning("dead calls=%d function=%s first=%s reason=%s", len(of), function, *first)
 
     def _delivered(self, delivered: list[Delivered]) -> None:
         for each in delivered:

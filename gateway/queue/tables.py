@@ -18,7 +18,7 @@ REPLAY: Final = (
     " finished = NULL, seconds = NULL, callback_state = '', size = size - ? WHERE id = ?"
 )
 RELEASE: Final = "UPDATE {table} SET state = 0, owner = NULL WHERE state = 1 AND owner "
-PRUNABLE: Final = " AND finished IS NOT NULL AND callback_state NOT LIKE 'owed%' "
+PRUNABLE: Final = " AND finished IS NOT NULL AND substr(callback_state, 1, 4) <> 'owed' "
 
 
 class SqlStore:

@@ -16,7 +16,7 @@ from registry.errors import ConflictError
 from registry.idempotency import Claim, Reply, forget_old, once
 from registry.migrations import MIGRATIONS, SchemaTooNewError, migrate
 from registry.store import aliases, artifacts, datasets, events, models, predictions, runs
-from tests.registry.postgres import server
+from tests.postgres import server
 
 T = TypeVar("T")
 DIGEST = "a" * 64
