@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
+from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import Metric
 
 from gateway.metrics import METRICS
@@ -20,6 +21,11 @@ from runtime.settings import RuntimeSettings
 from settings import rows
 from sluice.settings import CliSettings
 from tests.live import ROOT
+from triggers.kafka.metrics import KafkaMetrics
+from triggers.kafka.options import KafkaOptions
+from triggers.kafka.settings import KafkaSettings
+from triggers.metrics import TriggersMetrics
+from triggers.settings import TriggersSettings
 
 DOCS: Final = ROOT / "docs"
 HELP: Final = re.compile(r"^# HELP (\S+) (.*)$", re.MULTILINE)
@@ -28,10 +34,10 @@ SERIES: Final = (*METRICS, *QUEUE_METRICS)
 OWN: Final = ("sluice_", "http_", "function_")
 
 
-def settings_table(table: type[Any]) -> str:
+def settings_table(table: type[Any], head: str = "variable") -> str:
     """A Markdown table of the knobs of `table`."""
     return _markdown(
-        ("variable", "default", "meaning"),
+        (head, "default", "meaning"),
         (
             (f"`{row.variable}`", f"`{row.default}`" if row.default else "", row.meaning)
             for row in rows(table)
@@ -64,7 +70,16 @@ def runtime_metrics() -> str:
 
 def registry_metrics() -> str:
     """A Markdown table of the registry's series."""
-    text = RegistryMetrics().render().decode()
+    return exposed_metrics(RegistryMetrics().render().decode())
+
+
+def triggers_metrics() -> str:
+    """A Markdown table of the triggers' series."""
+    return exposed_metrics(TriggersMetrics().render().decode())
+
+
+def exposed_metrics(text: str) -> str:
+    """A Markdown table of our own series in a text exposition."""
     types = dict(TYPE.findall(text))
     return _markdown(
         ("name", "type", "meaning"),
@@ -77,16 +92,23 @@ def registry_metrics() -> str:
 
 
 TABLES: Final[dict[str, dict[str, Callable[[], str]]]] = {
+    "kafka.md": {
+        "options": lambda: settings_table(KafkaOptions, "annotation"),
+        "settings": lambda: settings_table(KafkaSettings),
+        "metrics": kafka_metrics,
+    },
     "settings.md": {
         "gateway": lambda: settings_table(GatewaySettings),
         "runtime": lambda: settings_table(RuntimeSettings),
         "registry": lambda: settings_table(RegistrySettings),
+        "triggers": lambda: settings_table(TriggersSettings),
         "sluice": lambda: settings_table(CliSettings),
     },
     "metrics.md": {
         "gateway": gateway_metrics,
         "runtime": runtime_metrics,
         "registry": registry_metrics,
+        "triggers": triggers_metrics,
     },
 }
 
