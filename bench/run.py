@@ -7,6 +7,7 @@ target, 2 when something that is needed is missing.
 
 import argparse
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -21,7 +22,7 @@ from bench.rows import Row
 from bench.stage import Stage, open_stage
 from tests.live import ROOT
 
-SUITES: Final = ("calls", "bodies", "starts", "batches", "crowd")
+SUITES: Final = ("calls", "bodies", "starts", "batches", "crowd", "scaling")
 NEEDED: Final = {"wrk": "wrk", "nginx": "nginx"}
 
 
@@ -40,7 +41,13 @@ def main(arguments: list[str]) -> int:
     return _measure(given.suites or list(SUITES), given.output)
 
 
+def _stopped(number: int, _frame: object) -> None:
+    """End as if interrupted, so that the platforms are stopped."""
+    sys.exit(128 + number)
+
+
 def _measure(names: list[str], output: Path | None) -> int:
+    signal.signal(signal.SIGTERM, _stopped)
     begun = time.monotonic()
     about: dict[str, Any] = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
