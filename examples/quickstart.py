@@ -10,6 +10,7 @@ import base64
 import csv
 import io
 import json
+import os
 import sys
 import time
 import urllib.error
@@ -166,15 +167,24 @@ def say(line: str) -> None:
     sys.stdout.flush()
 
 
+def address(environ: Mapping[str, str]) -> str:
+    """The gateway's URL by the variables that `sluice up` obeys too."""
+    host = environ.get("SLUICE_HOST") or "127.0.0.1"
+    if host in {"0.0.0.0", "::"}:
+        host = "127.0.0.1"
+    return environ.get("OPENFAAS_URL") or f"http://{host}:{environ.get('SLUICE_PORT') or 8080}"
+
+
 def read_arguments(arguments: list[str]) -> tuple[Gateway, Example]:
     """The gateway and the example that the command line names."""
+    secrets = Path(os.environ.get("SLUICE_DATA_DIR") or ".sluice") / "secrets"
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
-    parser.add_argument("gateway", nargs="?", default="http://127.0.0.1:8080", help="its URL")
+    parser.add_argument("gateway", nargs="?", default=address(os.environ), help="its URL")
     parser.add_argument(
         "password_file",
         nargs="?",
         type=Path,
-        default=Path(".sluice/secrets/basic-auth-password"),
+        default=secrets / "basic-auth-password",
         help="file with the password of user admin",
     )
     parser.add_argument("--data", type=Path, default=HERE / "data" / "breast-cancer.csv")

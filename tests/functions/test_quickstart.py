@@ -8,6 +8,7 @@ import pytest
 from tests.functions.conftest import Place, Predictors
 from tests.functions.contexts import ROOT
 from tests.functions.data import diabetes, mixed_wine
+from tests.live import free_ports
 
 
 def quickstart(place: Place, password: Path, *more: str) -> subprocess.CompletedProcess[str]:
@@ -71,3 +72,22 @@ def test_a_fault_is_one_line_and_a_status(place: Place, password: Path, tmp_path
     absent = quickstart(place, tmp_path / "no-password")
     assert absent.returncode == 2
     assert "password_file" in absent.stderr
+
+
+def test_address_and_password_come_from_the_variables_that_the_platform_was_started_with(
+    tmp_path: Path,
+) -> None:
+    """`make up` with another port or data folder ends with the quickstart."""
+    secrets = tmp_path / "secrets"
+    secrets.mkdir()
+    (secrets / "basic-auth-password").write_text("of-the-tests\n", encoding="utf-8")
+    (port,) = free_ports(1)
+    done = subprocess.run(
+        [sys.executable, "-I", str(ROOT / "examples" / "quickstart.py")],
+        env={"SLUICE_PORT": str(port), "SLUICE_DATA_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert f"POST http://127.0.0.1:{port}/registry/datasets/breast-cancer" in done.stderr
