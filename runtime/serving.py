@@ -31,6 +31,8 @@ from runtime.status import StatusPipe
 FAILED: Final = 1
 # What a handler leaves behind (threads, tasks) may delay the exit for so long, in seconds.
 EXIT_GRACE: Final = 3.0
+# A gateway in front adds fields to heads that it took within its own, tighter limits.
+LIMITS: Final = Limits(head_bytes=1024 * 1024, head_fields=1000)
 
 log = logging.getLogger("runtime")
 
@@ -82,7 +84,7 @@ class Serving:
         host = Host(self._settings, self._identity(), self._metrics, loop, self._replace)
         backend = self._backend(function, host)
         await backend.start()
-        server = Server(Application(host, backend), Limits())
+        server = Server(Application(host, backend), LIMITS)
         await self._listen(server)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)

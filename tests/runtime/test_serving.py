@@ -769,3 +769,13 @@ def read_to_end(connection: socket.socket) -> bytes:
     except ConnectionResetError:
         pass
     return received
+
+
+def test_head_at_the_gateways_limits_is_taken_with_what_the_gateway_adds(tmp_path: Path) -> None:
+    """100 fields of 64 KiB pass the gateway, which adds call id, forwarding and start time."""
+    fields = {f"x-{number}": "v" * 640 for number in range(106)}
+    handler = "async def handle(event, context):\n    return len(event.headers)"
+    with Replica(tmp_path, handler, {}) as replica:
+        answer = replica.ready().call("/", headers=fields)
+        assert answer.status == 200
+        assert int(answer.body) >= 106
