@@ -33,7 +33,7 @@ class Provider(Protocol):
         """
 
     async def delete(self, function: FunctionId) -> None:
-        """Forget the function and drain its replicas. Raises NotFoundError."""
+        """Forget the function; a long drain goes on after the return. Raises NotFoundError."""
 
     async def scale(self, function: FunctionId, replicas: int) -> None:
         """Set the desired count, 0 included; surplus replicas drain. Raises NotFoundError."""

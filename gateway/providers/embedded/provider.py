@@ -36,6 +36,7 @@ from gateway.settings import GatewaySettings
 
 LOG: Final = logging.getLogger(__name__)
 PRUNE_SECONDS: Final = 300.0
+DELETE_SECONDS: Final = 2.0  # a removal answers by then; what drains longer ends by itself
 
 
 class EmbeddedProvider:
@@ -101,14 +102,8 @@ class EmbeddedProvider:
             runner = self._runner(function)
             await self._store.delete_function(function)
             del self._runners[function]
-        self._ending.add(runner)
-        try:
-            await runner.close(lambda: self._tell(FunctionRemoved(function)))
-        finally:
-            self._ending.discard(runner)
-        if function not in self._runners:
-            await asyncio.to_thread(self._host.secrets.hide, function)
-            await asyncio.to_thread(self._host.places.remove_cache, function)
+        # Calls under way may take their exec_timeout, which is longer than clients wait.
+        await asyncio.wait([self._spawn(self._end(function, runner))], timeout=DELETE_SECONDS)
 
     async def scale(self, function: FunctionId, replicas: int) -> None:
         if not 0 <= replicas <= self._settings.replica_limit:
@@ -241,10 +236,22 @@ class EmbeddedProvider:
     def _is_serving(self, function: FunctionId, generation: Generation) -> None:
         self._spawn(self._store.set_serving(function, generation.number))
 
-    def _spawn(self, work: Coroutine[object, object, None]) -> None:
+    async def _end(self, function: FunctionId, runner: Runner) -> None:
+        """Let the calls of a removed function end, then clear away what it kept."""
+        self._ending.add(runner)
+        try:
+            await runner.close(lambda: self._tell(FunctionRemoved(function)))
+        finally:
+            self._ending.discard(runner)
+        if function not in self._runners:
+            await asyncio.to_thread(self._host.secrets.hide, function)
+            await asyncio.to_thread(self._host.places.remove_cache, function)
+
+    def _spawn(self, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     async def _read_logs(self, query: LogQuery) -> AsyncIterator[LogLine]:
         self._runner(query.id)

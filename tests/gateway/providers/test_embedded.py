@@ -50,6 +50,17 @@ def handle(event, context):
         pass
     return str(time.process_time() - used)
 """
+WAITS_A_SECOND = """
+import asyncio
+begun = asyncio.Event()
+async def handle(event, context):
+    if event.body != b"wait":
+        await begun.wait()
+        return "begun"
+    begun.set()
+    await asyncio.sleep(1)
+    return "waited"
+"""
 SECRET = """
 def handle(event, context):
     with open("/var/openfaas/secrets/token") as file:
@@ -516,3 +527,21 @@ async def test_library_that_starts_a_thread_makes_a_cold_start_that_says_so(
     assert await call(replica.address) == (200, b"hello")
     log = (tmp_path / "logs" / DEFAULT_NAMESPACE / "one" / f"{replica.id}.log").read_text()
     assert "cold start: 1 threads were started at import" in log
+
+
+async def test_removal_answers_while_a_call_under_way_runs_on_to_its_end(
+    start: Start, bundles: Bundles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client waits a minute for its removal; a call may take ten."""
+    monkeypatch.setattr("gateway.providers.embedded.provider.DELETE_SECONDS", 0.0)
+    build(bundles, "one", WAITS_A_SECOND)
+    provider = await start()
+    watcher = Watcher(provider)
+    await provider.deploy(asked("one"))
+    (replica,) = await watcher.ready("one")
+    running = asyncio.create_task(call(replica.address, b"wait"))
+    await call(replica.address)
+    await provider.delete(FunctionId("one"))
+    assert FunctionId("one") not in watcher.now
+    assert not running.done()
+    assert await running == (200, b"waited")
