@@ -30,7 +30,8 @@ ANSWER_NAMES: Final = HOP_BY_HOP | {b"content-length", b"content-type", b"x-dura
 USUAL_CONNECTION: Final = frozenset({b"keep-alive", b"close", b"upgrade", b"te", b"Keep-Alive"})
 USER_AGENT: Final = f"sluice-gateway/{VERSION}".encode()
 SERVED_BY: Final = f"x-served-by: sluice/{VERSION}\r\n".encode()
-TEXT_TYPE: Final = b"content-type: text/plain; charset=utf-8\r\n"
+# Of each text of the gateway's own: a client may tell it from a function's answer of that status.
+TEXT_TYPE: Final = b"content-type: text/plain; charset=utf-8\r\nx-openfaas-internal: proxy\r\n"
 IDS_AT_ONCE: Final = 128
 
 # Whence calls come, rendered: one line set per client connection and host.
