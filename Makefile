@@ -3,12 +3,15 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 GO ?= go
+# The interpreter to measure with: the distribution's, which is optimised where pyenv's is not.
+BENCH_PYTHON ?= $(firstword $(wildcard /usr/bin/python3.11 /usr/bin/python3.12 /usr/bin/python3.13) $(PYTHON))
+BENCH_VENV := .venv/bench
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 FAAS_CLI := .bin/faas-cli
 CLIENTS := tests/contract/clients
 
 .DEFAULT_GOAL := help
-.PHONY: help dev fmt lint check test torture bench up down docs locks faas-cli clean
+.PHONY: help dev fmt lint check test torture bench up down kafka docs locks faas-cli clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z][a-z-]*:.*## / {printf "%-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,6 +23,9 @@ up: $(VENV)/.embedded ## Install, start, deploy stack.yml, train on real data an
 
 down: ## Stop what `make up` started
 	@if [ -x $(BIN)/sluice ]; then $(BIN)/sluice down; else echo "nothing is installed"; fi
+
+kafka: ## Start one Kafka broker on 127.0.0.1:9092 (needs Java and Maven)
+	@deploy/kafka/run.sh
 
 dev: $(VENV)/.dev ## Install everything that development needs
 
@@ -42,8 +48,12 @@ test: $(VENV)/.dev $(FAAS_CLI) ## All tests but torture
 torture: $(VENV)/.dev ## Kill, load and fresh-clone tests
 	$(BIN)/pytest -m torture
 
-bench: $(VENV)/.dev ## Measure the call path against its controls
-	$(BIN)/python -m bench.callpath
+bench: $(BENCH_VENV)/.ready ## Measure everything that has a target beside its control
+	@for program in wrk nginx; do \
+	  command -v $$program >/dev/null || [ -x /usr/sbin/$$program ] || missing="$$missing $$program"; done; \
+	if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  apt-get install --yes --no-install-recommends $$missing; fi
+	$(BENCH_VENV)/bin/python -m bench.run $(SUITES)
 
 docs: $(VENV)/.dev ## Write the generated tables into the documentation
 	$(BIN)/python -m tests.docs.tables
@@ -75,6 +85,12 @@ $(VENV)/.embedded: locks/embedded.txt pyproject.toml | $(VENV)/bin/python
 	@echo "installing Sluice into $(VENV)"
 	@$(PIP) --require-hashes -r locks/embedded.txt
 	@$(PIP) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(BENCH_VENV)/.ready: locks/dev.txt pyproject.toml | $(VENV)/.dev
+	@$(BIN)/uv venv --quiet --clear --python $(BENCH_PYTHON) $(BENCH_VENV)
+	@$(BIN)/uv pip install --quiet --python $(BENCH_VENV)/bin/python --require-hashes -r locks/dev.txt
+	@$(BIN)/uv pip install --quiet --python $(BENCH_VENV)/bin/python --no-deps --no-build-isolation --editable .
 	@touch $@
 
 $(VENV)/.dev: locks/dev.txt pyproject.toml | $(VENV)/bin/python

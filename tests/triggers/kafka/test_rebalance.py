@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.kafka_broker import KafkaBroker, why_not
-from tests.triggers.kafka.conftest import LEAKS, RunningConnector, Starting
+from tests.triggers.kafka.conftest import LEAKS, RunningConnector, Starting, eventually
 from tests.triggers.kafka.fake_gateway import Call, FakeGateway, Reply
 
 pytestmark = LEAKS
@@ -31,12 +31,15 @@ async def test_second_connector_takes_over_partitions_and_nothing_is_called_twic
     first = connect()
     await gateway.until(lambda: len(gateway.calls) > 100)
     second = connect()
+    members = second.connector._members
+    await eventually(lambda: "shared.fn" in members and members["shared.fn"].consumer.lag)
+    publish(kafka_broker, topic, 100)
     done = {"function_name": "shared.fn", "topic": topic, "outcome": "succeeded"}
-    await gateway.until(lambda: len(gateway.calls) >= 1200, 60)
+    await gateway.until(lambda: len(gateway.calls) >= 1600, 60)
     await second.stop()
     await first.stop()
     places = collections.Counter((call.partition, call.offset) for call in gateway.calls)
-    assert len(places) == 1200
+    assert len(places) == 1600
     assert max(places.values()) == 1
     for partition in range(4):
         offsets = [call.offset for call in gateway.calls if call.partition == partition]
