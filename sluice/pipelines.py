@@ -37,7 +37,10 @@ def post_pipelines(session: Session, stack: Stack, client: GatewayClient) -> Non
 
 
 @app.command()
-def apply(context: typer.Context, file: Path = DEFINITIONS) -> None:
+def apply(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(help="The definitions.")] = DEFINITIONS,
+) -> None:
     """Replace the definitions of all pipelines by those of a file."""
     session: Session = context.obj
     try:

@@ -2,14 +2,15 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 from urllib.parse import quote
 
 from sluice_ml.errors import CallError, InvalidInputError, NotFoundError, UnavailableError
 from sluice_ml.place import Place
 from sluice_ml.transport import Call, Transport
 
-ERRORS: Mapping[int, type[CallError]] = {400: InvalidInputError, 404: NotFoundError}
+SHOWN: Final = 500  # bytes of an error
+ERRORS: Final[Mapping[int, type[CallError]]] = {400: InvalidInputError, 404: NotFoundError}
 
 
 class Predictor:
@@ -27,11 +28,11 @@ class Predictor:
         headers = {"Content-Type": "application/json"}
         path = f"/predict?model={quote(model, safe='')}"
         answer = self._transport.send(Call("POST", path, body, headers))
-        value = answer.json()
         if answer.status != 200:
             kind = ERRORS.get(answer.status, UnavailableError)
-            raise kind(f"predict answered {answer.status}: {value.get('error', '')}")
-        if len(value["predictions"]) != len(rows):
+            told = answer.body[:SHOWN].decode("utf-8", "replace")
+            raise kind(f"predict answered {answer.status}: {told}")
+        result: dict[str, Any] = json.loads(answer.body)
+        if len(result["predictions"]) != len(rows):
             raise UnavailableError("predict answered another number of rows than it got")
-        result: dict[str, Any] = value
         return result
