@@ -1,0 +1,223 @@
+"""Records into a function while connector, gateway and broker are killed -9 at random.
+
+Every record's effect must be seen, in order for each key, and twice only after a kill. The effect
+is a line that the function sends to this process and that this process acknowledges.
+"""
+
+import asyncio
+import os
+import random
+import signal
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+
+import pytest
+from kafka import KafkaProducer
+
+from sluice.client import GatewayClient
+from tests.e2e.conftest import Stage
+from tests.kafka_broker import KafkaBroker, why_not
+from tests.live import LivePlatform, live_platform
+
+pytestmark = [
+    pytest.mark.torture,
+    pytest.mark.timeout(2400),
+    pytest.mark.skipif(bool(why_not()), reason=f"no Kafka broker: {why_not()}"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+RECORDS = int(os.environ.get("SLUICE_TORTURE_RECORDS", "20000"))
+KEYS = 64
+# A call that was out at a kill is made again once the group has noticed: session, restart, retry.
+AFTERMATH = 45.0
+HANDLER = """
+import asyncio
+
+streams = None
+
+async def handle(event, context):
+    global streams
+    async with lock():
+        if streams is None:
+            streams = await asyncio.open_connection("127.0.0.1", PORT)
+        reader, writer = streams
+        try:
+            writer.write(event.body + b"\\n")
+            if not await reader.readline():
+                raise ConnectionError("the collector is gone")
+        except BaseException:
+            streams = None
+            writer.close()
+            raise
+    return b""
+
+_lock = None
+
+def lock():
+    global _lock
+    if _lock is None:
+        _lock = asyncio.Lock()
+    return _lock
+"""
+
+
+class Effects:
+    """What the function did: (key, number) and when, in the order of arrival."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[int, int, float]] = []
+        self.distinct: set[tuple[int, int]] = set()
+        self.begun = asyncio.Event()
+
+    async def take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while line := await reader.readline():
+            key, number = (int(part) for part in line.split())
+            self.seen.append((key, number, time.monotonic()))
+            self.distinct.add((key, number))
+            self.begun.set()
+            writer.write(b"ok\n")
+        writer.close()
+
+
+@asynccontextmanager
+async def collector(effects: Effects) -> AsyncIterator[int]:
+    server = await asyncio.start_server(effects.take, "127.0.0.1", 0)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+
+
+@contextmanager
+def publishing(bootstrap: str) -> Iterator[threading.Thread]:
+    """A foreign producer that sends all records, through every outage."""
+    ended = threading.Event()
+
+    def publish() -> None:
+        producer = KafkaProducer(
+            bootstrap_servers=bootstrap,
+            acks="all",
+            linger_ms=5,
+            delivery_timeout_ms=300_000,
+            max_block_ms=300_000,
+            reconnect_backoff_max_ms=1000,
+        )
+        futures = []
+        for number in range(RECORDS):
+            if ended.is_set():
+                break
+            key, count = number % KEYS, number // KEYS
+            text = b"%d %d" % (key, count)
+            futures.append(producer.send("torture", key=b"%d" % key, value=text))
+        for future in futures:
+            future.get(timeout=300)
+        producer.close(timeout=5)
+
+    thread = threading.Thread(target=publish)
+    thread.start()
+    try:
+        yield thread
+    finally:
+        ended.set()
+        thread.join(320)
+
+
+def kill_program(platform: LivePlatform, module: str) -> Callable[[], None]:
+    """Something that kills -9 the supervised `python -m MODULE`; its supervisor starts it again."""
+
+    def kill() -> None:
+        for pid in platform.pids():
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+            if words[1:3] == [b"-m", module.encode()]:
+                os.kill(pid, signal.SIGKILL)
+                return
+
+    return kill
+
+
+def restart(broker: KafkaBroker) -> None:
+    broker.kill()
+    broker.start()
+
+
+async def kill_until_done(
+    kills: list[float], targets: list[Callable[[], None]], effects: Effects
+) -> None:
+    """Kill one at random every few seconds until nine tenths of all records had their effect."""
+    rng = random.Random(11)
+    while len(effects.distinct) < RECORDS * 0.9 or len(kills) < len(targets):
+        await asyncio.sleep(rng.uniform(2, 6))
+        target = targets[len(kills)] if len(kills) < len(targets) else rng.choice(targets)
+        kills.append(time.monotonic())
+        await asyncio.to_thread(target)
+
+
+async def test_every_record_has_its_effect_in_order_whatever_is_killed(tmp_path: Path) -> None:
+    broker, effects = KafkaBroker(tmp_path), Effects()
+    await asyncio.to_thread(broker.start)
+    settings = {
+        "KAFKA_BOOTSTRAP": broker.bootstrap,
+        "SLUICE_TRIGGERS_KAFKA_SESSION_TIMEOUT": "6s",
+        "SLUICE_TRIGGERS_REBUILD_INTERVAL": "500ms",
+    }
+    try:
+        async with collector(effects) as port:
+            with live_platform(tmp_path / ".sluice", **settings) as platform:
+                broker.create("torture", partitions=8)
+                await asyncio.to_thread(deploy, platform, tmp_path, port)
+                kills = await run(platform, broker, effects)
+    finally:
+        broker.stop()
+    assert_in_order(effects)
+    assert_duplicates_follow_kills(effects, kills)
+
+
+def deploy(platform: LivePlatform, folder: Path, port: int) -> None:
+    password = platform.password_file.read_text().strip()
+    with platform.client() as http, GatewayClient(platform.url, ("admin", password)) as api:
+        stage = Stage(platform, http, api)
+        source = HANDLER.replace("PORT", str(port))
+        stage.serve(folder, "effect", source, annotations={"topic": "torture"})
+
+
+async def run(platform: LivePlatform, broker: KafkaBroker, effects: Effects) -> list[float]:
+    """The times of all kills, once every record had its effect."""
+    kills: list[float] = []
+    targets = [
+        kill_program(platform, "triggers"),
+        kill_program(platform, "gateway"),
+        lambda: restart(broker),
+    ]
+    with publishing(broker.bootstrap) as publisher:
+        await effects.begun.wait()
+        await kill_until_done(kills, targets, effects)
+        await asyncio.to_thread(publisher.join)
+        deadline = time.monotonic() + 600
+        while len(effects.distinct) < RECORDS:
+            await asyncio.sleep(0.1)
+            assert time.monotonic() < deadline, f"{len(effects.distinct)} of {RECORDS} records"
+    return kills
+
+
+def assert_in_order(effects: Effects) -> None:
+    assert len(effects.distinct) == RECORDS
+    first: dict[int, int] = {}
+    for key, number, _ in effects.seen:
+        expected = first.get(key, -1) + 1
+        assert number <= expected, f"key {key}: {number} before {expected}"
+        first[key] = max(first.get(key, -1), number)
+
+
+def assert_duplicates_follow_kills(effects: Effects, kills: list[float]) -> None:
+    seen: set[tuple[int, int]] = set()
+    twice = []
+    for key, number, at in effects.seen:
+        if (key, number) in seen:
+            twice.append(at)
+            assert any(0 <= at - kill < AFTERMATH for kill in kills), (key, number)
+        seen.add((key, number))
+    # Per kill: what was done since the last commit and what was out.
+    assert len(twice) <= len(kills) * 2000
+    print(f"{RECORDS} records, {len(kills)} kills, {len(twice)} called twice")  # noqa: T201 - shown by -s
