@@ -30,11 +30,15 @@ class FunctionError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Function:
-    """A loaded handler: what to call, how, and what to call once before."""
+    """A loaded handler: what to call, how, and what to call once before.
+
+    many: what answers several calls at once, where the handler offers that.
+    """
 
     form: Form
     handler: Callable[..., Any]
     init: Callable[[], Any] | None
+    many: Callable[..., Any] | None = None
 
     @property
     def is_async(self) -> bool:
@@ -61,7 +65,10 @@ def load_function(bundle: Path) -> Function:
     init = getattr(module, "init", None)
     if init is not None and not callable(init):
         raise FunctionError(f"{HANDLER}: init is a {type(init).__name__}: expected init()")
-    return Function(form, handler, init)
+    function = Function(form, handler, init, getattr(module, "handle_many", None))
+    if function.many is not None:
+        _check_many(function)
+    return function
 
 
 class Faults:
@@ -113,6 +120,14 @@ def _check_there(bundle: Path) -> None:
     held = sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else None
     found = "there is no folder function" if held is None else f"function/ holds {held[:20]}"
     raise FunctionError(f"{HANDLER} is missing ({found}): expected it to define {EXPECTED}")
+
+
+def _check_many(function: Function) -> None:
+    many = function.many
+    if not callable(many) or inspect.iscoroutinefunction(many):
+        raise FunctionError(f"{HANDLER}: handle_many: expected a sync function of a list of calls")
+    if function.form is not Form.EVENT or not function.is_async:
+        raise FunctionError(f"{HANDLER}: handle_many needs an async handle(event, context)")
 
 
 def _find(module: ModuleType) -> tuple[Form, Callable[..., Any]]:

@@ -9,6 +9,7 @@ from runtime.call import CLIENT_GONE, INTERNAL, Call, Host
 from runtime.eager import Starter
 from runtime.event import AnswerError, Context, Event, Headers
 from runtime.function import Form, Function
+from runtime.gathering import GatheringRunner
 from runtime.reply import Reply, Stream, WrongReplyError
 from runtime.running import LoopRunner, Runner, Running, ThreadRunner
 from runtime.stream import discard, send_stream
@@ -28,7 +29,7 @@ class HandlerBackend:
         self.pool = ThreadPool(host.settings.pool_size, host.loop)
         self.form = function.form
         self.starter = Starter(host.loop)
-        self.runner: Runner = runner or self._runner_for(function)
+        self.runner: Runner = runner or self._runner_for(function, host.loop)
 
     def begin(self, host: Host, exchange: Exchange) -> Receiver:
         return HandlerCall(self, host, exchange)
@@ -40,7 +41,9 @@ class HandlerBackend:
         self.starter.close()
         return self.pool.busy == 0
 
-    def _runner_for(self, function: Function) -> Runner:
+    def _runner_for(self, function: Function, loop: asyncio.AbstractEventLoop) -> Runner:
+        if function.many is not None:
+            return GatheringRunner(function, self.starter, loop)
         if function.is_async:
             return LoopRunner(function, self.starter)
         return ThreadRunner(function, self.pool, self.starter)

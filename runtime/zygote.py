@@ -28,6 +28,19 @@ from runtime import isolation
 from runtime.replica import FAILED, Handover, SetThreads, leave, message, supervise
 
 WARM, COLD = "warm", "cold"
+# What handlers import of the standard library and the runtime does not: found here by every fork.
+# It takes 20 to 40 ms off the start of `predict`, for 3 MiB once in each zygote.
+STANDARD: Final = (
+    "concurrent.futures.thread",
+    "csv",
+    "email.parser",
+    "hashlib",
+    "http.client",
+    "tempfile",
+    "urllib.parse",
+    "urllib.request",
+    "uuid",
+)
 COLD_START: Final = "--cold"
 MESSAGE_BYTES: Final = 4096
 MOST_DESCRIPTORS: Final = 16
@@ -100,7 +113,7 @@ def _preload(names: Sequence[str]) -> str:
         from runtime.main import preload  # noqa: PLC0415 - a cold start imports it isolated
 
         preload()
-        for module in resolved(names):
+        for module in (*STANDARD, *resolved(names)):
             importlib.import_module(module)
     except Exception as error:  # noqa: BLE001 - a library may raise anything at import
         return f"{type(error).__name__} at import: {error}"

@@ -7,6 +7,7 @@ classifier, "model", "version"}. GET answers what the model takes. X: float32 [r
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
@@ -17,7 +18,7 @@ from sluice_ml.registry import Registry, Seen
 
 from .cache import Cache
 from .models import Models
-from .reference import read_reference
+from .reference import Reference, read_reference
 from .served import Served
 
 _LOG: Final = logging.getLogger("predict")
@@ -92,6 +93,36 @@ async def handle(event: Event, context: object) -> Reply:
     except CallError as error:
         return error_reply(error)
     return {"statusCode": 200, "headers": _JSON, "body": content}
+
+
+def handle_many(calls: Sequence[tuple[Event, object]]) -> list[Reply | None]:
+    """What `handle` answers, for calls that came together: one run of a model for all its rows.
+
+    None for what needs more than that: another method, a model to look up, a large or wrong body.
+    """
+    replies: list[Reply | None] = [None] * len(calls)
+    together: dict[Served, list[int]] = {}
+    for number, (event, _context) in enumerate(calls):
+        named = event.query.get("model")
+        if event.method == "POST" and len(event.body) <= INLINE_BYTES:
+            served = _current(DEFAULT if named is None else named)
+            if served is not None:
+                together.setdefault(served, []).append(number)
+    for served, numbers in together.items():
+        contents = served.answers([calls[number][0].body for number in numbers])
+        for number, content in zip(numbers, contents, strict=True):
+            if content is not None:
+                replies[number] = {"statusCode": 200, "headers": _JSON, "body": content}
+    return replies
+
+
+def _current(wanted: Reference | str) -> Served | None:
+    """The model if it is at hand; None for a name that is none, which `handle` says."""
+    try:
+        reference = read_reference(wanted) if isinstance(wanted, str) else wanted
+    except CallError:
+        return None
+    return MODELS.current(reference)
 
 
 def _described(event: Event, served: Served) -> Reply:

@@ -417,3 +417,31 @@ def test_a_fresh_process_predicts_without_scikit_learn_and_without_telemetry(
     assert told["ort"] == "1"
     assert told["tasks"] == 1
     assert list(home.iterdir()) == []
+
+
+def test_calls_that_come_together_are_answered_as_each_alone(
+    place: Place, predictors: Predictors, cancer: dict[str, Any]
+) -> None:
+    version = place.trained(cancer["feature_set"], "together", "random_forest")["version"]
+    place.move("together", int(version))
+    predictor = predictors(default_model="together@champion")
+    rows = [[float(number + column) for column in range(30)] for number in range(4)]
+    bodies: list[object] = [
+        {"instances": rows[:1]},
+        {"instances": rows[1:3]},
+        {"instances": [["x"] * 30]},
+        b"{",
+        {"instances": []},
+        {"instances": rows[3:]},
+    ]
+    alone = [predictor.call(body) for body in bodies]
+    contents = [body if isinstance(body, bytes) else json.dumps(body).encode() for body in bodies]
+    events = [Event(content) for content in contents]
+    events += [Event(contents[0], query="model=none"), Event(b"", "GET")]
+    replies = predictor.module.handle_many([(event, None) for event in events])
+    assert [reply is None for reply in replies] == [
+        False, False, True, True, False, False, True, True,
+    ]  # fmt: skip
+    for reply, (status, answer) in zip(replies, alone, strict=False):
+        if reply is not None:
+            assert (reply["statusCode"], json.loads(reply["body"])) == (status, answer)
