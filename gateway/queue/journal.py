@@ -87,7 +87,7 @@ class Journal:
 
     async def close(self) -> None:
         """Commit what is under way, then close."""
-        if self._thread.is_alive():
+        if self.opened:
             while self._busy or self._asked:
                 self._idle.clear()
                 await self._idle.wait()
@@ -148,6 +148,11 @@ class Journal:
             return await self._loop.run_in_executor(self._readers, operation, self._reader)
         except StoreError as error:
             raise UnavailableError(f"the queue's database: {error}") from error
+
+    @property
+    def opened(self) -> bool:
+        """Whether changes can be made."""
+        return self._thread.is_alive()
 
     @property
     def unwritten(self) -> int:

@@ -107,10 +107,11 @@ class CallQueue:
         """Leave what is not done to the next start."""
         self._worker.dispatcher.stop()
         self._callbacks.stop()
-        try:
-            await self._journal.change(lambda store: store.leave())
-        except SluiceError as error:
-            LOG.warning("queue not left in order error=%s", error)
+        if self._journal.opened:
+            try:
+                await self._journal.change(lambda store: store.leave())
+            except SluiceError as error:
+                LOG.warning("queue not left in order error=%s", error)
         await self._journal.close()
 
     async def _every(self, seconds: float, work: Callable[[], Awaitable[object]]) -> None:
