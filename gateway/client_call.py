@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from gateway.call import Call
 from gateway.errors import SluiceError
-from gateway.forwarding import answer_lines, refusal_lines, request_head
+from gateway.forwarding import Plan, answer_lines, planned_head, refusal_lines, request_head
 from gateway.routes import ReplicaSlots, Route
 from http1.client import ClientConnection
 from http1.exchange import Exchange
@@ -156,6 +156,21 @@ class ClientCall(Call):
         asked = None if self.length == 0 else self.exchange.headers
         lines = answer_lines(self.headers, self.call_lines, seconds, asked)
         self.exchange.start_response(self.status, lines, self.length)
+
+
+class PlannedCall(ClientCall):
+    """A small call whose head came before, with what was derived of it then."""
+
+    def __init__(self, invoker: "Invoker", exchange: Exchange, plan: Plan) -> None:
+        # Call.__init__ written out, as in ClientCall.
+        self.invoker = invoker
+        self.route = route = plan.route
+        self.started = time.monotonic()
+        route.metrics.started += 1
+        invoker.calls.add(self)
+        self.exchange = exchange
+        self.method = exchange.method
+        self.head, self.call_lines = planned_head(plan, exchange.peer, time.time_ns())
 
 
 class StreamedCall(ClientCall):

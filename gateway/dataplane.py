@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Final, Literal, Protocol
 
-from gateway.client_call import ClientCall, StreamedCall, is_small
+from gateway.client_call import ClientCall, PlannedCall, StreamedCall, is_small
 from gateway.errors import NotFoundError
-from gateway.forwarding import SERVED_BY, TEXT_TYPE, request_line, without
+from gateway.forwarding import SERVED_BY, TEXT_TYPE, Plan, plan_of, request_line, without
 from gateway.function import (
     DEFAULT_NAMESPACE,
     FunctionDeployment,
@@ -121,6 +121,9 @@ class DataPlane:
         self._generation = self._activator.generation
 
     def __call__(self, exchange: Exchange) -> Receiver:
+        plan = exchange.plan
+        if isinstance(plan, Plan) and plan.generation == self._activator.generation:
+            return PlannedCall(self._invoker, exchange, plan)
         if self._generation != self._activator.generation:
             self._known.clear()
             self._generation = self._activator.generation
@@ -128,6 +131,8 @@ class DataPlane:
         if known is None:
             return self._look_up(exchange)
         if exchange.upgrade is None and exchange.method in METHODS and is_small(exchange):
+            if exchange.recurs:
+                exchange.plan = plan_of(exchange, known[1], known[0], self._generation)
             return ClientCall(self._invoker, exchange, known[0], known[1])
         return self._call(exchange, *known)
 

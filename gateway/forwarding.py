@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Final
 
+from gateway.routes import Route
 from http1.exchange import Exchange
 from http1.wire import HOP_BY_HOP
 
@@ -24,6 +25,8 @@ REQUEST_NAMES: Final = HOP_BY_HOP | {
     b"x-forwarded-for",
     b"x-forwarded-host",
 }
+# Who sends these says whence the call comes, or who it is.
+PLANLESS: Final = frozenset({b"x-call-id", b"x-forwarded-for", b"x-forwarded-host"})
 # The server frames the answer and the gateway times it.
 ANSWER_NAMES: Final = HOP_BY_HOP | {b"content-length", b"content-type", b"x-duration-seconds"}
 # Values of `connection` that name no header which is not left out anyway.
@@ -61,12 +64,58 @@ def request_line(target: bytes) -> bytes:
     return b" %b HTTP/1.1\r\n" % target
 
 
+class Plan:
+    """What a client's head alone decides of a call: its route and most of what the replica is sent.
+
+    generation: of the routes it was made from. lines: from the method to the client's last header.
+    host: as sent; with the connection's peer it makes the lines that say whence the call comes.
+    """
+
+    __slots__ = ("generation", "host", "lines", "route")
+
+    def __init__(self, generation: int, route: Route, lines: bytes, host: bytes) -> None:
+        self.generation, self.route = generation, route
+        self.lines, self.host = lines, host
+
+
+def planned_head(plan: Plan, peer: str, start_time: int) -> tuple[bytes, bytes]:
+    """What `request_head` returns, for a head that came before."""
+    origin = _origins.get((peer, plan.host)) or _origin({b"host": plan.host}, peer)
+    own = b"x-call-id: %b\r\nx-start-time: %d\r\n" % (_ids.pop() if _ids else call_id(), start_time)
+    return b"%b%b%b\r\n" % (plan.lines, origin, own), own
+
+
+def plan_of(exchange: Exchange, line: bytes, route: Route, generation: int) -> Plan | None:
+    """The plan of a call like this one; None where its head says by itself who it is or whence."""
+    lines, given = _client_lines(exchange, line)
+    if exchange.chunked or not PLANLESS.isdisjoint(given):
+        return None
+    return Plan(generation, route, b"".join(lines), given.get(b"host", b""))
+
+
 def request_head(exchange: Exchange, line: bytes, start_time: int) -> tuple[bytes, bytes]:
     """The head that goes to the replica, and the lines with which the answer names the call.
 
     line: of `request_line`. start_time: nanoseconds since the epoch. The answer repeats the call
     id only when the caller sent none.
     """
+    lines, given = _client_lines(exchange, line)
+    if exchange.chunked:
+        lines.append(b"transfer-encoding: chunked\r\n")
+    lines.append(_origin(given, exchange.peer))
+    identity = given.get(b"x-call-id")
+    if identity:
+        own = b"x-start-time: %d\r\n" % start_time
+        lines.append(b"x-call-id: %b\r\n" % identity)
+    else:
+        own = b"x-call-id: %b\r\nx-start-time: %d\r\n" % (call_id(), start_time)
+    lines.append(own)
+    lines.append(b"\r\n")
+    return b"".join(lines), own
+
+
+def _client_lines(exchange: Exchange, line: bytes) -> tuple[list[bytes], dict[bytes, bytes]]:
+    """The lines that are the client's own, and its headers of REQUEST_NAMES."""
     lines = [exchange.method.encode(), line]
     given: dict[bytes, bytes] = {}
     for header in exchange.headers:
@@ -81,20 +130,9 @@ def request_head(exchange: Exchange, line: bytes, start_time: int) -> tuple[byte
         kept = _without_named(exchange.headers, given[b"connection"])
         if len(kept) < len(exchange.headers):
             exchange.headers = kept
-            return request_head(exchange, line, start_time)
-    if exchange.chunked:
-        lines.append(b"transfer-encoding: chunked\r\n")
+            return _client_lines(exchange, line)
     lines.append(b"user-agent: %b\r\n" % given.get(b"user-agent", USER_AGENT))
-    lines.append(_origin(given, exchange.peer))
-    identity = given.get(b"x-call-id")
-    if identity:
-        own = b"x-start-time: %d\r\n" % start_time
-        lines.append(b"x-call-id: %b\r\n" % identity)
-    else:
-        own = b"x-call-id: %b\r\nx-start-time: %d\r\n" % (call_id(), start_time)
-    lines.append(own)
-    lines.append(b"\r\n")
-    return b"".join(lines), own
+    return lines, given
 
 
 def _origin(given: Mapping[bytes, bytes], peer: str) -> bytes:

@@ -53,6 +53,10 @@ class Exchange:
     response_started: bool = False
     done: bool = False
     status: int = 0
+    # The same head came before; what an application derives from the head alone it may leave as
+    # `plan`, and finds it in the next exchange whose head is the same (http1.recall).
+    recurs: bool = False
+    plan: object | None = None
 
     # The rest is between the exchange and its connection.
     connection: Connection

@@ -21,6 +21,7 @@ from typing import Final
 from http1.exchange import Application
 from http1.limits import Limits
 from http1.protocol import ServerProtocol
+from http1.recall import Heads
 from http1.wire import DATE
 
 log = logging.getLogger(__name__)
@@ -38,6 +39,7 @@ class Server:
         self.connections: set[ServerProtocol] = set()
         self._servers: list[asyncio.Server] = []
         self._paths: list[Path] = []
+        self._heads: Heads = {}
         self._timer: asyncio.TimerHandle | None = None
 
     async def listen_tcp(self, host: str, port: int) -> int:
@@ -100,7 +102,7 @@ class Server:
         return len(left)
 
     def _protocol(self) -> ServerProtocol:
-        return ServerProtocol(self._application, self._limits, self.connections)
+        return ServerProtocol(self._application, self._limits, self.connections, self._heads)
 
     def _add(self, server: asyncio.Server) -> None:
         self._servers.append(server)

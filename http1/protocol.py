@@ -20,6 +20,7 @@ from typing import Final
 from http1.errors import RefusedError
 from http1.exchange import Application, Exchange
 from http1.limits import Limits
+from http1.recall import Heads
 from http1.timing import TimedConnection
 from http1.turns import NOBODY
 from http1.wire import DATE, status_line
@@ -39,8 +40,9 @@ def _discard(data: bytes) -> None:
 class ServerProtocol(TimedConnection):
     """One client's connection.
 
-    connections: the set this keeps itself in while it is open. `sweep` must be called on its
-    members a few times a second, else no timeout works (http1.listener does).
+    connections: the set this keeps itself in while it is open. heads: those that came before.
+    `sweep` must be called on its members a few times a second, else no timeout works
+    (http1.listener does).
     """
 
     __slots__ = ("_closed", "_connections", "send")
@@ -48,9 +50,13 @@ class ServerProtocol(TimedConnection):
     send: Callable[[bytes], None]
 
     def __init__(
-        self, application: Application, limits: Limits, connections: "set[ServerProtocol]"
+        self,
+        application: Application,
+        limits: Limits,
+        connections: "set[ServerProtocol]",
+        heads: Heads | None = None,
     ) -> None:
-        super().__init__(application, limits)
+        super().__init__(application, limits, heads)
         self._connections = connections
         self._closed: asyncio.Future[None] | None = None
 

@@ -15,16 +15,16 @@ from abc import abstractmethod
 from http1.errors import RefusedError
 from http1.exchange import Application
 from http1.limits import Limits
-from http1.turns import TurnTaker
+from http1.recall import Heads, RecallingConnection
 
 
-class TimedConnection(TurnTaker):
+class TimedConnection(RecallingConnection):
     """The part of a connection that the sweep sees."""
 
     __slots__ = ("_lingering", "_mark", "_since")
 
-    def __init__(self, application: Application, limits: Limits) -> None:
-        super().__init__(application, limits)
+    def __init__(self, application: Application, limits: Limits, heads: Heads | None) -> None:
+        super().__init__(application, limits, heads)
         self._lingering = False
         self._mark: tuple[str, int] = ("", 0)
         self._since = 0.0

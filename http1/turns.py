@@ -41,9 +41,11 @@ class TurnTaker(RequestReader):
         "_draining",
         "_excess",
         "_parsing",
+        "_planned",
         "_queue",
         "_reading_paused",
         "_receiver",
+        "_recurs",
         "_refusal",
         "_transport",
         "writing_is_paused",
@@ -62,6 +64,9 @@ class TurnTaker(RequestReader):
         self._queue: deque[Exchange] = deque()
         self._refusal: RefusedError | None = None
         self._excess = 0
+        # Whether the head now parsed came before, and the exchange it made.
+        self._recurs = False
+        self._planned: Exchange | None = None
         self._advancing = self._body_paused = self._reading_paused = self.writing_is_paused = False
         self._closing = self._draining = False
 
@@ -72,12 +77,6 @@ class TurnTaker(RequestReader):
     @abstractmethod
     def _application_failed(self, exchange: Exchange, error: Exception) -> None:
         """Log what the application raised and end the exchange."""
-
-    def data_received(self, data: bytes) -> None:
-        if self._careful or self._current is not None or len(data) > HEAD_SLICE:
-            self._take(data)
-        else:
-            self._feed(data)
 
     def _take(self, data: bytes) -> None:
         if self._closing or self._refusal is not None:
@@ -140,6 +139,9 @@ class TurnTaker(RequestReader):
     def _head_read(self, exchange: Exchange) -> None:
         exchange.connection = self  # type: ignore[assignment] # a ServerProtocol is a Connection
         self._parsing = exchange
+        if self._recurs:
+            exchange.recurs = True
+            self._planned = exchange
         if self._current is None and not (self._queue or self.writing_is_paused or self._closing):
             self._begin(exchange)
         else:

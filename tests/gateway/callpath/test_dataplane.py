@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from gateway.forwarding import request_head
 from gateway.function import FunctionId, UnixAddress
+from http1.exchange import Exchange
 from tests.fakes import FakeReplica, ReplicaCall, deployment
 from tests.gateway.callpath.running import Gateway, running
 
@@ -492,3 +494,95 @@ async def test_service_takes_bodies_over_the_limit_of_functions(tmp_path: Path) 
         )
         assert (await client.reply()).status == 413
     await registry.close()
+
+
+async def test_repeated_call_is_sent_and_answered_as_the_first_but_for_id_and_times(
+    gateway: Gateway,
+) -> None:
+    client = await gateway.connect()
+    seen, replies = [], []
+    for number in range(4):
+        client.request("POST", "/function/f/p?q=1", b"%d" % number, accept="*/*", x_two="2")
+        replies.append(await client.reply())
+        seen.append(last_call(gateway))
+    assert [reply.body for reply in replies] == [b"0", b"1", b"2", b"3"]
+    own = {"x-call-id", "x-start-time"}
+    heads = [[pair for pair in call.headers if pair[0] not in own] for call in seen]
+    assert [sorted(head) for head in heads] == [sorted(heads[0])] * 4
+    assert {call.target for call in seen} == {seen[0].target}
+    identities = [call.header("x-call-id") for call in seen]
+    assert len(set(identities)) == 4
+    assert [reply.header("x-call-id") for reply in replies] == identities
+    assert [reply.header("x-start-time") for reply in replies] == [
+        call.header("x-start-time") for call in seen
+    ]
+    assert {tuple(sorted(reply.names())) for reply in replies} == {
+        tuple(sorted(replies[0].names()))
+    }
+
+
+async def test_repeated_call_of_other_connections_names_their_own_port(gateway: Gateway) -> None:
+    ports = []
+    for _ in range(4):
+        await gateway.call("POST", "/function/f", b"x", accept="*/*")
+        ports.append(last_call(gateway).header("x-forwarded-for"))
+    assert len(set(ports)) == 4
+
+
+async def test_repeated_call_with_an_id_of_the_caller_keeps_it(gateway: Gateway) -> None:
+    client = await gateway.connect()
+    for _ in range(4):
+        client.request("POST", "/function/f", b"x", x_call_id="mine", x_forwarded_for="10.0.0.1")
+        reply = await client.reply()
+        assert reply.header("x-call-id") is None
+        assert last_call(gateway).values("x-call-id") == ["mine"]
+        assert last_call(gateway).values("x-forwarded-for") == ["10.0.0.1"]
+
+
+async def test_repeated_call_follows_the_function_when_it_goes_and_comes_back(
+    gateway: Gateway,
+) -> None:
+    client = await gateway.connect()
+
+    async def status() -> int:
+        client.request("POST", "/function/f", b"x")
+        return (await client.reply()).status
+
+    assert [await status() for _ in range(4)] == [200] * 4
+    await gateway.provider.delete(FunctionId("f"))
+    assert [await status() for _ in range(4)] == [404] * 4
+    await gateway.provider.deploy(deployment("f"))
+    await gateway.provider.ready("f")
+    assert [await status() for _ in range(4)] == [200] * 4
+    assert len(gateway.provider.replicas("f")[0].calls) == 4
+
+
+async def test_repeated_call_is_counted_each_time(gateway: Gateway) -> None:
+    client = await gateway.connect()
+    for _ in range(5):
+        client.request("POST", "/function/f", b"x")
+        await client.reply()
+    await gateway.settled()
+    assert gateway.metrics.function("f.openfaas-fn").started == 5
+    assert gateway.metrics.invocations("f.openfaas-fn") == 5
+
+
+async def test_repeated_call_has_a_new_plan_after_functions_came_and_went(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rendered = []
+
+    def counting(exchange: Exchange, line: bytes, start_time: int) -> tuple[bytes, bytes]:
+        rendered.append(line)
+        return request_head(exchange, line, start_time)
+
+    monkeypatch.setattr("gateway.client_call.request_head", counting)
+    client = await gateway.connect()
+    # The routes changed: one call looks the target up, one makes the plan, the rest follow it.
+    for expected in (2, 4):
+        for _ in range(5):
+            client.request("POST", "/function/f", b"x")
+            assert (await client.reply()).status == 200
+        assert len(rendered) == expected
+        await gateway.provider.deploy(deployment("other"))
+        await gateway.provider.ready("other")
