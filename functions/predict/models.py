@@ -5,6 +5,7 @@ import logging
 import math
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any, Final, Protocol
@@ -111,7 +112,10 @@ class Models:
         return entry.served
 
     def warm(self, reference: Reference) -> None:
-        """Load what is cached, asking nobody; where nothing is, ask. Raises as look_up does."""
+        """Load what is cached and ask whether it still holds, without waiting for the answer: the
+        call that woke this replica finds it there. Where nothing is cached, ask and wait. Raises as
+        look_up does.
+        """
         known = self._cache.known(str(reference))
         if known is not None:
             try:
@@ -119,8 +123,13 @@ class Models:
             except CallError as error:
                 _LOG.warning("model=%s cached version not usable: %s", reference, error)
             else:
+                self._pool.submit(self._ask_early, reference)
                 return
         self._first(reference)
+
+    def _ask_early(self, reference: Reference) -> None:
+        with suppress(CallError):  # the call that comes asks again, and is told
+            self.load(reference)
 
     def close(self) -> None:
         """End the threads."""
