@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import Connection, Engine, Executable, Table, create_engine, event
+from sqlalchemy import Connection, Engine, Executable, Insert, Table, create_engine, event
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
@@ -65,8 +65,11 @@ class Database:
             self._writing.dispose()
             raise
 
-    def insert_missing(self, table: Table) -> Executable:
-        """An insert for `append` that leaves a row alone whose key is there already."""
+    def insert_missing(self, table: Table) -> Insert:
+        """An insert that leaves a row alone whose key is there already.
+
+        With `returning` it answers whether it wrote: a driver's rowcount does not always.
+        """
         if self._sqlite:
             return sqlite.insert(table).on_conflict_do_nothing()
         return postgresql.insert(table).on_conflict_do_nothing()

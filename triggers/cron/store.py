@@ -40,7 +40,7 @@ class FireStore:
 
     def __init__(self, database: Database, owner: str) -> None:
         self._database, self._owner = database, owner
-        self._insert_fire = database.insert_missing(FIRES)
+        self._insert_fire = database.insert_missing(FIRES).returning(FIRES.c.fire_time)
         self._insert_schedule = database.insert_missing(SCHEDULES)
 
     async def follow(self, schedules: Collection[str], now: float) -> Mapping[str, float]:
@@ -71,7 +71,7 @@ class FireStore:
 
         def work(connection: Connection) -> bool:
             connection.execute(dealt_with)
-            return connection.execute(self._insert_fire, row).rowcount == 1
+            return connection.execute(self._insert_fire, row).first() is not None
 
         return await self._database.write(work)
 

@@ -277,6 +277,11 @@ class PipelineService:
         while self._waiting and len(self._tasks) < self._settings.runs_at_once:
             self._begin(self._waiting.popleft(), recorded=False)
 
+    def _again(self, run: Run) -> None:
+        if not self.stopping.is_set():
+            self._waiting.append(run)
+            self._pump()
+
     def _begin(self, run: Run, recorded: bool) -> None:
         task = asyncio.create_task(self._execute(run, recorded), name=f"run-{run.id}")
         self._tasks[run.id] = task
@@ -293,8 +298,9 @@ class PipelineService:
             log.warning("event=run-failed run=%s error=%s", run.id, error)
             await self.store.set_state(run.id, "failed", str(error))
         except Exception:
-            # The run stays open and is taken up again by the next process.
+            # A full disk, a database that is away: the run stays open and is taken up again.
             log.exception("event=run-broken run=%s pipeline=%s", run.id, run.pipeline)
+            asyncio.get_running_loop().call_later(self._settings.lease, self._again, run)
         finally:
             self._cancelled.discard(run.id)
             self._active.pop(run.id, None)

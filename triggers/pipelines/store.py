@@ -7,7 +7,7 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
-from sqlalchemy import Connection, Select, bindparam, delete, func, insert, select, update
+from sqlalchemy import Connection, Float, Select, bindparam, delete, func, insert, select, update
 
 from triggers.database import Database
 from triggers.errors import BusyError, ConflictError, NotFoundError
@@ -24,14 +24,14 @@ class RunStore:
     def __init__(self, database: Database, owner: str, lease: float) -> None:
         self._database, self.owner, self._lease = database, owner, lease
         self._insert_result = database.insert_missing(STEPS)
-        self._insert_run = database.insert_missing(RUNS)
+        self._insert_run = database.insert_missing(RUNS).returning(RUNS.c.id)
         self._set_state = (
             update(RUNS)
             .where(RUNS.c.id == bindparam("run"))
             .values(
                 state=bindparam("new_state"),
                 error=bindparam("new_error"),
-                started_at=func.coalesce(bindparam("new_start"), RUNS.c.started_at),
+                started_at=func.coalesce(bindparam("new_start", type_=Float), RUNS.c.started_at),
                 ended_at=bindparam("new_end"),
             )
         )
@@ -81,7 +81,7 @@ class RunStore:
                 count = select(func.count()).where(RUNS.c.state == "waiting")
                 if (connection.scalar(count) or 0) >= waiting:
                     raise BusyError(f"{waiting} runs wait already; try again later")
-            if connection.execute(self._insert_run, row).rowcount == 1:
+            if connection.execute(self._insert_run, row).first() is not None:
                 return _run(row), True
             return self._first(connection, row), False
 
@@ -110,7 +110,7 @@ class RunStore:
             if old is None:
                 raise NotFoundError(f"no run {parent}")
             row = self._new_row(start, old["version"], old["input"], begin) | {"parent": parent}
-            if connection.execute(self._insert_run, row).rowcount == 0:
+            if connection.execute(self._insert_run, row).first() is None:
                 return self._first(connection, row)
             done = select(STEPS).where(STEPS.c.run == parent, STEPS.c.step.in_(keep))
             results = [
@@ -242,14 +242,23 @@ class RunStore:
         )
 
     async def forget_old(self, kept: int) -> int:
-        """Drop all but the newest `kept` ended runs with their results; returns how many went."""
+        """Drop all but the newest `kept` ended runs with their results; returns how many went.
+
+        Definitions that no run goes by and that are not the current ones go too.
+        """
         ended = select(RUNS.c.id).where(RUNS.c.state.not_in(OPEN)).order_by(RUNS.c.id.desc())
+        newest = select(DEFINITIONS.c.version).order_by(DEFINITIONS.c.activated_at.desc()).limit(1)
+        unused = delete(DEFINITIONS).where(
+            DEFINITIONS.c.version.not_in(select(RUNS.c.version)),
+            DEFINITIONS.c.version != newest.scalar_subquery(),
+        )
 
         def work(connection: Connection) -> int:
             gone = list(connection.scalars(ended.offset(kept).limit(1000)))
             if gone:
                 connection.execute(delete(STEPS).where(STEPS.c.run.in_(gone)))
                 connection.execute(delete(RUNS).where(RUNS.c.id.in_(gone)))
+            connection.execute(unused)
             return len(gone)
 
         return await self._database.write(work)

@@ -1,0 +1,177 @@
+"""Claims and runs on SQLite and on PostgreSQL, by one suite; two owners are two processes."""
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import create_engine, insert
+
+from tests.postgres import server
+from triggers.cron.store import Claim, FireStore, Outcome
+from triggers.database import Database
+from triggers.errors import ConflictError
+from triggers.pipelines.records import Result, Start
+from triggers.pipelines.store import RunStore
+from triggers.schema import METADATA, SCHEMA_VERSION, SchemaTooNewError
+
+LEASE = 10.0
+
+
+@pytest.fixture(scope="module")
+def postgresql() -> Iterator[str]:
+    yield from _served()
+
+
+def _served() -> Iterator[str]:
+    with server() as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'triggers.sqlite'}"
+    found: str = request.getfixturevalue("postgresql")
+    engine = create_engine(found)
+    METADATA.drop_all(engine)
+    engine.dispose()
+    return found
+
+
+@pytest.fixture
+def databases(url: str) -> Iterator[tuple[Database, Database]]:
+    both = Database(url), Database(url)
+    yield both
+    for one in both:
+        one.close()
+
+
+def result(step: str, output: str = "1") -> Result:
+    return Result(step, -1, "succeeded", "{}", output, None, 200, 1, 1.0, 0.5)
+
+
+async def test_fire_time_is_claimed_by_one_of_two_processes(
+    databases: tuple[Database, Database],
+) -> None:
+    stores = [FireStore(one, name) for one, name in zip(databases, "ab", strict=True)]
+    for store in stores:
+        assert await store.follow(["s"], 100.0) == {"s": 100.0}
+    claims = [Claim("s", 100 + at, "f") for at in range(1, 31)]
+    won = await asyncio.gather(*(store.claim(claim, 500.0) for claim in claims for store in stores))
+    assert sum(won) == 30
+    assert await stores[1].follow(["s"], 200.0) == {"s": 130.0}
+    assert await stores[0].follow([], 200.0) == {}
+
+
+async def test_claim_without_result_is_taken_over_when_its_time_is_up(
+    databases: tuple[Database, Database],
+) -> None:
+    one, two = (FireStore(db, name) for db, name in zip(databases, "ab", strict=True))
+    done, left = Claim("s", 1, "f"), Claim("s", 2, "f")
+    assert await one.claim(done, 50.0)
+    assert await one.claim(left, 50.0)
+    await one.finish(done, Outcome("succeeded", 1.0, 0.1, 200, ""))
+    assert await two.take_over(40.0, 99.0, mine=True) == []
+    assert await two.take_over(60.0, 99.0, mine=False) == [left]
+    assert await one.take_over(60.0, 99.0, mine=True) == []
+
+
+async def test_run_is_held_by_its_owner_until_the_lease_runs_out(
+    databases: tuple[Database, Database],
+) -> None:
+    one, two = (RunStore(db, name, LEASE) for db, name in zip(databases, "ab", strict=True))
+    run, new = await one.create(Start("p", {}, "http"), "v", {"n": 1}, True, 9)
+    assert new
+    until = run.created_at + LEASE
+    assert await two.take(until - 1, until + LEASE, mine=True) == []
+    assert await one.renew(until + LEASE) == []
+    assert await two.take(until + 1, until + LEASE, mine=False) == []
+    assert await two.take(until + LEASE + 1, until + 3 * LEASE, mine=False) == [run]
+    assert await one.renew(until + 9 * LEASE) == []
+    assert await two.ask_cancel(run.id)
+    assert await two.renew(until + 3 * LEASE) == [run.id]
+
+
+async def test_first_result_of_a_step_stays(databases: tuple[Database, Database]) -> None:
+    one, two = (RunStore(db, name, LEASE) for db, name in zip(databases, "ab", strict=True))
+    run, _ = await one.create(Start("p", {}, "http"), "v", {}, True, 9)
+    await one.record(run.id, result("s", "1"))
+    await two.record(run.id, result("s", "2"))
+    assert await two.results(run.id) == [result("s", "1")]
+
+
+async def test_state_sets_start_and_end_once(databases: tuple[Database, Database]) -> None:
+    store = RunStore(databases[0], "a", LEASE)
+    run, _ = await store.create(Start("p", {}, "http"), "v", {}, False, 9)
+    assert (await store.row(run.id))["started_at"] is None
+    await store.set_state(run.id, "running")
+    started = (await store.row(run.id))["started_at"]
+    await store.set_state(run.id, "failed", "because")
+    row = await store.row(run.id)
+    assert (row["state"], row["error"], row["started_at"]) == ("failed", "because", started)
+    assert row["ended_at"] >= started
+    assert not await store.ask_cancel(run.id)
+
+
+async def test_key_is_one_run_in_both_processes(databases: tuple[Database, Database]) -> None:
+    stores = [RunStore(db, name, LEASE) for db, name in zip(databases, "ab", strict=True)]
+    start = Start("p", {}, "topic t", "t/0/1")
+    made = await asyncio.gather(
+        *(store.create(start, "v", {"n": 1}, True, 9) for store in stores for _ in range(10))
+    )
+    assert len({run.id for run, _ in made}) == 1
+    assert sum(new for _, new in made) == 1
+    with pytest.raises(ConflictError):
+        await stores[0].create(start, "v", {"n": 2}, True, 9)
+
+
+async def test_copy_begins_with_the_results_that_are_kept(
+    databases: tuple[Database, Database],
+) -> None:
+    store = RunStore(databases[0], "a", LEASE)
+    run, _ = await store.create(Start("p", {}, "http"), "v", {"n": 1}, True, 9)
+    for step in "abc":
+        await store.record(run.id, result(step))
+    copy = await store.copy(run.id, Start("p", {"n": 1}, "rerun"), {"a", "b"}, True)
+    assert copy.parent == run.id
+    assert {one.step for one in await store.results(copy.id)} == {"a", "b"}
+
+
+async def test_definitions_that_nothing_goes_by_are_forgotten(
+    databases: tuple[Database, Database],
+) -> None:
+    store = RunStore(databases[0], "a", LEASE)
+    versions = [await store.put_definitions(f"pipelines: {{}} # {at}") for at in range(3)]
+    assert await store.put_definitions("pipelines: {} # 0") == versions[0]
+    await store.create(Start("p", {}, "http"), versions[1], {}, True, 9)
+    await store.forget_old(10)
+    assert await store.definitions() == (versions[0], "pipelines: {} # 0")
+    assert await store.definitions(versions[1]) is not None
+    assert await store.definitions(versions[2]) is None
+
+
+async def test_failed_write_undoes_itself_alone(databases: tuple[Database, Database]) -> None:
+    store = RunStore(databases[0], "a", LEASE)
+
+    def fail(_: object) -> None:
+        raise ValueError("no")
+
+    outcomes = await asyncio.gather(
+        store.create(Start("p", {}, "http"), "v", {}, True, 9),
+        databases[0].write(fail),
+        store.create(Start("p", {}, "http"), "v", {}, True, 9),
+        return_exceptions=True,
+    )
+    assert [isinstance(one, ValueError) for one in outcomes] == [False, True, False]
+    assert len(await store.rows("p", "", "", 10)) == 2
+
+
+def test_database_of_a_newer_release_is_refused(url: str) -> None:
+    Database(url).close()
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        connection.execute(insert(SCHEMA_VERSION).values(version=99, applied_at=0.0))
+    engine.dispose()
+    with pytest.raises(SchemaTooNewError, match="has schema 99"):
+        Database(url)
