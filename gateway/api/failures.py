@@ -1,5 +1,9 @@
 """Which status each of our errors is, and the plain texts OpenFaaS answers with."""
 
+import errno
+import logging
+import os
+import sqlite3
 from typing import Final
 
 from fastapi import FastAPI, Request, Response
@@ -10,6 +14,9 @@ from starlette.requests import ClientDisconnect
 from gateway import errors
 from gateway.api.logs import LogRequestError
 from gateway.api.requests import BodyTooLargeError
+
+LOG: Final = logging.getLogger(__name__)
+DISK_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 # Looked up along the error's own line of descent, so the closest class wins.
 STATUS: Final[dict[type[Exception], int]] = {
@@ -33,6 +40,8 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(errors.SluiceError, _ours)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(ClientDisconnect, _gone)
+    app.add_exception_handler(OSError, _storage)
+    app.add_exception_handler(sqlite3.Error, _storage)
 
 
 def status_of(error: Exception) -> int:
@@ -42,6 +51,21 @@ def status_of(error: Exception) -> int:
 
 def _ours(request: Request, error: Exception) -> Response:
     return PlainTextResponse(str(error), status_code=status_of(error))
+
+
+def _storage(request: Request, error: Exception) -> Response:
+    """What the data folder refused; its paths are for the log only."""
+    LOG.error("storage failed: %s %s", request.method, request.url.path, exc_info=error)
+    if _is_full(error):
+        return PlainTextResponse("the gateway's disk is full: nothing was changed\n", 507)
+    cause = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else "storage"
+    return PlainTextResponse(f"the gateway's data folder cannot be used: {cause}\n", 500)
+
+
+def _is_full(error: Exception) -> bool:
+    if isinstance(error, OSError):
+        return error.errno in DISK_FULL
+    return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
 
 
 def _http(request: Request, error: Exception) -> Response:

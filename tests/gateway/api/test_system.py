@@ -1,3 +1,5 @@
+import errno
+import sqlite3
 from dataclasses import replace
 from typing import Any
 
@@ -237,3 +239,35 @@ async def test_answers_are_counted_by_route_and_not_by_name(
     text = generate_latest(registry).decode()
     assert "healthz" not in text
     assert "provider_http_request_duration_seconds_count" in text
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "text"),
+    [
+        (OSError(errno.ENOSPC, "no", "/secret/path"), 507, "disk is full: nothing was changed"),
+        (OSError(errno.EROFS, "no", "/secret/path"), 500, "cannot be used: Read-only file system"),
+        (sqlite3.OperationalError("disk I/O error"), 500, "data folder cannot be used: storage"),
+    ],
+)
+async def test_disk_that_refuses_is_named_and_its_path_is_not_told(
+    api: httpx.AsyncClient, provider: RecordingProvider, error: Exception, status: int, text: str
+) -> None:
+    provider.broken = error
+    answer = await api.get("/system/functions")
+    assert answer.status_code == status
+    assert text in answer.text
+    assert "secret" not in answer.text
+
+
+async def test_full_database_is_507(api: httpx.AsyncClient, provider: RecordingProvider) -> None:
+    database = sqlite3.connect(":memory:")
+    database.execute("PRAGMA max_page_count = 1")
+    with pytest.raises(sqlite3.OperationalError) as full:
+        database.execute("CREATE TABLE a (b)")
+    database.close()
+    provider.broken = full.value
+    answer = await api.get("/system/functions")
+    assert (answer.status_code, answer.text) == (
+        507,
+        "the gateway's disk is full: nothing was changed\n",
+    )
