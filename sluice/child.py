@@ -77,8 +77,7 @@ class Child:
 
     async def healthy(self) -> None:
         """Return once the program answers its health URL."""
-        while not await _probe(self.program.health):  # noqa: ASYNC110 (no event tells of it)
-            await asyncio.sleep(PROBE_INTERVAL)
+        await await_healthy(self.program)
         self.was_healthy = True
 
     async def _carry_output(self, process: asyncio.subprocess.Process) -> None:
@@ -118,6 +117,12 @@ def _die_with(parent: int) -> None:
     LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != parent:
         os._exit(1)
+
+
+async def await_healthy(program: Program) -> None:
+    """Return once the program, whoever started it, answers its health URL."""
+    while not await _probe(program.health):  # noqa: ASYNC110 (no event tells of it)
+        await asyncio.sleep(PROBE_INTERVAL)
 
 
 async def _probe(health: str) -> bool:

@@ -6,18 +6,21 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
 from gateway.settings import GatewaySettings
-from sluice.child import Program
+from sluice.child import Program, await_healthy
 from sluice.errors import CommandError
 from sluice.pidfile import PidFile, pidfile_path, running_pid, stop
+from sluice.settings import CliSettings
 from sluice.supervisor import Supervisor, notify
 
 DRAIN_MARGIN: Final = 10.0
 READY: Final = "ready"
+SOCKET_BYTES: Final = 107  # of the kernel's sockaddr_un, less its NUL
 # The extra `triggers` of the package is what brings it.
 NEEDED_BY_TRIGGERS: Final = "croniter"
 log = logging.getLogger(__name__)
@@ -72,10 +75,12 @@ def serve(environ: Mapping[str, str], ready_fd: int, start_timeout: float) -> No
     try:
         with PidFile(pidfile_path(settings.data_dir)):
             asyncio.run(_supervise(environ, settings, ready_fd, start_timeout))
-    except CommandError as error:
+    except (CommandError, OSError) as error:
         if ready_fd >= 0:
             notify(ready_fd, str(error))
-        raise
+        if isinstance(error, CommandError):
+            raise
+        raise CommandError(str(error)) from error
 
 
 async def _supervise(
@@ -93,18 +98,39 @@ async def _supervise(
 
 
 def start(environ: Mapping[str, str]) -> bool:
-    """Start the platform detached and wait until it is ready; false when it ran already.
+    """Start the platform detached and wait until it is ready; false when another start was first.
 
     Raises CommandError with what the program said when it cannot start.
     """
     settings = GatewaySettings.load(environ)
-    if running_pid(pidfile_path(settings.data_dir)) is not None:
+    with _named(settings.data_dir):
+        _check_sockets(settings)
+        if running_pid(pidfile_path(settings.data_dir)) is None:
+            said = _start_detached(environ, settings.data_dir / "logs")
+            if said == READY:
+                return True
+            if running_pid(pidfile_path(settings.data_dir)) is None:
+                raise CommandError(said)
+    asyncio.run(_await_other(environ, CliSettings.load(environ).start_timeout))
+    return False
+
+
+def end(data_dir: Path, timeout: float) -> bool:
+    """Stop the platform of `data_dir`; false when none ran. Raises CommandError."""
+    with _named(data_dir):
+        pid = running_pid(pidfile_path(data_dir))
+    if pid is None:
         return False
-    logs = settings.data_dir / "logs"
+    stop(pid, timeout)
+    return True
+
+
+def _start_detached(environ: Mapping[str, str], logs: Path) -> str:
+    """What the supervisor said: READY or why it ended."""
     logs.mkdir(parents=True, exist_ok=True, mode=0o700)
     reader, writer = os.pipe()
     with (logs / "supervisor.log").open("ab") as output:
-        subprocess.Popen(  # noqa: S603 (our own interpreter and module)
+        supervisor = subprocess.Popen(  # noqa: S603 (our own interpreter and module)
             [sys.executable, "-m", "sluice", "serve", "--ready-fd", str(writer)],
             env=dict(environ),
             stdin=subprocess.DEVNULL,
@@ -115,16 +141,43 @@ def start(environ: Mapping[str, str]) -> bool:
         )
     os.close(writer)
     with os.fdopen(reader) as answer:
-        said = answer.read()
+        said = answer.read() or f"the supervisor ended; see {logs / 'supervisor.log'}"
     if said != READY:
-        raise CommandError(said or f"the supervisor ended; see {logs / 'supervisor.log'}")
-    return True
+        supervisor.wait()
+    return said
 
 
-def end(data_dir: Path, timeout: float) -> bool:
-    """Stop the platform of `data_dir`; false when none ran. Raises CommandError."""
-    pid = running_pid(pidfile_path(data_dir))
-    if pid is None:
-        return False
-    stop(pid, timeout)
-    return True
+async def _await_other(environ: Mapping[str, str], seconds: float) -> None:
+    """Wait for a platform that runs, or that another command is starting, to be ready."""
+    try:
+        async with asyncio.timeout(seconds):
+            await asyncio.gather(*(await_healthy(each) for each in programs(environ)))
+    except TimeoutError as error:
+        url = gateway_url(GatewaySettings.load(environ))
+        raise CommandError(
+            f"a platform runs on this data folder but {url} is not healthy after {seconds:.0f} s; "
+            "see its logs, or use the SLUICE_PORT that it was started with"
+        ) from error
+
+
+def _check_sockets(settings: GatewaySettings) -> None:
+    for path in (settings.registry_path, settings.triggers_path):
+        if (length := len(os.fsencode(path))) > SOCKET_BYTES:
+            raise CommandError(
+                f"data folder {settings.data_dir}: expected a path short enough for Unix sockets "
+                f"of {SOCKET_BYTES} bytes, {path.name} in it has {length}; choose another with "
+                "SLUICE_DATA_DIR",
+                2,
+            )
+
+
+@contextmanager
+def _named(data_dir: Path) -> Iterator[None]:
+    """Errors of the system as ours, with the folder that they are about."""
+    try:
+        yield
+    except OSError as error:
+        raise CommandError(
+            f"data folder {data_dir}: {error.strerror or error}; choose another with "
+            "SLUICE_DATA_DIR"
+        ) from error
