@@ -1,0 +1,101 @@
+"""Events of a real broker on a whole platform."""
+
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sklearn.datasets import load_wine
+
+from sluice.client import GatewayClient
+from tests.e2e.conftest import ECHO, Stage
+from tests.e2e.test_pipelines import outputs, upload
+from tests.kafka_broker import KafkaBroker, kafka_broker
+from tests.live import live_platform
+
+__all__ = ["kafka_broker"]
+pytestmark = [
+    pytest.mark.network,
+    pytest.mark.timeout(900),
+    # kafka-python leaves sockets to the collector when it reconnects.
+    pytest.mark.filterwarnings("ignore:Exception ignored in. <socket"),
+]
+
+
+@pytest.fixture(scope="module")
+def events(kafka_broker: KafkaBroker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    """A platform of its own that knows the broker."""
+    folder = tmp_path_factory.mktemp("events") / ".sluice"
+    with live_platform(folder, KAFKA_BOOTSTRAP=kafka_broker.bootstrap) as live:
+        password = live.password_file.read_text().strip()
+        with live.client() as http, GatewayClient(live.url, ("admin", password)) as api:
+            yield Stage(live, http, api)
+
+
+def kill_triggers(stage: Stage) -> None:
+    """kill -9; the supervisor starts it again."""
+    for pid in stage.platform.pids():
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        if words[1:3] == [b"-m", b"triggers"]:
+            os.kill(pid, signal.SIGKILL)
+            return
+    pytest.fail("no triggers to kill")
+
+
+def runs(stage: Stage, *states: str, count: int = 1) -> list[dict[str, Any]]:
+    """The runs of `retrain` once there are `count` in one of the states."""
+    deadline = time.monotonic() + 300
+    while True:
+        answer = stage.http.get("/triggers/runs", params={"pipeline": "retrain"})
+        found = answer.json() if answer.status_code == 200 else []
+        found = found["runs"] if isinstance(found, dict) else found
+        if len([run for run in found if run["state"] in states]) >= count:
+            return list(found)
+        assert time.monotonic() < deadline, (answer.status_code, answer.text)
+        time.sleep(0.1)
+
+
+def test_record_wakes_a_function_from_zero(
+    events: Stage, kafka_broker: KafkaBroker, tmp_path: Path
+) -> None:
+    kafka_broker.create("wake")
+    annotations = {"topic": "wake", "com.sluice.kafka.result-topic": "woken"}
+    events.serve(tmp_path, "sleeper", ECHO, annotations=annotations)
+    answer = events.http.post(
+        "/system/scale-function/sleeper", json={"serviceName": "sleeper", "replicas": 0}
+    )
+    assert answer.status_code in {200, 202}, answer.text
+    events.until("sleeper", availableReplicas=0)
+    kafka_broker.publish("wake", [b'{"hello": 1}'], key=b"k")
+    (woken,) = kafka_broker.read("woken", 1, 60)
+    assert (woken.key, woken.value) == (b"k", b'{"hello": 1}')
+
+
+def test_event_retrains_on_a_new_upload_and_the_new_champion_answers_through_a_kill(
+    events: Stage, kafka_broker: KafkaBroker
+) -> None:
+    kafka_broker.create("retrain")
+    events.platform.sluice("up", "-f", "stack.yml")
+    wine = load_wine()
+    version = upload(events, "wine-topic", wine, 178)
+    body = {"dataset": "wine-topic", "target": "label", "model": "wine-topic"}
+    kafka_broker.publish("retrain", [json.dumps(body).encode(), b"not an input"])
+    runs(events, "running", "succeeded")
+    kill_triggers(events)
+    (run,) = runs(events, "succeeded", "failed")
+    made = outputs(events.http.get(f"/triggers/runs/{run['id']}").json())
+    assert made["preprocess"]["version"] == version["version"]
+    champion = made["evaluate"]["champion"]
+    names = [str(one).replace(" ", "_") for one in wine.feature_names]
+    instance = dict(zip(names, map(float, wine.data[0]), strict=True))
+    answer = events.http.post(
+        "/function/predict", params={"model": "wine-topic"}, json={"instances": [instance]}
+    )
+    assert answer.status_code == 200, answer.text
+    assert (str(answer.json()["version"]), answer.json()["predictions"]) == (champion, ["class-0"])
+    (letter,) = kafka_broker.read("sluice.dead-letter.pipeline.retrain", 1, 60)
+    assert letter.value == b"not an input"
