@@ -15,6 +15,7 @@ from gateway.api.wire import DeleteWire, FunctionWire, ScaleWire
 from gateway.autoscaling import Autoscaling
 from gateway.errors import AlreadyExistsError, InvalidRequestError, NotFoundError
 from gateway.function import FunctionDeployment, FunctionId
+from gateway.queue.retries import RetryPolicy, concurrency
 from gateway.scaling import Scaling
 
 LOG: Final = logging.getLogger(__name__)
@@ -98,6 +99,8 @@ class _Functions:
         """The deployment that the body asks for, as far as it can be checked before it runs."""
         deployment = (await read_model(request, FunctionWire, self._limit)).deployment()
         Autoscaling.parse(deployment)
+        RetryPolicy.parse(deployment.annotations)
+        concurrency(deployment.annotations, self._control.settings.queue_concurrency)
         factor_of(deployment)
         namespace = check_name(deployment.id.namespace, "namespace")
         if all(known.name != namespace for known in await self._provider.namespaces()):

@@ -90,6 +90,21 @@ def test_invocations_are_counted_without_prometheus(greet: Cli) -> None:
     assert int(line.split()[1]) > 0
 
 
+def test_async_invocation_is_accepted_and_run(greet: Cli) -> None:
+    told = greet.out("invoke", "greet", "--async", text="async world")
+    assert "submitted asynchronously" in told
+    until(lambda: "greeting async world" in greet.out("logs", "greet", "--tail=false"))
+    (call, *_) = json.loads(greet.platform.sluice("calls", "list", "--json").stdout)
+    assert (call["function"], call["state"]) == ("greet.openfaas-fn", "succeeded")
+    result = greet.platform.sluice("calls", "result", call["id"]).stdout
+    assert result.strip().endswith("hello async world")
+    shown = json.loads(greet.platform.sluice("calls", "show", call["id"]).stdout)
+    assert (shown["method"], shown["path"]) == ("POST", "/")
+    assert greet.platform.sluice("calls", "cancel", call["id"], check=False).returncode == 1
+    greet.platform.sluice("calls", "replay", call["id"])
+    until(lambda: greet.out("logs", "greet", "--tail=false").count("greeting async world") > 1)
+
+
 def test_logs_show_what_the_handler_printed(greet: Cli) -> None:
     greet.run("invoke", "greet", text="logged")
     until(lambda: "greeting logged" in greet.out("logs", "greet", "--tail=false"))

@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 
 from gateway.app import Gateway, create
+from gateway.function import TcpAddress
 from gateway.queue.call import CallState, CallView
 from tests.fake_replica import Behaviour, FakeReplica, ReplicaCall
 from tests.fakes import FakeProvider, deployment, echo
@@ -91,9 +92,9 @@ async def receiver(behaviour: Behaviour) -> AsyncIterator[tuple[str, FakeReplica
     server = FakeReplica("receiver", behaviour, None)
     await server.start()
     address = server.address
-    assert not isinstance(address, str)
+    assert isinstance(address, TcpAddress)
     try:
-        yield f"http://127.0.0.1:{getattr(address, 'port')}", server  # noqa: B009 - a TcpAddress
+        yield f"http://127.0.0.1:{address.port}", server
     finally:
         await server.close()
 

@@ -109,7 +109,7 @@ async def test_call_that_cannot_be_run_is_refused_at_once(
     tmp_path: Path, name: str, headers: dict[str, str], status: int, text: str
 ) -> None:
     async with queue_in(tmp_path) as queue:
-        answer = await queue.post(name, **headers)
+        answer = await queue.post(name, b"x", **headers)
         assert answer.status_code == status
         assert text in answer.text
         assert await queue.gateway.queue.calls(Filter()) == []

@@ -1,0 +1,140 @@
+"""kill -9 of the gateway while asynchronous calls pour in: every 202 is run, none is forgotten.
+
+The evidence is the gateway's own: a call is `succeeded` only once its answer is stored with it,
+and the answer is checked against what was sent.
+"""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from sluice.client import GatewayClient
+from tests.e2e.conftest import ECHO, Stage
+from tests.live import live_platform
+from tests.torture.test_kill import answering, gateway_pid, wait_ended
+
+pytestmark = [pytest.mark.torture, pytest.mark.network, pytest.mark.timeout(600)]
+
+CALLERS = 8
+ANNOTATIONS = {
+    "com.openfaas.retry.min_wait": "50ms",
+    "com.openfaas.retry.max_wait": "500ms",
+    "com.sluice.async.concurrency": "32",
+}
+LARGE = b"x" * 100_000
+
+
+@dataclass(slots=True)
+class Poster:
+    """Posts calls until told to stop. accepted: id of each 202 -> the body that was sent."""
+
+    url: str
+    number: int
+    accepted: dict[str, bytes] = field(default_factory=dict)
+    others: set[int] = field(default_factory=set)
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    def run(self) -> None:
+        with httpx.Client(timeout=10) as http:
+            count = 0
+            while not self.stop.is_set():
+                count += 1
+                body = f"{self.number}/{count}".encode()
+                # Now and then one that goes through a file.
+                self._post(http, body + LARGE if count % 50 == 0 else body)
+
+    def _post(self, http: httpx.Client, body: bytes) -> None:
+        try:
+            answer = http.post(self.url, content=body)
+        except httpx.HTTPError:
+            time.sleep(0.05)  # the gateway is away; nothing was accepted
+            return
+        if answer.status_code == 202:
+            self.accepted[answer.headers["x-call-id"]] = body
+        else:
+            self.others.add(answer.status_code)
+
+
+@contextmanager
+def posting(url: str) -> Iterator[list[Poster]]:
+    posters = [Poster(url, number) for number in range(CALLERS)]
+    threads = [threading.Thread(target=each.run) for each in posters]
+    for thread in threads:
+        thread.start()
+    try:
+        yield posters
+    finally:
+        for each in posters:
+            each.stop.set()
+        for thread in threads:
+            thread.join()
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Iterator[Stage]:
+    with live_platform(tmp_path / ".sluice") as platform:
+        password = platform.password_file.read_text().strip()
+        with platform.client() as http, GatewayClient(platform.url, ("admin", password)) as api:
+            yield Stage(platform, http, api)
+
+
+def listed(stage: Stage) -> dict[str, dict[str, Any]]:
+    """Every call that the gateway knows, by id."""
+    found: dict[str, dict[str, Any]] = {}
+    after = ""
+    while True:
+        page = stage.api.calls({"limit": "1000", **({"after": after} if after else {})})
+        if not page:
+            return found
+        found |= {call["id"]: call for call in page}
+        after = page[-1]["id"]
+
+
+def settled(stage: Stage) -> dict[str, dict[str, Any]]:
+    """The calls once none waits or runs."""
+    deadline = time.monotonic() + 120
+    while stage.api.calls({"state": "queued"}) or stage.api.calls({"state": "running"}):
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    return listed(stage)
+
+
+def kill_gateway(stage: Stage) -> None:
+    gateway = gateway_pid(stage.platform)
+    os.kill(gateway, signal.SIGKILL)
+    assert wait_ended(gateway, 5)
+
+
+@pytest.mark.parametrize("kills", [3, 20])
+def test_every_accepted_call_is_run_though_the_gateway_is_killed(
+    stage: Stage, tmp_path: Path, kills: int
+) -> None:
+    stage.serve(tmp_path, "echo", ECHO, annotations=ANNOTATIONS)
+    with posting(f"{stage.platform.url}/async-function/echo") as posters:
+        for number in range(kills):
+            time.sleep(0.3 + 0.07 * (number % 5))
+            kill_gateway(stage)
+            answering(stage, "echo")
+    accepted = {call: body for each in posters for call, body in each.accepted.items()}
+    assert len(accepted) > 100 * kills
+    calls = settled(stage)
+    lost = [call for call in accepted if call not in calls]
+    assert lost == []
+    ended = {calls[call]["state"] for call in accepted}
+    assert ended == {"succeeded"}
+    assert max(call["attempts"] for call in calls.values()) > 1
+    large = [call for call, body in accepted.items() if len(body) > len(LARGE)]
+    for call in [*list(accepted)[:: max(1, len(accepted) // 200)], *large]:
+        assert stage.api.call_result(call) == accepted[call]
+    blobs = stage.platform.data_dir / "queue" / "blobs"
+    known = [call for call in calls.values() if call["bytes"] > len(LARGE)]
+    assert len(list(blobs.iterdir())) <= 2 * len(known)
