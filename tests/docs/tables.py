@@ -78,6 +78,13 @@ def triggers_metrics() -> str:
     return exposed_metrics(TriggersMetrics().render().decode())
 
 
+def kafka_metrics() -> str:
+    """A Markdown table of the Kafka source's series."""
+    registry = CollectorRegistry()
+    KafkaMetrics(registry)
+    return exposed_metrics(generate_latest(registry).decode())
+
+
 def exposed_metrics(text: str) -> str:
     """A Markdown table of our own series in a text exposition."""
     types = dict(TYPE.findall(text))
