@@ -3,11 +3,14 @@
 import csv
 import io
 import json
+import os
+import signal
 import time
 from pathlib import Path
 from typing import Any
 
 import duckdb
+import httpx
 import pytest
 from sklearn.datasets import load_breast_cancer, load_wine
 
@@ -125,3 +128,51 @@ def test_batch_predict_answers_one_parquet_file_with_a_prediction_a_row(
     )
     assert right > 0.9 * 569
     assert all((row[2] > 0.5) == (row[1] == "class-0") for row in rows)
+
+
+def program(stage: Stage, name: str) -> int:
+    """The pid of a program of the platform."""
+    wanted = f"\0-m\0{name}\0".encode()
+    found = [
+        pid for pid in stage.platform.pids() if wanted in Path(f"/proc/{pid}/cmdline").read_bytes()
+    ]
+    assert len(found) == 1, found
+    return found[0]
+
+
+def asked(stage: Stage, path: str, **query: str) -> dict[str, Any]:
+    """The answer of the triggers, whatever was killed meanwhile."""
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            answer = stage.http.get(path, params=query)
+            if answer.status_code == 200:
+                found: dict[str, Any] = answer.json()
+                return found
+        except httpx.TransportError:
+            pass
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+@pytest.mark.parametrize("name", ["triggers", "gateway"])
+def test_retraining_goes_on_after_a_program_was_killed_in_training(ml: Stage, name: str) -> None:
+    dataset = f"wine-kill-{name}"
+    upload(ml, dataset, load_wine(), 178)
+    body = {"dataset": dataset, "target": "label", "model": dataset}
+    answer = ml.http.post("/triggers/pipelines/retrain/runs", json=body)
+    path = answer.headers["location"]
+    found = asked(ml, path)
+    while found["steps"][1]["state"] != "running":
+        found = asked(ml, path, wait="20", revision=found["revision"])
+        assert found["state"] == "running", found
+    before = found["steps"][0]
+    os.kill(program(ml, name), signal.SIGKILL)
+    while found["state"] in {"waiting", "running"}:
+        found = asked(ml, path, wait="5", revision=found["revision"])
+    made = outputs(found)
+    assert found["steps"][0] == before
+    # The trainings that were cut are made again under their keys: no version is there twice.
+    versions = asked(ml, f"/registry/models/{dataset}")["versions"]
+    trained = {made["train-first"]["version"], made["train-second"]["version"]}
+    assert {str(one["version"]) for one in versions} == trained
