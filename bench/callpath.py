@@ -6,8 +6,9 @@ Needs wrk and nginx. A trivial http1 echo listens on a Unix socket; in front of 
 whole call path (slots, pool, headers, metrics, deadlines) and nginx, one worker, keep-alive
 upstream. wrk posts 601 bytes with three headers. Slices alternate, as the speed of a machine
 swings more within seconds than the two differ; the ratio is the median over the rounds. CPU per
-call is user and system time of the proxy. An echo makes the proxy's share as large as it can be;
---work adds what a runtime and its handler would take.
+call is user and system time of the proxy. --against and --interpreter add to each round the gateway
+of another checkout, or under another interpreter. An echo makes the proxy's share as large as it
+can be; --work adds what a runtime and its handler would take.
 """
 
 import argparse
@@ -136,6 +137,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=1)
     parser.add_argument("--connections", type=int, nargs="+", default=[64, 16])
     parser.add_argument("--work", type=int, default=0, help="microseconds the replica computes")
+    parser.add_argument("--against", type=Path, help="another checkout")
+    parser.add_argument("--interpreter", type=Path, help="another Python of the same version")
     parser.add_argument("--profile", type=Path, help="write the gateway's profile to this file")
     parser.add_argument("--serve", choices=["echo", "gateway"], help=argparse.SUPPRESS)
     parser.add_argument("--socket", type=Path, help=argparse.SUPPRESS)
@@ -172,7 +175,7 @@ def serve(options: argparse.Namespace) -> None:
 @contextmanager
 def running(folder: Path, options: argparse.Namespace) -> Iterator[dict[str, tuple[int, int]]]:
     """Start replica and proxies; yields name -> (port, pid of the process that does the work)."""
-    ports = free_ports(2)
+    ports = free_ports(4)
     conf = folder / "nginx.conf"
     user = "user root;" if os.geteuid() == 0 else ""
     conf.write_text(NGINX_CONF.format(folder=folder, port=ports[1], user=user))
@@ -185,21 +188,36 @@ def running(folder: Path, options: argparse.Namespace) -> Iterator[dict[str, tup
         wait_for(folder / "echo.sock")
         started.append(start(*me, "gateway", "--port", str(ports[0]), *profiling))
         started.append(start(nginx, "-c", str(conf), "-p", str(folder)))
-        for port in ports:
+        for port in ports[:2]:
             wait_for(port)
         children = Path(f"/proc/{started[2].pid}/task/{started[2].pid}/children").read_text()
-        yield {
+        proxies = {
             "gateway": (ports[0], started[1].pid),
             "nginx": (ports[1], int(children.split()[0])),
         }
+        for port, (name, program, folders) in zip(ports[2:], others(options), strict=False):
+            arguments = [program, *me[1:], "gateway", "--port", str(port)]
+            started.append(start(*arguments, PYTHONPATH=os.pathsep.join(map(str, folders))))
+            wait_for(port)
+            proxies[name] = port, started[-1].pid
+        yield proxies
     finally:
         for process in reversed(started):
             process.terminate()
             process.wait(10)
 
 
-def start(*command: str) -> "subprocess.Popen[bytes]":
-    return subprocess.Popen(command)  # noqa: S603 - this file, or nginx
+def others(options: argparse.Namespace) -> Iterator[tuple[str, str, list[Path]]]:
+    """Name, interpreter and module folders of the gateways to compare with."""
+    if options.against:
+        yield "against", sys.executable, [options.against]
+    if options.interpreter:
+        libraries = Path(uvloop.__file__).parent.parent
+        yield "interpreter", str(options.interpreter), [Path(__file__).parent.parent, libraries]
+
+
+def start(*command: str, **variables: str) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen(command, env={**os.environ, **variables})  # noqa: S603 - this file, or nginx
 
 
 def measure(
@@ -236,24 +254,26 @@ def load(folder: Path, port: int, connections: int, seconds: int) -> tuple[int, 
 
 
 def report(connections: int, slices: dict[str, list[tuple[float, float]]]) -> None:
-    pairs = zip(slices["gateway"], slices["nginx"], strict=True)
-    ratios = [ours[0] / theirs[0] for ours, theirs in pairs]
-    quartiles = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else ratios * 3
     median = {
         name: [statistics.median(values) for values in zip(*rounds, strict=True)]
         for name, rounds in slices.items()
     }
-    result = {
-        "connections": connections,
-        "ratio_to_nginx": round(statistics.median(ratios), 3),
-        "quartiles": [round(quartiles[0], 3), round(quartiles[2], 3)],
-        "gateway_per_s": round(median["gateway"][0]),
-        "nginx_per_s": round(median["nginx"][0]),
-        "gateway_cpu_us": round(median["gateway"][1], 1),
-        "nginx_cpu_us": round(median["nginx"][1], 1),
-        "python": sys.version.split()[0],
-    }
-    sys.stdout.write(json.dumps(result) + "\n")
+    for name in slices.keys() - {"nginx"}:
+        pairs = zip(slices[name], slices["nginx"], strict=True)
+        ratios = [ours[0] / theirs[0] for ours, theirs in pairs]
+        quartiles = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else ratios * 3
+        result = {
+            "proxy": name,
+            "connections": connections,
+            "ratio_to_nginx": round(statistics.median(ratios), 3),
+            "quartiles": [round(quartiles[0], 3), round(quartiles[2], 3)],
+            "per_s": round(median[name][0]),
+            "nginx_per_s": round(median["nginx"][0]),
+            "cpu_us": round(median[name][1], 1),
+            "nginx_cpu_us": round(median["nginx"][1], 1),
+            "python": sys.version.split()[0],
+        }
+        sys.stdout.write(json.dumps(result) + "\n")
 
 
 def cpu_seconds(pid: int) -> float:
