@@ -6,6 +6,7 @@ from bench.rows import Row
 HEAD = ("", "value", "control", "ratio", "target", "")
 TITLES = {
     "calls": "The call path",
+    "bento": "BentoML",
     "bodies": "Uploads and open-loop latency",
     "starts": "Starts from zero, and memory",
     "batches": "Micro-batching",
