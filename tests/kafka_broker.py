@@ -3,11 +3,13 @@
 Ready means that it answers a metadata request, not that a port is open.
 """
 
+import gc
 import os
 import shutil
 import signal
 import subprocess
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -129,6 +131,13 @@ class KafkaBroker:
             process.wait(30)
 
 
+def collect_sockets() -> None:
+    """Meet the sockets that kafka-python leaves to the collector when a connect fails."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
+
+
 def why_not() -> str:
     """What a broker lacks on this machine; empty when it can be started."""
     missing = [program for program in ("java", "mvn") if shutil.which(program) is None]
@@ -146,3 +155,4 @@ def kafka_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaBrok
         yield broker
     finally:
         broker.stop()
+        collect_sockets()

@@ -101,6 +101,9 @@ class Consumer(threading.Thread):
     def _consume(self) -> None:
         consumer = KafkaConsumer(**self._settings.client(), **self._config())
         try:
+            # The option of that name does not reach this far in kafka-python 3.0.12; without it,
+            # to subscribe makes the topic, with as many partitions as the broker likes.
+            consumer._cluster.config["allow_auto_create_topics"] = False  # noqa: SLF001 - see above
             listener = _Listener(self, consumer)
             consumer.subscribe(topics=list(self.subscription.topics), listener=listener)
             log.info("event=consuming group=%s", self.subscription.group)

@@ -1,13 +1,12 @@
 """A connector on the real broker, in front of a gateway that does what a test says."""
 
 import asyncio
-import gc
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.kafka_broker import KafkaBroker, kafka_broker
+from tests.kafka_broker import KafkaBroker, collect_sockets, kafka_broker
 from tests.triggers.kafka.fake_gateway import FakeGateway
 from triggers.catalog import Catalog
 from triggers.gateway import GatewayClient
@@ -88,10 +87,10 @@ async def connect(gateway: FakeGateway, kafka_broker: KafkaBroker) -> AsyncItera
 
 @pytest.fixture(autouse=True)
 def collected(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Meet the sockets of LEAKS here, where their warning is let pass."""
+    """Leave no socket of kafka-python's to the tests that follow."""
     yield
     if "gateway" in request.fixturenames:
-        gc.collect()
+        collect_sockets()
 
 
 @pytest.fixture

@@ -202,6 +202,19 @@ async def test_order_key_runs_keys_beside_each_other_and_each_in_order(
     assert most == 4
 
 
+async def test_topic_that_is_missing_is_not_made_and_is_found_once_there(
+    kafka_broker: KafkaBroker, gateway: FakeGateway, connect: Starting, topic: str
+) -> None:
+    gateway.deploy("early", topic)
+    connector = connect()
+    await eventually(lambda: connector.sample("sluice_kafka_consumers"))
+    await asyncio.sleep(1)  # a few looks at the topics, each of which would make it
+    kafka_broker.create(topic, partitions=3)  # fails when it is there
+    kafka_broker.publish(topic, values(3), partition=2)
+    await gateway.until(lambda: len(gateway.calls) == 3)
+    assert {call.partition for call in gateway.calls} == {2}
+
+
 async def test_mode_async_hands_records_to_the_gateways_queue_with_a_key_for_each(
     kafka_broker: KafkaBroker, gateway: FakeGateway, connect: Starting, topic: str
 ) -> None:

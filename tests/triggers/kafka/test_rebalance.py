@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.kafka_broker import KafkaBroker, why_not
+from tests.kafka_broker import KafkaBroker, collect_sockets, why_not
 from tests.triggers.kafka.conftest import LEAKS, RunningConnector, Starting, eventually
 from tests.triggers.kafka.fake_gateway import Call, FakeGateway, Reply
 
@@ -88,3 +88,4 @@ async def test_broker_killed_and_restarted_is_found_again_without_a_loss(
                     for one in results}) == 800  # fmt: skip
     finally:
         broker.stop()
+        collect_sockets()
