@@ -13,6 +13,7 @@ import socket
 import sys
 import time
 from collections import deque
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -39,11 +40,17 @@ def offered(url: str, body: bytes, rate: float, seconds: float, connections: int
     )
     request = head.encode() + body
     place = (str(parts.hostname), int(parts.port or 80))
-    idle = deque(_connect(place) for _ in range(connections))
+    with ExitStack() as opened:
+        made = [opened.enter_context(_connect(place)) for _ in range(connections)]
+        return _send(request, made, rate, int(rate * seconds))
+
+
+def _send(request: bytes, connections: list[socket.socket], rate: float, total: int) -> list[float]:
+    """Latencies of `total` calls, each sent when its turn comes and a connection is free."""
+    idle = deque(connections)
     busy: dict[socket.socket, float] = {}
     latencies: list[float] = []
-    begun = time.perf_counter()
-    total, sent = int(rate * seconds), 0
+    begun, sent = time.perf_counter(), 0
     while len(latencies) < total:
         now = time.perf_counter()
         while sent < total and idle and begun + sent / rate <= now:
@@ -57,8 +64,6 @@ def offered(url: str, body: bytes, rate: float, seconds: float, connections: int
             _read(connection)
             latencies.append(time.perf_counter() - busy.pop(connection))
             idle.append(connection)
-    for connection in idle:
-        connection.close()
     return latencies
 
 

@@ -1,0 +1,37 @@
+import socket
+import threading
+import time
+
+import pytest
+
+from bench.openloop import AnswerError, offered
+
+ANSWER = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
+
+
+def serve(answer: bytes, pause: float) -> str:
+    """A server of one connection at a time that takes `pause` seconds for a call; its URL."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def run() -> None:
+        with listener, listener.accept()[0] as connection:
+            while connection.recv(65536):
+                time.sleep(pause)  # the slowness that is measured
+                connection.sendall(answer)
+
+    threading.Thread(target=run, daemon=True).start()
+    return f"http://127.0.0.1:{listener.getsockname()[1]}/"
+
+
+def test_wait_for_a_connection_counts_from_the_intended_moment() -> None:
+    # Twice as many calls as the server can take: each waits 10 ms longer than the one before.
+    latencies = offered(serve(ANSWER, 0.02), b"row", rate=100, seconds=0.2, connections=1)
+    assert len(latencies) == 20
+    assert latencies[-1] > 0.15
+    assert latencies[-1] > latencies[9] > latencies[0]
+
+
+def test_failed_call_is_an_error_and_no_latency() -> None:
+    refused = b"HTTP/1.1 503 No\r\ncontent-length: 0\r\n\r\n"
+    with pytest.raises(AnswerError, match="503"):
+        offered(serve(refused, 0), b"row", rate=10, seconds=0.1, connections=1)
