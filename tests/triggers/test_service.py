@@ -386,3 +386,39 @@ async def test_old_runs_are_forgotten_with_their_results(desk: Desk) -> None:
     left: list[Any] = [row["id"] for row in await desk.service.store.rows("", "", "", 10)]
     assert sorted(left) == sorted(runs)[-2:]
     assert await desk.service.store.results(sorted(runs)[0]) == []
+
+
+async def test_definitions_posted_to_one_process_reach_the_others(
+    desk_of: Callable[..., Desk],
+) -> None:
+    one = desk_of(SLUICE_TRIGGERS_NAME="one", SLUICE_TRIGGERS_LEASE="60ms")
+    two = desk_of(SLUICE_TRIGGERS_NAME="two", SLUICE_TRIGGERS_LEASE="60ms")
+    told: list[int] = []
+    two.service.subscribe(lambda schedules: told.append(len(schedules)))
+    await one.put("pipelines: {p: {steps: {a: {function: echo}}, triggers: {cron: '@daily'}}}")
+    await one.gateway.until(lambda: "p" in two.service.pipelines)
+    assert told[-1] == 1
+
+
+async def test_run_of_a_silent_process_is_taken_over_by_another(
+    desk_of: Callable[..., Desk],
+) -> None:
+    gate = asyncio.Event()
+
+    async def wait(_: Call) -> Reply:
+        await gate.wait()
+        return 200, {}
+
+    one = desk_of(SLUICE_TRIGGERS_NAME="one", SLUICE_TRIGGERS_LEASE="300ms")
+    one.gateway.functions["f"] = wait
+    await one.put(one_step("timeout: 20s"))
+    run = await one.start("one")
+    await one.gateway.until(lambda: len(one.gateway.of("f")) == 1)
+    for task in one.service._tasks.values():
+        task.cancel()
+    one.service.store.owner = "gone"  # what it renews from now on is nobody's
+    desk_of(SLUICE_TRIGGERS_NAME="two", SLUICE_TRIGGERS_LEASE="300ms")
+    await one.gateway.until(lambda: len(one.gateway.of("f")) == 2)
+    gate.set()
+    assert (await one.ended(run))["state"] == "succeeded"
+    assert len({call.key for call in one.gateway.of("f")}) == 1

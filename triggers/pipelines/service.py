@@ -99,6 +99,14 @@ class PipelineService:
         if found is not None and not self.version:
             self._use(*found, load_pipelines(found[1], "pipelines.yml"))
 
+    async def _follow_definitions(self) -> None:
+        """Take over what another process was given."""
+        before = self.version
+        found = await self.store.definitions()
+        if found is not None and found[0] != before == self.version:
+            self._use(*found, load_pipelines(found[1], "pipelines.yml"))
+            log.info("event=definitions version=%s pipelines=%d", found[0], len(self.pipelines))
+
     def _use(self, version: str, source: str, pipelines: Mapping[str, Pipeline]) -> None:
         self.version, self.source, self.pipelines = version, source, pipelines
         self._versions[version] = pipelines
@@ -244,6 +252,7 @@ class PipelineService:
                 for run in await self.store.renew(self._until()):
                     await self._cancel_here(run)
                 await self._take(mine=False)
+                await self._follow_definitions()
                 if beats % TIDY_EVERY == 0:
                     await self.store.forget_old(self._settings.pipeline_runs)
         finally:
