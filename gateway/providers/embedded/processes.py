@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final
 
 TICKS: Final = os.sysconf("SC_CLK_TCK")
+PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 PRIVATE: Final = ("Private_Clean:", "Private_Dirty:", "Private_Hugetlb:")
 
 
@@ -15,6 +16,16 @@ def private_bytes(process: int) -> int:
     Pages that a fork shares with its zygote are not in it.
     """
     return sum(_private(each) for each in family(process))
+
+
+def private_above(process: int, limit: int) -> int | None:
+    """Private memory of `process` and its descendants where it is over `limit`, else None."""
+    # All of it is resident, and that sum is read in microseconds: smaps_rollup walks every page,
+    # 3 ms for a process with scikit-learn.
+    if sum(_resident(each) for each in family(process)) <= limit:
+        return None
+    used = private_bytes(process)
+    return used if used > limit else None
 
 
 def cpu_seconds(process: int) -> float:
@@ -37,6 +48,11 @@ def _children_files(process: int) -> list[Path]:
         return [task / "children" for task in Path(f"/proc/{process}/task").iterdir()]
     except OSError:
         return []
+
+
+def _resident(process: int) -> int:
+    fields = _read(Path(f"/proc/{process}/statm")).split()
+    return int(fields[1]) * PAGE if fields else 0
 
 
 def _private(process: int) -> int:

@@ -115,15 +115,18 @@ class ReplicaProcess:
         """What it uses now; CPU since the last sample."""
         if not self._process or self.left.done():
             return Usage(0.0, 0)
+        self._sample_cpu()
+        group = self._parts.group if self._parts else None
+        memory = group.memory_bytes() if group else None
+        used = processes.private_bytes(self._process) if memory is None else memory
+        return Usage(self._millicores, used)
+
+    def _sample_cpu(self) -> None:
         now, cpu = asyncio.get_running_loop().time(), processes.cpu_seconds(self._process)
         elapsed = now - self._sampled
         if elapsed >= LEAST_SAMPLE_SECONDS:
             self._millicores = max(0.0, (cpu - self._cpu) / elapsed * 1000)
             self._sampled, self._cpu = now, cpu
-        group = self._parts.group if self._parts else None
-        memory = group.memory_bytes() if group else None
-        used = processes.private_bytes(self._process) if memory is None else memory
-        return Usage(self._millicores, used)
 
     def _on_status(self, event: Event) -> None:
         kind = event.get("event")
@@ -227,7 +230,7 @@ class ReplicaProcess:
         settings = self._host.settings
         while self.state is ReplicaState.READY:
             await asyncio.sleep(settings.health_interval)
-            self.usage()
+            self._sample_cpu()
             alive = await answers(self.address.path, settings.health_timeout)
             if not alive and self.state is ReplicaState.READY:
                 self.kill(f"did not answer /_/health within {settings.health_timeout:g} s")
@@ -236,7 +239,7 @@ class ReplicaProcess:
     async def _check_memory(self, limit: int) -> None:
         while True:
             await asyncio.sleep(MEMORY_WATCH_SECONDS)
-            used = await asyncio.to_thread(processes.private_bytes, self._process)
-            if used > limit:
+            used = await asyncio.to_thread(processes.private_above, self._process, limit)
+            if used is not None:
                 self.kill(self._over_memory(used))
                 return
