@@ -90,7 +90,7 @@ def _without_zygote(stage: Stage) -> list[Row]:
     pairs = []
     for turn in range(COLD_STARTS + 1):
         stage.scale("unwarmed", 0)
-        os.kill(_zygote(stage), signal.SIGKILL)
+        _end(_zygote(stage))
         ours = _succeed(call()) * 1000
         control = fresh.first_answer() * 1000
         if turn:  # the first fills the page cache and the control's model cache
@@ -105,6 +105,16 @@ def _without_zygote(stage: Stage) -> list[Row]:
             note=f"{COLD_STARTS} starts of each, interleaved",
         )
     ]
+
+
+def _end(pid: int) -> None:
+    """Kill a process and return once its parent has seen that it ended."""
+    os.kill(pid, signal.SIGKILL)
+    deadline = time.monotonic() + 10
+    while Path(f"/proc/{pid}").exists():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"process {pid} does not end")
+        time.sleep(0.001)
 
 
 class FreshInterpreter:
