@@ -63,7 +63,11 @@ class SmallRequest:
         self.name, self.line = name, line
         self.body = b""
         self.gone = False
-        exchange.send_continue()
+        self.begin()
+
+    def begin(self) -> None:
+        """Ask for the body."""
+        self.exchange.send_continue()
 
     def body_received(self, data: bytes) -> None:
         self.body = self.body + data if self.body else data
@@ -189,8 +193,12 @@ class LargeRequest(SmallRequest):
         self.task: asyncio.Task[None] | None = None
         self.kept = False
         super().__init__(intake, exchange, route, name, line)
-        if (exchange.content_length or 0) > intake.body_bytes:
+
+    def begin(self) -> None:
+        if (self.exchange.content_length or 0) > self.intake.body_bytes:
             self._too_large()
+        else:
+            self.exchange.send_continue()
 
     def body_received(self, data: bytes) -> None:
         self.size += len(data)

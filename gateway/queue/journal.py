@@ -33,6 +33,8 @@ LOG: Final = logging.getLogger(__name__)
 
 # After a failed group, so that a full disk is not tried a thousand times a second.
 RETRY_SECONDS: Final = 0.5
+# A database that takes nothing does not keep the gateway from stopping.
+CLOSE_SECONDS: Final = 5.0
 LEASED_NONE: Final[Leased[Any]] = Leased([])
 
 
@@ -88,9 +90,13 @@ class Journal:
     async def close(self) -> None:
         """Commit what is under way, then close."""
         if self.opened:
-            while self._busy or self._asked:
-                self._idle.clear()
-                await self._idle.wait()
+            try:
+                async with asyncio.timeout(CLOSE_SECONDS):
+                    while self._busy or self._asked:
+                        self._idle.clear()
+                        await self._idle.wait()
+            except TimeoutError:
+                LOG.warning("not written outcomes=%d: their calls are run again", self.unwritten)
             self._jobs.put(None)
             await self._loop.run_in_executor(self._readers, self._thread.join)
         for store in (self._reader, self._writer):
