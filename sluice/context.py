@@ -29,9 +29,12 @@ def make_context(stack: Stack, function: Function, folder: Path) -> None:
         shutil.copytree(template_folder(template, function), folder, ignore=IGNORED)
         target = folder / handler_folder(template)
     target.mkdir(parents=True, exist_ok=True)
-    for entry in sorted(handler.iterdir()):
-        if entry.name not in LEFT_OUT:
-            _copy(entry, target / entry.name)
+    try:
+        for entry in sorted(handler.iterdir()):
+            if entry.name not in LEFT_OUT:
+                _copy(entry, target / entry.name)
+    except OSError as error:
+        raise CommandError(f"{function.name}: {_reason(error)}") from error
     for path in stack.copied:
         _copy_extra(stack.folder, path, target)
 
@@ -69,6 +72,14 @@ def _anonymous(member: tarfile.TarInfo) -> tarfile.TarInfo:
     member.uname = member.gname = ""
     member.mtime = 0
     return member
+
+
+def _reason(error: OSError) -> str:
+    """Words for a file that cannot be copied, of a folder's the first one."""
+    if isinstance(error, shutil.Error) and error.args and isinstance(error.args[0], list):
+        source, _, _ = error.args[0][0]
+        return f"cannot be read: {source} ({len(error.args[0])} in all)"
+    return str(error)
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -79,3 +79,14 @@ def test_copy_outside_the_project_is_refused(stack: Stack, tmp_path: Path) -> No
     outside = Stack(stack.path, "", (), ("../..",))
     with pytest.raises(CommandError, match="does not lie under"):
         make_context(outside, PREDICT, tmp_path / "context")
+
+
+@pytest.mark.parametrize("place", [".", "deep"])
+def test_link_to_nothing_is_an_error_that_names_it(
+    stack: Stack, tmp_path: Path, place: str
+) -> None:
+    folder = tmp_path / "predict" / place
+    folder.mkdir(exist_ok=True)
+    (folder / "gone.txt").symlink_to("nowhere")
+    with pytest.raises(CommandError, match=r"^predict: .*gone\.txt"):
+        make_context(stack, PREDICT, tmp_path / "context")
