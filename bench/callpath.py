@@ -213,7 +213,8 @@ def others(options: argparse.Namespace) -> Iterator[tuple[str, str, list[Path]]]
         yield "against", sys.executable, [options.against]
     if options.interpreter:
         libraries = Path(uvloop.__file__).parent.parent
-        yield "interpreter", str(options.interpreter), [Path(__file__).parent.parent, libraries]
+        path = options.interpreter.absolute()
+        yield str(path), str(path), [Path(__file__).parent.parent, libraries]
 
 
 def start(*command: str, **variables: str) -> "subprocess.Popen[bytes]":
@@ -271,7 +272,7 @@ def report(connections: int, slices: dict[str, list[tuple[float, float]]]) -> No
             "nginx_per_s": round(median["nginx"][0]),
             "cpu_us": round(median[name][1], 1),
             "nginx_cpu_us": round(median["nginx"][1], 1),
-            "python": sys.version.split()[0],
+            "python": name if name.startswith("/") else sys.executable,
         }
         sys.stdout.write(json.dumps(result) + "\n")
 
