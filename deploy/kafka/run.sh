@@ -17,18 +17,19 @@ for program in java mvn; do
   }
 done
 
+# One at a time fetches: a second one would take the first one's files away.
+mkdir -p "${libs%/*}"
+exec 9>"$libs.lock"
+flock 9
 if [ ! -f "$libs/.done" ] || [ "$here/pom.xml" -nt "$libs/.done" ]; then
   echo "fetching Kafka into $libs"
-  fresh=$(mktemp -d "${libs%/*}/kafka.XXXXXX" 2>/dev/null) || {
-    mkdir -p "${libs%/*}"
-    fresh=$(mktemp -d "${libs%/*}/kafka.XXXXXX")
-  }
-  mvn -q -B -f "$here/pom.xml" dependency:copy-dependencies \
-    -DincludeScope=runtime -DoutputDirectory="$fresh" >&2
-  touch "$fresh/.done"
   rm -rf "$libs"
-  mv "$fresh" "$libs"
+  mvn -q -B -f "$here/pom.xml" dependency:copy-dependencies \
+    -DincludeScope=runtime -DoutputDirectory="$libs" >&2
+  touch "$libs/.done"
 fi
+flock -u 9
+exec 9>&-
 
 mkdir -p "$data"
 # The short session lets a broker that was killed register again within seconds.
