@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Protocol
 
@@ -86,6 +87,8 @@ class Connector:
     ) -> None:
         self._kafka = KafkaSettings.load(os.environ if environ is None else environ)
         self._timeout, self._gateway = settings.upstream_timeout, gateway
+        # A name for each process: the gateway adds up what connectors report of their partitions.
+        self._signal_name = f"lag-{zlib.crc32(settings.process_name.encode()):08x}"
         self._metrics = KafkaMetrics(metrics.registry)
         self._publisher = Publisher(self._kafka.client())
         self._wanted = TopicMap()
@@ -184,7 +187,7 @@ class Connector:
                     self._metrics.lag.labels(name, topic).set(records)
                 if lag and not name.startswith(PREFIX):
                     total = sum(lag.values())
-                    signals.append({"function": name, "signal": "lag", "value": total})
+                    signals.append({"function": name, "signal": self._signal_name, "value": total})
             if signals:
                 await self._signal(signals)
 

@@ -311,7 +311,8 @@ async def test_lag_is_a_metric_and_a_signal_until_it_is_worked_off(
     gateway.answer = wait
     gateway.deploy("behind", topic)
     connector = connect()
-    lag = {"function": "behind.fn", "signal": "lag"}
+    lag = {"function": "behind.fn", "signal": connector.connector._signal_name}
+    assert lag["signal"].startswith("lag-")
     await gateway.until(lambda: {**lag, "value": 30} in gateway.signals)
     assert connector.sample("sluice_kafka_lag", function_name="behind.fn", topic=topic) == 30
     go.set()
