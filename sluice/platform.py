@@ -1,8 +1,6 @@
 """The platform on this machine: which programs it is made of, starting and stopping it."""
 
 import asyncio
-import importlib.util
-import logging
 import os
 import subprocess
 import sys
@@ -22,36 +20,24 @@ DRAIN_MARGIN: Final = 10.0
 READY: Final = "ready"
 SOCKET_BYTES: Final = 107  # of the kernel's sockaddr_un, less its NUL
 # The extra `triggers` of the package is what brings it.
-NEEDED_BY_TRIGGERS: Final = "croniter"
-log = logging.getLogger(__name__)
 # Set in every process of ours before onnxruntime may be imported: it would start a thread,
 # write a file and look up a host.
 TELEMETRY_OFF: Final = {"ORT_DISABLE_TELEMETRY": "1"}
 
 
 def programs(environ: Mapping[str, str]) -> list[Program]:
-    """Gateway, registry and, where they are installed, triggers. Raises SettingError."""
+    """Registry, gateway and triggers as `environ` configures them. Raises SettingError."""
     settings = GatewaySettings.load(environ)
     logs = settings.data_dir / "logs"
     shared = {**environ, **TELEMETRY_OFF, "SLUICE_DATA_DIR": str(settings.data_dir)}
-    found = [
-        Program(
-            "registry",
-            "registry",
-            shared,
-            f"unix:{settings.registry_path}",
-            logs / "registry.log",
-        ),
-        Program(
-            "gateway", "gateway", shared, f"{gateway_url(settings)}/healthz", logs / "gateway.log"
-        ),
+    places = {
+        "registry": f"unix:{settings.registry_path}",
+        "gateway": f"{gateway_url(settings)}/healthz",
+        "triggers": f"unix:{settings.triggers_path}",
+    }
+    return [
+        Program(name, name, shared, health, logs / f"{name}.log") for name, health in places.items()
     ]
-    if importlib.util.find_spec(NEEDED_BY_TRIGGERS) is not None:
-        health = f"unix:{settings.triggers_path}"
-        found.append(Program("triggers", "triggers", shared, health, logs / "triggers.log"))
-    else:
-        log.warning("event=no-triggers reason=%s is not installed", NEEDED_BY_TRIGGERS)
-    return found
 
 
 def gateway_url(settings: GatewaySettings) -> str:
