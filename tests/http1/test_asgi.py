@@ -362,7 +362,7 @@ async def test_answer_that_is_not_read_makes_send_wait() -> None:
         with socket.create_connection(("127.0.0.1", port)) as client:
             client.sendall(get())
             previous = -1
-            while previous != sent:
+            while previous != sent or not sent:
                 previous = sent
                 await asyncio.sleep(0.02)
             assert 0 < sent < 50_000_000
