@@ -34,6 +34,8 @@ def machine_table() -> str:
         "took": f"{about['seconds']} s",
         "targets met": f"{met} of {len(judged)}",
     }
+    if about.get("remark"):
+        lines["remark"] = about["remark"]
     return "| | |\n|---|---|\n" + "".join(f"| {key} | {text} |\n" for key, text in lines.items())
 
 

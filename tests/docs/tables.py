@@ -10,6 +10,7 @@ from typing import Any, Final
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import Metric
 
+from bench.page import machine_table, result_tables
 from gateway.metrics import METRICS
 from gateway.queue.metrics import METRICS as QUEUE_METRICS
 from gateway.settings import GatewaySettings
@@ -117,6 +118,7 @@ TABLES: Final[dict[str, dict[str, Callable[[], str]]]] = {
         "registry": registry_metrics,
         "triggers": triggers_metrics,
     },
+    "performance.md": {"machine": machine_table, "results": result_tables},
 }
 
 
