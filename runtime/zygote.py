@@ -64,7 +64,8 @@ def main(arguments: Sequence[str]) -> int:
         return _start_cold(link)
     if reason := _preload(names):
         link.send(message(COLD, reason=reason))
-        return 0
+        # A library's threads may keep an interpreter from ending.
+        os._exit(0)
     setters = find_thread_setters()
     # What is imported stays: a collection in a child would copy its pages for nothing.
     gc.collect()
