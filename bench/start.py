@@ -55,7 +55,7 @@ async def times(provider: EmbeddedProvider, name: str, **fields: Any) -> dict[st
 
 
 async def main(data_dir: Path) -> None:
-    bundles = make_bundles(data_dir)
+    bundles = make_bundles(data_dir, whole=True)
     build(bundles, "trivial", HELLO)
     build(bundles, "numeric", HELLO, "numpy", "onnxruntime", "sklearn")
     build(bundles, "threaded", HELLO, "threaded_library")

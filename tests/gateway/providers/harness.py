@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import shutil
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -29,6 +30,7 @@ from gateway.settings import GatewaySettings
 
 LOCK_KEY: Final = "test-lock"
 PATIENCE: Final = 30.0
+RUNTIME_LIBRARIES: Final = ("httptools", "prometheus_client", "uvloop")
 HELLO: Final = "def handle(event, context):\n    return 'hello'\n"
 
 
@@ -37,8 +39,12 @@ def settings_of(data_dir: Path, **knobs: Any) -> GatewaySettings:
     return replace(GatewaySettings(), data_dir=data_dir, **({"health_interval": 0.5} | knobs))
 
 
-def make_bundles(data_dir: Path) -> Bundles:
-    """Bundles of one environment that has the libraries of the test's own interpreter."""
+def make_bundles(data_dir: Path, whole: bool = False) -> Bundles:
+    """Bundles of one environment that has what the runtime needs.
+
+    whole: all libraries of the test's own interpreter, by a link; a sandbox does not show them
+    where that interpreter lies in a folder that is replaced in it.
+    """
     bundles = Bundles(data_dir)
     environment = bundles.environment(LOCK_KEY)
     if not environment.exists():
@@ -49,9 +55,20 @@ def make_bundles(data_dir: Path) -> Bundles:
         (environment / "bin" / "python").symlink_to(base)
         (environment / "pyvenv.cfg").write_text(f"home = {base.parent}\n")
         libraries = next(Path(path) for path in sys.path if path.endswith("site-packages"))
-        (environment / "lib" / version / "site-packages").symlink_to(libraries)
+        site = environment / "lib" / version / "site-packages"
+        if whole:
+            site.symlink_to(libraries)
+        for name in () if whole else RUNTIME_LIBRARIES:
+            shutil.copytree(libraries / name, site / name, copy_function=_link_or_copy)
         (environment / MARKER).write_text("{}")
     return bundles
+
+
+def _link_or_copy(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
 
 
 def build(bundles: Bundles, image: str, code: str, *preload: str) -> Bundle:

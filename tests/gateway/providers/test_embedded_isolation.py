@@ -281,8 +281,7 @@ async def test_memory_limit_holds(gateway: Gateway) -> None:
 async def test_detached_grandchild_ends_with_its_replica(gateway: Gateway) -> None:
     marker = f"marker-{gateway.data_dir.parent.name}"
     await gateway.attempts(("daemon", marker))
-    watched = descriptors_of(marker)
-    assert watched
+    watched = await descriptors_of(marker)
     assert gateway.process.stdin is not None
     gateway.process.stdin.close()
     await asyncio.wait_for(gateway.process.wait(), PATIENCE)
@@ -295,7 +294,7 @@ async def test_killed_gateway_leaves_no_process_and_starts_again(gateway: Gatewa
     await gateway.attempts(("daemon", marker))
     below = descendants(gateway.facts["pid"])
     assert len(below) >= 8, "zygote, and for each function its intermediate and its replica"
-    watched = [os.pidfd_open(pid) for pid in below] + descriptors_of(marker)
+    watched = [os.pidfd_open(pid) for pid in below] + await descriptors_of(marker)
     gateway.process.send_signal(signal.SIGKILL)
     await gateway.process.wait()
     await ended(watched)
@@ -321,8 +320,7 @@ async def test_where_the_kernel_refuses_it_says_so_and_runs_without(bare_gateway
 async def test_detached_grandchild_ends_without_a_namespace_too(bare_gateway: Gateway) -> None:
     marker = f"marker-{bare_gateway.data_dir.parent.name}"
     await bare_gateway.attempts(("daemon", marker))
-    watched = descriptors_of(marker)
-    assert watched
+    watched = await descriptors_of(marker)
     assert bare_gateway.process.stdin is not None
     bare_gateway.process.stdin.close()
     await asyncio.wait_for(bare_gateway.process.wait(), PATIENCE)
@@ -342,8 +340,12 @@ def processes_with(word: str) -> list[int]:
     return found
 
 
-def descriptors_of(marker: str) -> list[int]:
-    return [os.pidfd_open(pid) for pid in processes_with(marker)]
+async def descriptors_of(marker: str) -> list[int]:
+    """Descriptors of what was started last: its command line shows a moment after its start."""
+    async with asyncio.timeout(PATIENCE):
+        while not (found := processes_with(marker)):  # noqa: ASYNC110 (the kernel tells nobody)
+            await asyncio.sleep(0.01)
+    return [os.pidfd_open(pid) for pid in found]
 
 
 def descendants(pid: int) -> list[int]:
