@@ -11,7 +11,7 @@ import signal
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -70,15 +70,28 @@ class Effects:
         self.seen: list[tuple[int, int, float]] = []
         self.distinct: set[tuple[int, int]] = set()
         self.begun = asyncio.Event()
+        self._takers: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
 
     async def take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while line := await reader.readline():
-            key, number = (int(part) for part in line.split())
-            self.seen.append((key, number, time.monotonic()))
-            self.distinct.add((key, number))
-            self.begun.set()
-            writer.write(b"ok\n")
+        task = asyncio.current_task()
+        assert task is not None
+        self._takers[task] = writer
+        with suppress(ConnectionError):
+            while line := await reader.readline():
+                key, number = (int(part) for part in line.split())
+                self.seen.append((key, number, time.monotonic()))
+                self.distinct.add((key, number))
+                self.begun.set()
+                writer.write(b"ok\n")
         writer.close()
+
+    async def end(self) -> None:
+        """Hang up on every function and wait until all connections are closed."""
+        for writer in self._takers.values():
+            writer.close()
+        await asyncio.gather(*self._takers, return_exceptions=True)
+        closed = (writer.wait_closed() for writer in self._takers.values())
+        await asyncio.gather(*closed, return_exceptions=True)
 
 
 @asynccontextmanager
@@ -88,6 +101,8 @@ async def collector(effects: Effects) -> AsyncIterator[int]:
         yield server.sockets[0].getsockname()[1]
     finally:
         server.close()
+        await effects.end()
+        await server.wait_closed()
 
 
 @contextmanager
