@@ -28,7 +28,7 @@ pytestmark = [
     pytest.mark.skipif(bool(why_not()), reason=f"no Kafka broker: {why_not()}"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
-RECORDS = int(os.environ.get("SLUICE_TORTURE_RECORDS", "20000"))
+RECORDS = int(os.environ.get("TORTURE_RECORDS", "20000"))
 KEYS = 64
 # A call that was out at a kill is made again once the group has noticed: session, restart, retry.
 AFTERMATH = 45.0
