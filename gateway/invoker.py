@@ -11,6 +11,7 @@ from typing import Final
 
 from gateway.activator import Activator
 from gateway.call import Call
+from gateway.collected_call import CollectedCall
 from gateway.errors import SluiceError, UpstreamError
 from gateway.forwarding import USER_AGENT, call_id
 from gateway.function import FunctionId
@@ -18,7 +19,6 @@ from gateway.metrics import Metrics
 from gateway.routes import Route
 from gateway.settings import GatewaySettings
 from gateway.upstream import Upstream
-from http1.client import ClientConnection
 from http1.wire import HOP_BY_HOP, header_lines
 
 # Deadlines are kept to a quarter of a second; a timer per call would cost 2.6 us of it.
@@ -104,59 +104,22 @@ class Invoker:
         await self.upstream.close()
 
 
-class AwaitedCall(Call):
-    """A call whose answer is collected and awaited."""
+class AwaitedCall(CollectedCall):
+    """A call whose answer is awaited."""
 
     def __init__(self, invoker: Invoker, route: Route, request: Request) -> None:
         # Rendered before the call counts: headers that cannot be sent start nothing.
-        self.data = _render(request)
-        super().__init__(invoker, route, time.monotonic())
-        self.method = request.method
+        data = _render(request)
+        super().__init__(invoker, route, request.method, data)
         self.answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self._status = 0
-        self._headers: Pairs = ()
-        self._pieces: list[bytes] = []
-        self._size = 0
 
-    def send(self, connection: ClientConnection) -> None:
-        connection.send(self.data, self, self.method == "HEAD")
-
-    def response_started(
-        self, status: int, _reason: bytes, headers: list[tuple[bytes, bytes]], _length: int | None
-    ) -> None:
-        self.answer_begun = True
-        self._status = status
-        self._headers = [pair for pair in headers if pair[0] not in HOP_BY_HOP]
-
-    def response_body(self, data: bytes) -> None:
-        if self.over:
-            return
-        self._size += len(data)
-        self._pieces.append(data)
-        limit = self.invoker.answer_bytes
-        if self._size > limit:
-            error = UpstreamError(f"{self.route.name}: answer over {limit} bytes")
-            self.fail(error, time.monotonic())
-
-    def response_complete(self, reusable: bool) -> None:
-        if self.over:
-            return
-        self.complete(self._status, reusable, time.monotonic())
+    def collected(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
         if not self.answer.done():
-            self.answer.set_result(Answer(self._status, self._headers, b"".join(self._pieces)))
-
-    def sending_paused(self) -> None:
-        """The request is in memory whole: there is nothing to hold back."""
-
-    def sending_resumed(self) -> None:
-        """Likewise."""
+            self.answer.set_result(Answer(status, headers, body))
 
     def refuse(self, _status: int, error: SluiceError) -> None:
         if not self.answer.done():
             self.answer.set_exception(error)
-
-    def break_off(self) -> None:
-        """The caller is given nothing before all of the answer is there."""
 
 
 def _render(request: Request) -> bytes:
