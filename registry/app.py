@@ -3,11 +3,11 @@
 import asyncio
 import contextlib
 import logging
+import socket
 from collections.abc import AsyncIterator
 from typing import Final
 
-from fastapi import FastAPI, Response
-from prometheus_client import CONTENT_TYPE_LATEST
+from fastapi import FastAPI
 from sqlalchemy import Connection
 
 from registry import idempotency
@@ -15,15 +15,24 @@ from registry.api import artifacts, datasets, events, models, runs
 from registry.api.guard import Guard, install_errors
 from registry.api.service import Registry, Service
 from registry.blobs import Blobs
-from registry.database import Database
 from registry.datasets.ingest import Ingest
 from registry.metrics import RegistryMetrics
+from registry.migrations import SCHEMA
 from registry.settings import RegistrySettings
 from registry.store import events as event_store
 from registry.store import predictions as prediction_store
+from service.database import Database
+from service.server import answer
 
 TIDY_EVERY: Final = 600.0  # seconds between removals of what is past its limit
 log = logging.getLogger(__name__)
+
+
+async def serve(settings: RegistrySettings, listener: socket.socket) -> None:
+    """Answer on `listener` until SIGTERM."""
+    app = create(settings)
+    service: Service = app.state.service
+    await answer(app, listener, settings.shutdown_grace, service.bell.close)
 
 
 def create(settings: RegistrySettings) -> FastAPI:
@@ -35,10 +44,10 @@ def create(settings: RegistrySettings) -> FastAPI:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     blobs = Blobs(settings.artifacts_dir)
     leftovers = blobs.prepare()
-    database = Database(settings.database_url)
+    database = open_database(settings.database_url)
     metrics = RegistryMetrics()
     service = Service(settings, database, blobs, Ingest(settings, blobs, metrics), metrics)
-    log.info("event=opened schema=%d leftovers=%d", database.schema, leftovers)
+    log.info("event=opened schema=%d leftovers=%d", database.version, leftovers)
     app = FastAPI(
         title="Sluice registry", docs_url=None, redoc_url=None, openapi_url=None, lifespan=_lifespan
     )
@@ -48,19 +57,20 @@ def create(settings: RegistrySettings) -> FastAPI:
     for router in (datasets.router, artifacts.router, runs.router, models.router, events.router):
         app.include_router(router)
     app.add_api_route("/healthz", healthz, methods=["GET"])
-    app.add_api_route("/metrics", metrics_text, methods=["GET"])
+    app.add_api_route("/metrics", metrics.answer, methods=["GET"])
     return app
+
+
+def open_database(url: str) -> Database:
+    """The registry's database with its tables up to date. Raises SchemaTooNewError."""
+    # Registries on one PostgreSQL fight for the rows of counters and aliases: a write a commit.
+    return Database(url, SCHEMA, shared_group=1)
 
 
 async def healthz(registry: Registry) -> dict[str, object]:
     """Answers when the database does."""
     last = await registry.read(event_store.last)
-    return {"status": "ok", "schema": registry.database.schema, "last_event": last}
-
-
-async def metrics_text(registry: Registry) -> Response:
-    text = await asyncio.to_thread(registry.metrics.render)
-    return Response(text, media_type=CONTENT_TYPE_LATEST)
+    return {"status": "ok", "schema": registry.database.version, "last_event": last}
 
 
 @contextlib.asynccontextmanager

@@ -1,31 +1,16 @@
 """What can go wrong in the registry, each with the HTTP status it is answered with."""
 
-from typing import ClassVar
+from service.errors import ServiceError
 
 
-class RegistryError(Exception):
-    """An error whose text may be shown to a caller: it names what was wrong and holds no secret.
-
-    details: further keys of the answer beside `error`.
-    """
-
-    status: ClassVar[int] = 500
-
-    def __init__(self, message: str, **details: object) -> None:
-        super().__init__(message)
-        self.details = details
+class RegistryError(ServiceError):
+    """What the registry refuses, or fails at for a reason it knows."""
 
 
 class InvalidRequestError(RegistryError):
     """The caller's input does not fit; the text names field or line, expected and got."""
 
     status = 400
-
-
-class UnauthenticatedError(RegistryError):
-    """The request carries no identity: it did not come through the gateway."""
-
-    status = 401
 
 
 class NotFoundError(RegistryError):

@@ -1,25 +1,15 @@
-"""The registry's Prometheus series, in one registry of its own."""
+"""The registry's own Prometheus series."""
 
-from prometheus_client import (
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    GCCollector,
-    Histogram,
-    PlatformCollector,
-    ProcessCollector,
-    generate_latest,
-)
+from prometheus_client import Counter, Gauge, Histogram
+
+from service.metrics import ServiceMetrics
 
 
-class RegistryMetrics:
+class RegistryMetrics(ServiceMetrics):
     """Counters of requests and of what was read and kept."""
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        ProcessCollector(registry=self.registry)
-        PlatformCollector(registry=self.registry)
-        GCCollector(registry=self.registry)
+        super().__init__()
         self.requests = Counter(
             "sluice_registry_requests_total",
             "Requests answered, by route and status.",
@@ -54,7 +44,3 @@ class RegistryMetrics:
             "Rows of accepted uploads that did not fit.",
             registry=self.registry,
         )
-
-    def render(self) -> bytes:
-        """The text exposition."""
-        return generate_latest(self.registry)

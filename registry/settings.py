@@ -145,6 +145,11 @@ class RegistrySettings:
         return Path(self.artifacts).absolute() if self.artifacts else self.folder / "artifacts"
 
     @property
+    def lock_path(self) -> Path:
+        """Held by the one registry of the data folder."""
+        return self.folder / "registry.lock"
+
+    @property
     def socket_path(self) -> Path:
         return Path(self.socket) if self.socket else self.data_dir / "run" / "registry.sock"
 

@@ -1,10 +1,10 @@
 """What can go wrong in triggers; the status is what the REST API answers."""
 
+from service.errors import ServiceError
 
-class TriggersError(Exception):
-    """A failure whose text a caller may read."""
 
-    status = 500
+class TriggersError(ServiceError):
+    """What triggers refuse, or fail at for a reason they know."""
 
 
 class InvalidRequestError(TriggersError):
@@ -35,6 +35,12 @@ class BusyError(TriggersError):
     """As much as may wait waits already; a later try may succeed."""
 
     status = 503
+
+
+class ForbiddenError(TriggersError):
+    """It is not for this caller, or not by this way."""
+
+    status = 403
 
 
 class CallError(TriggersError):

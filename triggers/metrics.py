@@ -1,26 +1,17 @@
-"""The triggers' Prometheus series, in one registry of its own."""
+"""The triggers' own Prometheus series."""
 
-from prometheus_client import (
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    GCCollector,
-    Histogram,
-    PlatformCollector,
-    ProcessCollector,
-    generate_latest,
-)
+from prometheus_client import Counter, Gauge, Histogram
+
+from service.metrics import ServiceMetrics
 
 STEP_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800)
 
 
-class TriggersMetrics:
+class TriggersMetrics(ServiceMetrics):
     """Counters of every source; sources of their own add theirs to `registry`."""
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        for collector in (ProcessCollector, PlatformCollector, GCCollector):
-            collector(registry=self.registry)
+        super().__init__()
         self._make_cron()
         self._make_pipelines()
 
@@ -82,7 +73,3 @@ class TriggersMetrics:
             ["pipeline", "step"],
             registry=self.registry,
         )
-
-    def render(self) -> bytes:
-        """The text exposition."""
-        return generate_latest(self.registry)

@@ -4,8 +4,6 @@ Times are seconds since the epoch. Text columns named input, output and error ho
 within the limits of the settings.
 """
 
-import time
-from collections.abc import Callable
 from typing import Final
 
 from sqlalchemy import (
@@ -19,21 +17,12 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
-    func,
-    insert,
-    select,
-    text,
 )
 
-LOCK_KEY: Final = 0x51_C1CF  # any number: all triggers on one PostgreSQL must use the same
+from service.schema import Migration, Schema
+
 METADATA: Final = MetaData()
 
-SCHEMA_VERSION: Final = Table(
-    "triggers_schema",
-    METADATA,
-    Column("version", Integer, primary_key=True),
-    Column("applied_at", Float, nullable=False),
-)
 # Since when a schedule is followed; what was missed before is not made up for.
 SCHEDULES: Final = Table(
     "cron_schedule",
@@ -104,35 +93,13 @@ STEPS: Final = Table(
 )
 
 
-class SchemaTooNewError(Exception):
-    """The database was written by a newer release; going on could lose what that one keeps."""
-
-
-def _tables(connection: Connection) -> None:
+def _make_tables(connection: Connection) -> None:
     METADATA.create_all(connection)
 
 
-MIGRATIONS: Final[tuple[Callable[[Connection], None], ...]] = (_tables,)
-
-
-def migrate(connection: Connection) -> int:
-    """Bring the schema up to date in the caller's transaction; returns its version.
-
-    The transaction holds the lock: SQLite's by BEGIN IMMEDIATE, PostgreSQL's an advisory one.
-    Raises SchemaTooNewError.
-    """
-    if connection.dialect.name == "postgresql":
-        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": LOCK_KEY})
-    SCHEMA_VERSION.create(connection, checkfirst=True)
-    current: int = connection.scalar(select(func.max(SCHEMA_VERSION.c.version))) or 0
-    if current > len(MIGRATIONS):
-        raise SchemaTooNewError(
-            f"the database has schema {current}, this release knows up to {len(MIGRATIONS)}"
-        )
-    for version, apply in enumerate(MIGRATIONS, start=1):
-        if version > current:
-            apply(connection)
-            connection.execute(
-                insert(SCHEMA_VERSION).values(version=version, applied_at=time.time())
-            )
-    return len(MIGRATIONS)
+SCHEMA: Final = Schema(
+    service="triggers",
+    table="triggers_schema_version",
+    lock_key=0x51_C1CF,
+    migrations=(Migration("tables", _make_tables),),
+)

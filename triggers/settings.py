@@ -186,6 +186,11 @@ class TriggersSettings:
         return self.database or f"sqlite:///{self.data_dir / 'triggers.sqlite'}"
 
     @property
+    def lock_path(self) -> Path:
+        """Held by the one process that listens on the socket."""
+        return self.socket_path.with_name(f"{self.socket_path.name}.lock")
+
+    @property
     def socket_path(self) -> Path:
         return Path(self.socket) if self.socket else self.data_dir / "run" / "triggers.sock"
 

@@ -11,12 +11,12 @@ from fastapi.responses import JSONResponse
 from sqlalchemy import Connection
 
 from registry.blobs import Blobs
-from registry.database import Database
 from registry.datasets.ingest import Ingest
 from registry.idempotency import Claim, Reply, once
 from registry.metrics import RegistryMetrics
 from registry.names import ALIAS_PATTERN, NAME_PATTERN, SHA256_PATTERN
 from registry.settings import RegistrySettings
+from service.database import Database
 
 T = TypeVar("T")
 NamePath = Annotated[str, Path(pattern=NAME_PATTERN)]

@@ -3,16 +3,13 @@
 from typing import Any
 
 from sqlalchemy import Connection, Table, select
-from sqlalchemy.dialects import postgresql, sqlite
+
+from service import database
 
 
 def insert_missing(connection: Connection, table: Table, **values: Any) -> bool:
-    """Insert the row unless its key exists; returns whether it is new.
-
-    On PostgreSQL a row that another transaction is inserting is waited for.
-    """
-    insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-    statement = insert(table).values(**values).on_conflict_do_nothing()
+    """Insert the row unless its key exists; returns whether it is new."""
+    statement = database.insert_missing(connection.dialect.name, table).values(**values)
     # Not rowcount: of an INSERT on psycopg SQLAlchemy 2.1 says -1.
     key = next(iter(table.primary_key))
     return connection.execute(statement.returning(key)).first() is not None

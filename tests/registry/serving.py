@@ -11,9 +11,9 @@ from pathlib import Path
 import httpx
 import uvicorn
 
-from registry.__main__ import listen
 from registry.app import create
 from registry.settings import RegistrySettings, read_settings
+from service.process import listening
 
 ADMIN = {"X-Sluice-Identity": "admin"}
 
@@ -42,14 +42,15 @@ async def serving(settings: RegistrySettings) -> AsyncIterator[httpx.AsyncClient
     config.load()
     server = uvicorn.Server(config)
     server.lifespan = config.lifespan_class(config)
-    await server.startup(sockets=[listen(settings.socket_path)])
-    try:
-        async with connect(settings) as client:
-            yield client
-    finally:
-        for listener in server.servers:
-            listener.close()
-        await server.lifespan.shutdown()
+    with listening(settings.socket_path) as listener:
+        await server.startup(sockets=[listener])
+        try:
+            async with connect(settings) as client:
+                yield client
+        finally:
+            for served in server.servers:
+                served.close()
+            await server.lifespan.shutdown()
 
 
 @contextlib.contextmanager

@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 
+from service.database import Database
 from tests.triggers.fakes import FakeGateway, echo
 from triggers.catalog import Catalog
-from triggers.database import Database
 from triggers.gateway import GatewayClient
 from triggers.metrics import TriggersMetrics
 from triggers.pipelines.records import Start
 from triggers.pipelines.service import PipelineService
+from triggers.schema import SCHEMA
 from triggers.settings import TriggersSettings
 
 OPEN = {"waiting", "running"}
@@ -43,7 +44,7 @@ def settings_of(tmp_path: Path) -> Callable[..., TriggersSettings]:
 
 @pytest.fixture
 def database(tmp_path: Path) -> Iterator[Database]:
-    made = Database(f"sqlite:///{tmp_path / 'triggers.sqlite'}")
+    made = Database(f"sqlite:///{tmp_path / 'triggers.sqlite'}", SCHEMA)
     yield made
     made.close()
 

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from service.database import Database
 from tests.triggers.fakes import Call, FakeClock, FakeGateway, Reply
 from triggers.catalog import Catalog
 from triggers.cron.source import CronSource
-from triggers.database import Database
 from triggers.gateway import GatewayClient
 from triggers.metrics import TriggersMetrics
 from triggers.settings import TriggersSettings

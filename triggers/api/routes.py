@@ -1,34 +1,29 @@
 """The routes. Errors are {"error": text} with the status of what failed."""
 
 import asyncio
-import logging
 import re
-import secrets
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, FastAPI, Query, Request, Response
-from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from prometheus_client import CONTENT_TYPE_LATEST
-from starlette.exceptions import HTTPException
 
+from service.errors import install_errors
+from service.identity import OPEN_PATHS, UNAUTHENTICATED, identity_in
 from triggers.api.views import Json, cron_view, pipeline_view, run_row, run_view
 from triggers.cron.source import CronSource
-from triggers.errors import InvalidRequestError, TooLargeError, TriggersError
+from triggers.errors import ForbiddenError, InvalidRequestError, TooLargeError
 from triggers.metrics import TriggersMetrics
 from triggers.pipelines.records import OPEN, Start
 from triggers.pipelines.service import PipelineService, read_json
 from triggers.settings import TriggersSettings
 
-OPEN_PATHS: Final = frozenset({"/healthz", "/metrics"})
 LONGEST_WAIT: Final = 30.0
 KEY: Final = re.compile(r"[\x21-\x7e]{1,255}")
 FILE: Final = re.compile(r"[\w./ -]{1,200}")
 OTHERS_WRITE: Final = 1.0  # seconds between looks at a run that is not under way here
 Limit = Annotated[int, Query(ge=1, le=1000)]
 Wait = Annotated[float, Query(ge=0, allow_inf_nan=False)]
-log = logging.getLogger(__name__)
 
 
 def application(
@@ -40,20 +35,17 @@ def application(
     """The ASGI application of one process."""
     app = FastAPI(title="Sluice triggers", docs_url=None, redoc_url=None, openapi_url=None)
     app.middleware("http")(_guard)
-    _install_errors(app)
+    install_errors(app)
 
     async def healthz() -> Json:
         schema = pipelines.version
         return {"status": "ok", "pipelines": len(pipelines.pipelines), "version": schema}
 
-    async def metrics_text() -> Response:
-        return Response(await asyncio.to_thread(metrics.render), media_type=CONTENT_TYPE_LATEST)
-
     async def cron_(limit: Limit = 100, function: str = "") -> Json:
         return cron_view(cron, list(await cron.history(limit, function)))
 
     app.add_api_route("/healthz", healthz)
-    app.add_api_route("/metrics", metrics_text)
+    app.add_api_route("/metrics", metrics.answer)
     app.add_api_route("/cron", cron_)
     app.include_router(Routes(settings, pipelines).router)
     return app
@@ -104,7 +96,7 @@ class Routes:
         """Start a run: 202 with its id, 200 with that of the first one that had the same key."""
         pipeline = await self._pipelines.pipeline(name)
         if not pipeline.triggers.http:
-            raise HTTPException(403, f"pipeline {name} is not started by HTTP")
+            raise ForbiddenError(f"pipeline {name} is not started by HTTP")
         value = read_json(await _body(request, self._settings.input_bytes))
         run, new = await self._pipelines.start(Start(name, value, "http", _key(request)))
         headers = {"Location": f"/triggers/runs/{run}"}
@@ -191,53 +183,10 @@ async def _body(request: Request, limit: int) -> bytes:
 
 async def _guard(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
     """Refuse what did not come through the gateway as its administrator."""
-    identities = request.headers.getlist("x-sluice-identity")
-    if request.url.path not in OPEN_PATHS and identities != ["admin"]:
-        if identities == ["function"]:
-            text = "a function's token opens /registry/ only"
-            return JSONResponse({"error": text}, 403)
-        text = "expected a request through the gateway, which says who asks"
-        return JSONResponse({"error": text}, 401)
-    return await call_next(request)
-
-
-def _install_errors(app: FastAPI) -> None:
-    app.add_exception_handler(TriggersError, _known)
-    app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(HTTPException, _http)
-    app.add_exception_handler(Exception, _unknown)
-
-
-async def _known(_: Request, error: Exception) -> JSONResponse:
-    status = error.status if isinstance(error, TriggersError) else 500
-    return JSONResponse(
-        {"error": str(error)}, status, {"Retry-After": "5"} if status == 503 else None
-    )
-
-
-async def _invalid(_: Request, error: Exception) -> JSONResponse:
-    faults = error.errors() if isinstance(error, RequestValidationError) else []
-    texts = [
-        f"{'.'.join(str(part) for part in one['loc'])}: {one['msg']},"
-        f" got {repr(one.get('input'))[:100]}"
-        for one in faults[:5]
-    ]
-    return JSONResponse({"error": "; ".join(texts)}, 400)
-
-
-async def _http(_: Request, error: Exception) -> JSONResponse:
-    status = error.status_code if isinstance(error, HTTPException) else 500
-    detail = error.detail if isinstance(error, HTTPException) else ""
-    return JSONResponse({"error": str(detail)}, status)
-
-
-async def _unknown(request: Request, error: Exception) -> JSONResponse:
-    incident = secrets.token_hex(6)
-    log.error(
-        "event=failed incident=%s method=%s path=%s",
-        incident,
-        request.method,
-        request.url.path,
-        exc_info=error,
-    )
-    return JSONResponse({"error": f"triggers failed, their log has incident {incident}"}, 500)
+    identity = identity_in(request.scope["headers"])
+    if request.url.path in OPEN_PATHS or identity == "admin":
+        return await call_next(request)
+    if identity == "function":
+        text = "a function's token opens /registry/ only"
+        return JSONResponse({"error": text}, 403)
+    return JSONResponse({"error": UNAUTHENTICATED}, 401)

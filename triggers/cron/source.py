@@ -7,11 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
+from service.database import Database
 from triggers.clock import Clock, SystemClock
 from triggers.cron.entries import BadEntry, Entry, entries_of, make_entry, missed
 from triggers.cron.schedule import Schedule
 from triggers.cron.store import Claim, FireStore, Outcome
-from triggers.database import Database
 from triggers.errors import CallError, GatewayAwayError, TriggersError
 from triggers.gateway import Answer, DeployedFunction
 from triggers.metrics import TriggersMetrics

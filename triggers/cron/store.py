@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, select, update
 
-from triggers.database import Database
+from service.database import Database
 from triggers.schema import FIRES, SCHEDULES
 
 

@@ -8,9 +8,9 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
+from service.database import Database
 from triggers.catalog import Catalog
 from triggers.cron.schedule import Schedule
-from triggers.database import Database
 from triggers.errors import (
     ConflictError,
     InvalidRequestError,

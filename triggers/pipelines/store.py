@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Float, Select, bindparam, delete, func, insert, select, update
 
-from triggers.database import Database
+from service.database import Database
 from triggers.errors import BusyError, ConflictError, NotFoundError
 from triggers.pipelines.records import OPEN, Result, Run, RunState, Start
 from triggers.schema import DEFINITIONS, RUNS, STEPS

@@ -1,7 +1,8 @@
 """The database: one thread writes, a few read, and no answer precedes its commit.
 
 SQLite runs in WAL with synchronous=FULL. Writes that wait together share one transaction and so
-one fsync; rows of one statement are sent as one batch. The event loop is woken once a commit.
+one fsync; each is in a savepoint of its own, so that a failed one undoes only itself. Rows
+appended by one statement are sent as one batch. The event loop is woken once a commit.
 """
 
 import asyncio
@@ -20,16 +21,22 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from triggers.schema import migrate
+from service.schema import Schema
 
 T = TypeVar("T")
 Work = Callable[[Connection], T]
 Row = Mapping[str, Any]
 
-READERS: Final = 2
+READERS: Final = 4
 GROUP: Final = 512  # writes that may share one commit
 RETRIES: Final = 5  # of a PostgreSQL transaction that lost against another process
 LOST: Final = {"40001", "40P01"}  # serialization failure, deadlock
+PRAGMAS: Final = (
+    "busy_timeout = 10000",
+    "journal_mode = WAL",
+    "synchronous = FULL",
+    "foreign_keys = ON",
+)
 log = logging.getLogger(__name__)
 
 
@@ -44,35 +51,42 @@ class _Job:
 
 
 class Database:
-    """Reads and writes of one database, from one event loop. url: as SQLAlchemy writes it."""
+    """Reads and writes of one database, from one event loop. url: as SQLAlchemy writes it.
 
-    def __init__(self, url: str) -> None:
+    shared_group: writes that may share one commit where other processes write too; 1 where they
+    fight for the same rows, as two groups could each hold what the other one needs.
+    """
+
+    def __init__(self, url: str, schema: Schema, shared_group: int = GROUP) -> None:
         self._sqlite = make_url(url).get_backend_name() == "sqlite"
+        self._group = GROUP if self._sqlite else shared_group
         self._writing = _engine(url, "BEGIN IMMEDIATE", 1)
         self._reading = _engine(url, "BEGIN", READERS)
-        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="triggers-read")
+        self._readers = ThreadPoolExecutor(READERS, f"{schema.service}-read")
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._closed = False
-        self.schema = self._migrate()
-        self._writer = threading.Thread(target=self._write_all, name="triggers-write", daemon=True)
+        self.version = self._migrate(schema)
+        self._writer = threading.Thread(
+            target=self._write_all, name=f"{schema.service}-write", daemon=True
+        )
         self._writer.start()
 
-    def _migrate(self) -> int:
+    def _migrate(self, schema: Schema) -> int:
         try:
             with self._writing.begin() as connection:
-                return migrate(connection)
+                return schema.migrate(connection)
         except BaseException:
             self._writing.dispose()
             raise
 
-    def insert_missing(self, table: Table) -> Insert:
-        """An insert that leaves a row alone whose key is there already.
+    @property
+    def shared(self) -> bool:
+        """Whether processes on other machines may write to it too."""
+        return not self._sqlite
 
-        With `returning` it answers whether it wrote: a driver's rowcount does not always.
-        """
-        if self._sqlite:
-            return sqlite.insert(table).on_conflict_do_nothing()
-        return postgresql.insert(table).on_conflict_do_nothing()
+    def insert_missing(self, table: Table) -> Insert:
+        """An insert that leaves a row alone whose key is there already."""
+        return insert_missing("sqlite" if self._sqlite else "postgresql", table)
 
     async def append(self, statement: Executable, row: Row) -> None:
         """Execute `statement` with `row`; returns once it is durable."""
@@ -81,7 +95,10 @@ class Database:
         await future
 
     async def write(self, work: Work[T]) -> T:
-        """The result of `work` once it is committed; what it raises undoes it alone."""
+        """The result of `work` once it is committed; what it raises undoes it alone.
+
+        work runs in the writer's thread, also when its caller no longer waits.
+        """
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._submit(_Job(future, work))
         return await future
@@ -122,7 +139,7 @@ class Database:
         group: list[_Job] = []
         while job is not None:
             group.append(job)
-            if len(group) == GROUP:
+            if len(group) == self._group:
                 return group, True
             try:
                 job = self._jobs.get_nowait()
@@ -166,6 +183,17 @@ class Database:
         return outcomes
 
 
+def insert_missing(dialect: str, table: Table) -> Insert:
+    """An insert that leaves a row alone whose key is there already.
+
+    With `returning` it answers whether it wrote: a driver's rowcount does not always. On
+    PostgreSQL a row that another transaction is inserting is waited for.
+    """
+    if dialect == "sqlite":
+        return sqlite.insert(table).on_conflict_do_nothing()
+    return postgresql.insert(table).on_conflict_do_nothing()
+
+
 def _batches(group: list[_Job]) -> list[tuple[Executable, Sequence[Row]]]:
     """The appended rows by statement; within one group their order says nothing."""
     batches: dict[int, tuple[Executable, list[Row]]] = {}
@@ -203,6 +231,6 @@ def _configure(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None
     # The sqlite3 module must not begin transactions by itself: BEGIN is ours, see _engine.
     connection.isolation_level = None
     cursor = connection.cursor()
-    for pragma in ("busy_timeout = 10000", "journal_mode = WAL", "synchronous = FULL"):
+    for pragma in PRAGMAS:
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()

@@ -1,0 +1,78 @@
+"""Failures as answers: {"error": text} with the status of what failed."""
+
+import logging
+import secrets
+from typing import Any, ClassVar, Final
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+
+FAULTS: Final = 5  # named of one request
+log = logging.getLogger(__name__)
+
+
+class ServiceError(Exception):
+    """An error whose text may be shown to a caller: it names what was wrong and holds no secret.
+
+    details: further keys of the answer beside `error`.
+    """
+
+    status: ClassVar[int] = 500
+
+    def __init__(self, message: str, **details: object) -> None:
+        super().__init__(message)
+        self.details = details
+
+
+def install_errors(app: FastAPI) -> None:
+    """Answer every failure as JSON; what is not expected keeps its text in the log."""
+    app.add_exception_handler(ServiceError, known)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(ClientDisconnect, _gone)
+    app.add_exception_handler(Exception, unknown)
+
+
+async def known(_: Request, error: Exception) -> JSONResponse:
+    """The answer of a ServiceError."""
+    status = error.status if isinstance(error, ServiceError) else 500
+    details = error.details if isinstance(error, ServiceError) else {}
+    headers = {"Retry-After": "5"} if status == 503 else None
+    return JSONResponse({"error": str(error), **details}, status, headers)
+
+
+async def unknown(request: Request, error: Exception) -> JSONResponse:
+    """500 with an incident's number, under which the log has the error."""
+    incident = secrets.token_hex(6)
+    log.error(
+        "event=failed incident=%s method=%s path=%s",
+        incident,
+        request.method,
+        request.url.path,
+        exc_info=error,
+    )
+    return JSONResponse({"error": f"the service failed, its log has incident {incident}"}, 500)
+
+
+async def _invalid(_: Request, error: Exception) -> JSONResponse:
+    faults = error.errors() if isinstance(error, RequestValidationError) else []
+    return JSONResponse({"error": "; ".join(_fault(fault) for fault in faults[:FAULTS])}, 400)
+
+
+def _fault(fault: dict[str, Any]) -> str:
+    where = ".".join(str(part) for part in fault["loc"])
+    return f"{where}: {fault['msg']}, got {repr(fault.get('input'))[:100]}"
+
+
+async def _http(_: Request, error: Exception) -> JSONResponse:
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    detail = error.detail if isinstance(error, HTTPException) else ""
+    headers = error.headers if isinstance(error, HTTPException) else None
+    return JSONResponse({"error": str(detail).lower()}, status, dict(headers or {}))
+
+
+async def _gone(_: Request, __: Exception) -> JSONResponse:
+    return JSONResponse({"error": "the body ended before its end"}, 400)  # to nobody

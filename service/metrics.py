@@ -1,0 +1,31 @@
+"""The Prometheus series of a service, in one registry of its own."""
+
+import asyncio
+
+from fastapi import Response
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    GCCollector,
+    PlatformCollector,
+    ProcessCollector,
+    generate_latest,
+)
+
+
+class ServiceMetrics:
+    """What the process itself is like; a service adds its own series to `registry`."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        for collector in (ProcessCollector, PlatformCollector, GCCollector):
+            collector(registry=self.registry)
+
+    def render(self) -> bytes:
+        """The text exposition."""
+        return generate_latest(self.registry)
+
+    async def answer(self) -> Response:
+        """The route `/metrics`."""
+        text = await asyncio.to_thread(self.render)
+        return Response(text, media_type=CONTENT_TYPE_LATEST)

@@ -1,0 +1,110 @@
+"""The life of a service's process: one at a time, its socket, its exit code."""
+
+import asyncio
+import contextlib
+import fcntl
+import logging
+import os
+import socket
+import stat
+import sys
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final, Protocol, TypeVar
+
+import uvloop
+
+from service.schema import SchemaTooNewError
+from settings import SettingError
+
+BACKLOG: Final = 1024
+log = logging.getLogger(__name__)
+
+
+class InUseError(Exception):
+    """Another process has the lock, or something else the socket's name."""
+
+
+class ServiceSettings(Protocol):
+    """Where a service is. lock_path: a file that one process at a time holds."""
+
+    @property
+    def lock_path(self) -> Path: ...
+
+    @property
+    def socket_path(self) -> Path: ...
+
+
+S = TypeVar("S", bound=ServiceSettings)
+
+
+def run(
+    read: Callable[[Mapping[str, str]], S],
+    serve: Callable[[S, socket.socket], Coroutine[Any, Any, None]],
+) -> int:
+    """Exit code: 0 after SIGTERM, 1 when lock, socket or database can't be had, 2 for settings.
+
+    read: the settings of an environment. serve: everything else, until SIGTERM.
+    """
+    logging.basicConfig(
+        level=logging.INFO,
+        format="%(asctime)s level=%(levelname)s logger=%(name)s %(message)s",
+    )
+    try:
+        settings = read(os.environ)
+        with (
+            locked(settings.lock_path),
+            listening(settings.socket_path) as listener,
+            asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+        ):
+            runner.run(serve(settings, listener))
+    except SettingError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    except (InUseError, SchemaTooNewError) as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    log.info("event=stopped")
+    return 0
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold `path` for this process, which the file then names. Raises InUseError."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        owner = os.pread(descriptor, 32, 0).decode().strip() or "unknown"
+        os.close(descriptor)
+        raise InUseError(f"{path} is in use by process {owner}") from None
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def listening(path: Path) -> Iterator[socket.socket]:
+    """A listening Unix socket that only its owner can open; one left behind is replaced.
+
+    Raises InUseError where something else has the name.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if path.exists() and not stat.S_ISSOCK(path.stat().st_mode):
+        raise InUseError(f"{path} is not a socket")
+    path.unlink(missing_ok=True)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        before = os.umask(0o177)
+        try:
+            listener.bind(str(path))
+        finally:
+            os.umask(before)
+        listener.listen(BACKLOG)
+        try:
+            yield listener
+        finally:
+            path.unlink(missing_ok=True)

@@ -1,0 +1,80 @@
+"""Numbered migrations and their runner: each runs once, in order, under a lock."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from sqlalchemy import (
+    Column,
+    Connection,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    func,
+    insert,
+    select,
+    text,
+)
+
+
+class SchemaTooNewError(Exception):
+    """The database was written by a newer release; going on could lose what that one keeps."""
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """One step of a schema. Frozen once released: a later change is a migration of its own."""
+
+    name: str
+    apply: Callable[[Connection], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """The tables of one service. migrations: the first one makes version 1.
+
+    table: where the versions are noted. lock_key: any number, the same in all processes of the
+    service on one PostgreSQL and another one in other services.
+    """
+
+    service: str
+    table: str
+    lock_key: int
+    migrations: tuple[Migration, ...]
+
+    def migrate(self, connection: Connection) -> int:
+        """The version, after all that was missing is applied in the caller's transaction.
+
+        The transaction holds the lock: SQLite's by BEGIN IMMEDIATE, PostgreSQL's an advisory one.
+        Raises SchemaTooNewError.
+        """
+        if connection.dialect.name == "postgresql":
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": self.lock_key})
+        versions = _versions(self.table)
+        versions.create(connection, checkfirst=True)
+        current: int = connection.scalar(select(func.max(versions.c.version))) or 0
+        newest = len(self.migrations)
+        if current > newest:
+            raise SchemaTooNewError(
+                f"the database has schema {current}, this release knows up to {newest}"
+            )
+        for version, migration in enumerate(self.migrations[current:], start=current + 1):
+            migration.apply(connection)
+            note = {"version": version, "name": migration.name, "applied_at": _now()}
+            connection.execute(insert(versions), note)
+        return newest
+
+
+def _versions(name: str) -> Table:
+    return Table(
+        name,
+        MetaData(),
+        Column("version", Integer, primary_key=True),
+        Column("name", Text, nullable=False),
+        Column("applied_at", Text, nullable=False),
+    )
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

@@ -1,0 +1,54 @@
+import dataclasses
+
+import pytest
+from sqlalchemy import Connection, inspect, text
+
+from service.database import Database
+from service.schema import Migration, Schema, SchemaTooNewError
+from tests.service.conftest import SCHEMA
+
+
+def add_author(connection: Connection) -> None:
+    connection.execute(text("ALTER TABLE note ADD COLUMN author TEXT"))
+
+
+def break_off(connection: Connection) -> None:
+    connection.execute(text("CREATE TABLE half (id INTEGER)"))
+    raise ZeroDivisionError
+
+
+def extended(migration: Migration) -> Schema:
+    return dataclasses.replace(SCHEMA, migrations=(*SCHEMA.migrations, migration))
+
+
+async def test_migrations_run_once_each_in_order(url: str) -> None:
+    Database(url, SCHEMA).close()
+    later = extended(Migration("author", add_author))
+    for _ in range(2):
+        database = Database(url, later)
+        assert database.version == 2
+        noted = await database.read(
+            lambda connection: connection.execute(
+                text("SELECT version, name FROM notes_version ORDER BY version")
+            ).all()
+        )
+        assert [tuple(row) for row in noted] == [(1, "tables"), (2, "author")]
+        database.close()
+
+
+async def test_migration_that_fails_leaves_nothing(url: str) -> None:
+    Database(url, SCHEMA).close()
+    broken = extended(Migration("broken", break_off))
+    with pytest.raises(ZeroDivisionError):
+        Database(url, broken)
+    database = Database(url, SCHEMA)
+    tables = await database.read(lambda connection: inspect(connection).get_table_names())
+    assert set(tables) == {"note", "notes_version"}
+    database.close()
+
+
+async def test_database_of_a_newer_release_is_refused(url: str, database: Database) -> None:
+    later = "INSERT INTO notes_version VALUES (99, 'later', 'x')"
+    await database.write(lambda connection: connection.execute(text(later)).rowcount)
+    with pytest.raises(SchemaTooNewError, match="has schema 99, this release knows up to 1"):
+        Database(url, SCHEMA)
