@@ -10,6 +10,9 @@ TITLES = {
     "bodies": "Uploads and open-loop latency",
     "starts": "Starts from zero, and memory",
     "batches": "Micro-batching",
+    "asynchronous": "Asynchronous calls",
+    "kafka": "Kafka",
+    "pipelines": "Pipelines",
     "crowd": "Many functions, unequal neighbours",
     "scaling": "Scaling policies, simulated",
 }

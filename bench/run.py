@@ -23,7 +23,10 @@ from bench.rows import Row
 from bench.stage import Stage, open_stage
 from tests.live import ROOT
 
-SUITES: Final = ("calls", "bento", "bodies", "starts", "batches", "crowd", "scaling")
+SUITES: Final = (
+    *("calls", "bento", "bodies", "starts", "batches"),
+    *("asynchronous", "kafka", "pipelines", "crowd", "scaling"),
+)
 NEEDED: Final = {"wrk": "wrk", "nginx": "nginx"}
 
 

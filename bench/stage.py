@@ -143,9 +143,10 @@ def open_stage(log: Callable[[str], None]) -> Iterator[Stage]:
 
 
 @contextmanager
-def platform_on(data_dir: Path) -> Iterator[LivePlatform]:
+def platform_on(data_dir: Path, **settings: str) -> Iterator[LivePlatform]:
     """A platform that takes bodies of 100 MB and more."""
-    with live_platform(data_dir, SLUICE_BODY_BYTES="256Mi", SLUICE_LOG_LEVEL="warning") as platform:
+    common = {"SLUICE_BODY_BYTES": "256Mi", "SLUICE_LOG_LEVEL": "warning"}
+    with live_platform(data_dir, **common, **settings) as platform:
         yield platform
 
 

@@ -88,7 +88,7 @@ class Execution:
                 if self._fault is not None:
                     ready = []
                 if len(ready) == 1 and not tasks:
-                    # A chain needs no task: 1.3x on bench/pipelines.py.
+                    # A chain needs no task: 1.3x on bench/suites/pipelines.py.
                     waiting.remove(ready[0])
                     await self._run_step(ready[0])
                     continue
