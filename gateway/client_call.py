@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 # Read whole up to here; of-watchdog and nginx buffer about as much.
 SMALL_BODY: Final = 64 * 1024
 # What a replica that reads nothing lets us send: the kernel's buffer (208 KiB), our own up to its
-# high mark (64 KiB), and what was read when it was reached.
-REPLAY_BYTES: Final = 512 * 1024
+# high mark (64 KiB), and what was read when it was reached (64 KiB).
+REPLAY_BYTES: Final = 384 * 1024
 
 
 class ClientCall(Call):
@@ -185,7 +185,7 @@ class StreamedCall(ClientCall):
         super().__init__(invoker, exchange, route, line)
         self.body_limit = body_limit
         self.received = 0
-        self.whole = False
+        self.whole = self.held_up = False
         # All of the body so far, framed, until it is more than can be sent again; then nothing.
         self.kept: list[bytes] | None = []
         exchange.pause_reading()
@@ -197,10 +197,13 @@ class StreamedCall(ClientCall):
         self._connect(slots)
 
     def send(self, connection: ClientConnection) -> None:
+        self.held_up = False
         data = b"".join((self.head, *(self.kept or ())))
         connection.send(data, self, self.method == "HEAD", more=not self.whole)
         self.exchange.send_continue()
-        self.exchange.resume_reading()
+        # What is sent again may be more than the connection takes at once.
+        if not self.held_up:
+            self.exchange.resume_reading()
 
     def response_failed(self, error: Exception, nothing_sent: bool) -> None:
         if not self.over:
@@ -231,9 +234,11 @@ class StreamedCall(ClientCall):
             self.connection.finish()
 
     def sending_paused(self) -> None:
+        self.held_up = True
         self.exchange.pause_reading()
 
     def sending_resumed(self) -> None:
+        self.held_up = False
         self.exchange.resume_reading()
 
     def _ask_for_body(self) -> None:

@@ -23,6 +23,7 @@ from httptools import (
 )
 
 from http1 import head
+from http1.bounded import READ_BYTES
 from http1.errors import RefusedError
 from http1.exchange import Exchange
 from http1.head import HOSTS, TELLING
@@ -87,6 +88,10 @@ class RequestReader(asyncio.Protocol):
     @abstractmethod
     def _head_read(self, exchange: Exchange) -> None:
         """Take a request whose head is read and good."""
+
+    @abstractmethod
+    def _bound_reads(self) -> None:
+        """Take the message that is now read in small pieces."""
 
     @abstractmethod
     def _advance(self) -> None:
@@ -206,6 +211,8 @@ class RequestReader(asyncio.Protocol):
         elif limit is not None and exchange.body_left > limit:
             raise RefusedError(413, f"body over {limit} bytes")
         exchange.request_open = True
+        if exchange.body_left > READ_BYTES:
+            self._bound_reads()
 
     def _reason(self, error: HttpParserError) -> RefusedError:
         """Why reading ended. The parser's error has what a callback raised as its context, but only

@@ -3,6 +3,7 @@
 Traps handled here:
 - what is read while a call is in flight is held as bytes, up to 64 KiB, and only then is reading
   paused, so that a client that left is noticed;
+- a large body is read and delivered in small pieces (http1.bounded): many at once hold little;
 - heads are parsed 8 KiB at a time, so that one read of tiny requests makes no heap of exchanges;
 - nothing starts while the client does not read its answers;
 - chunk extensions and trailers are bounded by what the body itself justifies;
@@ -14,6 +15,7 @@ from abc import abstractmethod
 from collections import deque
 from typing import Final
 
+from http1.bounded import BoundedReads
 from http1.errors import RefusedError
 from http1.exchange import Application, Exchange
 from http1.limits import Limits
@@ -36,6 +38,7 @@ class TurnTaker(RequestReader):
         "_advancing",
         "_application",
         "_body_paused",
+        "_bounded",
         "_closing",
         "_current",
         "_draining",
@@ -68,7 +71,7 @@ class TurnTaker(RequestReader):
         self._recurs = False
         self._planned: Exchange | None = None
         self._advancing = self._body_paused = self._reading_paused = self.writing_is_paused = False
-        self._closing = self._draining = False
+        self._bounded = self._closing = self._draining = False
 
     @abstractmethod
     def _answer_refusal(self, error: RefusedError) -> None:
@@ -83,7 +86,7 @@ class TurnTaker(RequestReader):
             return
         self._held = self._held + data if self._held else data
         self._advance()
-        if len(self._held) > HELD_BYTES and not self._reading_paused:
+        if len(self._held) >= HELD_BYTES and not self._reading_paused:
             self._reading_paused = True
             self._transport.pause_reading()
 
@@ -102,7 +105,7 @@ class TurnTaker(RequestReader):
         self._careful = bool(self._held or self._queue or self._refusal) or (
             self._in_head or self._closing or self._draining or self.writing_is_paused
         )
-        if self._reading_paused and len(self._held) <= HELD_BYTES and not self._closing:
+        if self._reading_paused and len(self._held) < HELD_BYTES and not self._closing:
             self._reading_paused = False
             self._transport.resume_reading()
 
@@ -128,7 +131,7 @@ class TurnTaker(RequestReader):
             size = BODY_SLICE
             self._excess += min(size, len(self._held))
         else:
-            size = current.body_left
+            size = min(current.body_left, BODY_SLICE)
         data, self._held = self._held[:size], self._held[size:]
         self._feed(data)
         if self._excess > CHUNK_EXCESS and current is not None and current.request_open:
@@ -173,6 +176,9 @@ class TurnTaker(RequestReader):
             return
         self._parsing = None
         exchange.request_open = False
+        if self._bounded:
+            self._bounded = False
+            self._transport.set_protocol(self)
         if exchange.chunked:
             self._headers = []  # the trailers
         if exchange.done or exchange.buffered is not None:
@@ -181,6 +187,10 @@ class TurnTaker(RequestReader):
             self._receiver.body_complete()
         except Exception as error:  # noqa: BLE001 - as above
             self._application_failed(exchange, error)
+
+    def _bound_reads(self) -> None:
+        self._bounded = True
+        self._transport.set_protocol(BoundedReads(self))
 
     def _begin(self, exchange: Exchange) -> None:
         self._current = exchange

@@ -20,6 +20,7 @@ class FakeTransport(asyncio.Transport):
         self.writes: list[bytes] = []
         self.eof = self.closed = self.aborted = self._reading_paused = False
         self.unsent = 0
+        self.protocol: asyncio.BaseProtocol | None = None
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         assert not self.aborted
@@ -47,6 +48,10 @@ class FakeTransport(asyncio.Transport):
     def resume_reading(self) -> None:
         assert self._reading_paused
         self._reading_paused = False
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        """Keep it: a test that is the loop asks for it."""
+        self.protocol = protocol
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         self.limits = (high, low)

@@ -4,12 +4,14 @@ import asyncio
 import hashlib
 import os
 import resource
+import socket
 from pathlib import Path
 
 import pytest
 
-from gateway.function import FunctionId
+from gateway.function import FunctionId, ReplicaState, UnixAddress
 from gateway.metrics import CLIENT_GONE
+from tests.fake_replica import FakeReplica
 from tests.fakes import ReplicaCall, deployment
 from tests.gateway.callpath.running import Gateway, running
 
@@ -188,6 +190,61 @@ async def test_stalled_replica_of_a_large_body_stops_its_sender(tmp_path: Path) 
         client.send(body[sent + 65536 :])
         reply = await client.reply()
         assert reply.body.decode() == f"{len(body)} {hashlib.sha256(body).hexdigest()}"
+        await gateway.settled()
+
+
+def accept_nothing(replica: FakeReplica) -> socket.socket:
+    """A socket in the replica's place that takes connections and never reads from them."""
+    assert isinstance(replica.address, UnixAddress)
+    replica.refuse()
+    Path(replica.address.path).unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(replica.address.path)
+    listener.listen(8)
+    return listener
+
+
+async def test_large_body_sent_again_to_a_stalled_replica_stops_its_sender(tmp_path: Path) -> None:
+    """The first replica drains without having read; what is sent again fills the second at once."""
+    gate = asyncio.Event()
+
+    async def slow(call: ReplicaCall) -> None:
+        await gate.wait()
+        await digest(call)
+
+    body = os.urandom(MIB) * 48
+    async with running(tmp_path, slow) as gateway:
+        await deployed(gateway)
+        (first,) = gateway.provider.replicas("f")
+        listener = accept_nothing(first)
+        client = await gateway.connect()
+        client.request("POST", "/function/f", content_length=str(len(body)))
+        sent = 0
+
+        async def send() -> None:
+            nonlocal sent
+            while sent < len(body):
+                client.send(body[sent : sent + 65536])
+                await client.writer.drain()
+                sent += 65536
+
+        sending = asyncio.create_task(send())
+        while not any(getattr(call, "held_up", False) for call in gateway.invoker.calls):  # noqa: ASYNC110 - the product tells nobody
+            await asyncio.sleep(0.002)
+        await gateway.provider.scale(F, 2)
+        await gateway.provider.ready("f", 2)
+        first.state = ReplicaState.DRAINING
+        gateway.provider._emit(gateway.provider._owner(first))
+        listener.close()
+        second = gateway.provider.replicas("f")[1]
+        while not second.calls:  # noqa: ASYNC110 - as above
+            await asyncio.sleep(0.002)
+        await asyncio.sleep(0.3)  # a sender that nothing stops is through by then
+        assert sent < 16 * MIB
+        gate.set()
+        reply = await client.reply()
+        assert reply.body.decode() == f"{len(body)} {hashlib.sha256(body).hexdigest()}"
+        await sending
         await gateway.settled()
 
 
