@@ -1,9 +1,9 @@
 """A whole platform for tests: real processes, free ports, a data folder of its own."""
 
 import os
-import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,9 +12,14 @@ from typing import Final
 
 import httpx
 
+from tests import tails
+from tests.ports import free_ports
+
+__all__ = ["ROOT", "LivePlatform", "describe_platform", "free_ports", "live_platform", "start"]
 ROOT: Final = Path(__file__).parents[1]
 # Wheels are fetched once for all platforms that tests start.
 CACHE: Final = ROOT / ".pytest_cache" / "uv"
+PATIENCE: Final = 120.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,18 +62,35 @@ class LivePlatform:
     def pids(self) -> list[int]:
         """Processes whose environment names this data folder."""
         marker = f"SLUICE_DATA_DIR={self.data_dir}".encode()
-        return [pid for pid in _all_pids() if marker in _environment(pid)]
+        return [pid for pid in _all_pids() if marker in _read(pid, "environ").split(b"\0")]
+
+    def program(self, module: str) -> int:
+        """The process that runs `python -m MODULE`, once there is one: it may be restarting.
+
+        A child that has not yet become another program looks the same; its parent is the one.
+        """
+        words = [b"-m", module.encode()]
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            alike = [pid for pid in self.pids() if _read(pid, "cmdline").split(b"\0")[1:3] == words]
+            found = [pid for pid in alike if _parent(pid) not in alike]
+            if len(found) == 1:
+                return found[0]
+            assert time.monotonic() < deadline, (module, alike)
+            time.sleep(0.02)
 
 
 @contextmanager
 def live_platform(data_dir: Path, **settings: str) -> Iterator[LivePlatform]:
     """Start a platform on `data_dir` and stop it at the end."""
     platform = describe_platform(data_dir, **settings)
-    start(platform)
+    tails.follow(data_dir / "logs")
     try:
+        start(platform)
         yield platform
     finally:
         platform.sluice("down", check=False)
+        tails.leave(data_dir / "logs")
 
 
 def describe_platform(data_dir: Path, **settings: str) -> LivePlatform:
@@ -100,31 +122,22 @@ def start(platform: LivePlatform) -> None:
         check=False,
         timeout=120,
     )
-    assert done.returncode == 0, done.stderr + _logs(platform.data_dir)
-
-
-def free_ports(count: int) -> list[int]:
-    """TCP ports of the loopback address that nothing listens on."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [int(listener.getsockname()[1]) for listener in sockets]
-    for listener in sockets:
-        listener.close()
-    return ports
-
-
-def _logs(data_dir: Path) -> str:
-    return "".join(
-        f"\n--- {path.name}\n{path.read_text()[-4000:]}"
-        for path in sorted((data_dir / "logs").glob("*.log"))
-    )
+    assert done.returncode == 0, done.stderr
 
 
 def _all_pids() -> list[int]:
     return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
 
 
-def _environment(pid: int) -> bytes:
+def _read(pid: int, name: str) -> bytes:
+    """A file of /proc; empty once the process is gone."""
     try:
-        return Path(f"/proc/{pid}/environ").read_bytes()
+        return Path(f"/proc/{pid}/{name}").read_bytes()
     except OSError:
         return b""
+
+
+def _parent(pid: int) -> int:
+    """Id of the process that started `pid`; 0 once that is gone."""
+    fields = _read(pid, "stat").rpartition(b")")[2].split()
+    return int(fields[1]) if fields else 0

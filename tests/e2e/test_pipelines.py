@@ -130,19 +130,9 @@ def test_batch_predict_answers_one_parquet_file_with_a_prediction_a_row(
     assert all((row[2] > 0.5) == (row[1] == "class-0") for row in rows)
 
 
-def program(stage: Stage, name: str) -> int:
-    """The pid of a program of the platform."""
-    wanted = f"\0-m\0{name}\0".encode()
-    found = [
-        pid for pid in stage.platform.pids() if wanted in Path(f"/proc/{pid}/cmdline").read_bytes()
-    ]
-    assert len(found) == 1, found
-    return found[0]
-
-
 def asked(stage: Stage, path: str, **query: str) -> dict[str, Any]:
     """The answer of the triggers, whatever was killed meanwhile."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while True:
         try:
             answer = stage.http.get(path, params=query)
@@ -167,7 +157,7 @@ def test_retraining_goes_on_after_a_program_was_killed_in_training(ml: Stage, na
         found = asked(ml, path, wait="20", revision=found["revision"])
         assert found["state"] == "running", found
     before = found["steps"][0]
-    os.kill(program(ml, name), signal.SIGKILL)
+    os.kill(ml.platform.program(name), signal.SIGKILL)
     while found["state"] in {"waiting", "running"}:
         found = asked(ml, path, wait="5", revision=found["revision"])
     made = outputs(found)
