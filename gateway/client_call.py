@@ -114,7 +114,10 @@ class ClientCall(Call):
                 self.answer = data
                 return
             self._send_head()
-        self.exchange.write(data)
+        if self.connection is not None and self.connection.answered:
+            self.answer = data  # its end is known: both go in one write
+        else:
+            self.exchange.write(data)
 
     def response_complete(self, reusable: bool) -> None:
         if self.over:
@@ -123,7 +126,7 @@ class ClientCall(Call):
         exchange, status = self.exchange, self.status
         self.complete(status, reusable, now)
         if self.told:
-            exchange.end()
+            exchange.end(self.answer)
         elif self.method == "HEAD":
             self._send_head()
             exchange.end()

@@ -4,6 +4,7 @@ http1.client.
 Traps handled here:
 - an answer is reported whole only when the read it came in is parsed: bytes behind it mean a peer
   out of step;
+- a read may hold many chunks: they are told of together, as each would be a write further on;
 - 1xx answers are skipped, 101 is refused, as no upgrade was asked for;
 - to HEAD the parser would wait for a body and swallow the next answer: it ends at its head;
 - heads of answers are bounded, as are 1xx in front of them (the parser bounds nothing);
@@ -49,7 +50,10 @@ class ResponseListener(Protocol):
         """
 
     def response_body(self, data: bytes) -> None:
-        """A piece of the body; one read's worth may still come after `pause_reading`."""
+        """A piece of the body; one read's worth may still come after `pause_reading`.
+
+        Chunks that came in one read are one piece.
+        """
 
     def response_complete(self, reusable: bool) -> None:
         """The answer is whole; reusable: whether the connection may carry another request."""
@@ -82,6 +86,7 @@ class AnswerReader(asyncio.Protocol):
         "_keep_alive",
         "_listener",
         "_parser",
+        "_pieces",
         "_reason",
         "_skip",
         "_until_close",
@@ -97,6 +102,13 @@ class AnswerReader(asyncio.Protocol):
         self._answered = self._head_only = self._keep_alive = self._skip = False
         self._chunked = self._until_close = False
         self._failure: Exception | None = None
+        # Chunks of the read that is being parsed.
+        self._pieces: list[bytes] = []
+
+    @property
+    def answered(self) -> bool:
+        """Whether no piece of the answer will come after the one that is told of now."""
+        return self._answered
 
     @abstractmethod
     def close(self) -> None:
@@ -121,6 +133,8 @@ class AnswerReader(asyncio.Protocol):
         elif self._chunked:
             self._excess += len(data)
         self._feed(data)
+        if self._pieces:
+            self._deliver()
         if self._answered:
             self._complete()
         elif self._failure is not None:
@@ -170,7 +184,8 @@ class AnswerReader(asyncio.Protocol):
             raise MalformedAnswerError("bytes behind the answer")
         if self._chunked:
             self._excess = max(0, self._excess - 3 * len(data) - CHUNK_FRAMING)
-        if self._listener is not None:
+            self._pieces.append(data)
+        elif self._listener is not None:
             self._listener.response_body(data)
 
     def on_message_complete(self) -> None:
@@ -178,6 +193,17 @@ class AnswerReader(asyncio.Protocol):
             self._skip = False
         else:
             self._answered = True
+
+    def _deliver(self) -> None:
+        """Tell of the chunks of one read together: a stream of 16 costs the gateway half."""
+        data, self._pieces = b"".join(self._pieces), []
+        if self._listener is None:
+            return
+        try:
+            self._listener.response_body(data)
+        except Exception as error:  # whatever a listener raises ends its call only
+            log.exception("reading an answer failed")
+            self._failure, self._answered = error, False
 
     def _feed_to_limit(self, data: bytes) -> bytes:
         """Feed what the limit leaves to the head; returns the rest, if the head ended in it."""

@@ -203,9 +203,10 @@ class AsgiCall:
                 _wake(self._readable)
                 return
             exchange.start_response(status, lines, length)
-        exchange.write(body)
-        if not more:
-            exchange.end()
+        if more:
+            exchange.write(body)
+        else:
+            exchange.end(body)
             _wake(self._readable)
 
 

@@ -12,7 +12,8 @@ Traps handled here:
 - HEAD, 204 and 304 carry no body, and 204 no length; HTTP/1.0 gets no chunks;
 - an empty `write` is not sent, as an empty chunk would end the body;
 - a body longer or shorter than its declared length cuts the connection;
-- the head waits for the first bytes of the body of the same tick, so that both are one write.
+- the head waits for the first bytes of the body of the same tick, so that both are one write; a
+  last piece and the end are one, too.
 """
 
 from asyncio import get_running_loop
@@ -160,16 +161,23 @@ class Exchange:
                 raise ValueError("the body is longer than the length declared for it")
         self._send(data)
 
-    def end(self) -> None:
-        """Finish the answer; one that is short of its declared length is cut instead."""
+    def end(self, last: bytes = b"") -> None:
+        """Finish the answer; one that is short of its declared length is cut instead.
+
+        last: the last piece of the body, in one write with the end. Raises as `write` does.
+        """
         if self.done:
             return
         if not self.response_started:
             raise RuntimeError("end before start_response")
-        if self._remaining and not self._bodyless:
-            self.abort()
-            return
-        self._send(LAST_CHUNK if self._chunks else b"")
+        if last and self._chunks:
+            self._send(chunk(last) + LAST_CHUNK)
+        else:
+            self.write(last)
+            if self._remaining and not self._bodyless:
+                self.abort()
+                return
+            self._send(LAST_CHUNK if self._chunks else b"")
         self.done = True
         self.connection.exchange_done(self)
 

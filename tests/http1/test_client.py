@@ -9,6 +9,7 @@ from http1.errors import ConnectionClosedError, MalformedAnswerError
 from tests.http1.fakes import Answer, FakeTransport
 
 REQUEST = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n"
+CHUNKED = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello"
 
 
@@ -219,6 +220,38 @@ async def test_bad_chunk_in_the_middle_of_an_answer_fails_it() -> None:
     assert asked.transport.aborted
 
 
+async def test_chunks_of_one_read_are_told_of_together() -> None:
+    asked = Asked()
+    asked.get(CHUNKED + b"2\r\nhe\r\n3\r\nllo\r\n")
+    assert (asked.answer.events, asked.answer.body) == (["started", "body"], b"hello")
+    asked.get(b"1\r\n!\r\n", b"1\r\n?\r\n0\r\n\r\n")
+    assert asked.answer.events == ["started", "body", "body", "body", "complete"]
+    assert asked.answer.body == b"hello!?"
+
+
+async def test_last_piece_of_an_answer_is_known_for_it() -> None:
+    class Asking(Answer):
+        def response_body(self, data: bytes) -> None:
+            super().response_body(data)
+            known.append(asked.connection.answered)
+
+    known: list[bool] = []
+    asked = Asked()
+    asked.get(OK)
+    answer = Asking()
+    asked.connection.send(REQUEST, answer)
+    asked.get(CHUNKED + b"5\r\nhello\r\n", b"1\r\n!\r\n0\r\n\r\n")
+    assert known == [False, True]
+    assert answer.reusable
+
+
+async def test_chunks_before_a_broken_one_are_told_of_before_the_failure() -> None:
+    asked = Asked()
+    asked.get(CHUNKED + b"5\r\nhello\r\nno size\r\n")
+    assert asked.answer.events == ["started", "body", "failed"]
+    assert isinstance(asked.answer.error, MalformedAnswerError)
+
+
 async def test_chunks_with_more_framing_than_data_fail() -> None:
     asked = Asked()
     asked.get(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
@@ -336,8 +369,9 @@ async def test_next_request_may_be_sent_from_the_end_of_the_answer() -> None:
     assert asked.get(OK).body == b"hello"
 
 
+@pytest.mark.parametrize("data", [OK, CHUNKED + b"5\r\nhello\r\n0\r\n\r\n"])
 async def test_listener_that_raises_fails_its_call_and_is_logged(
-    caplog: pytest.LogCaptureFixture,
+    data: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Failing(Answer):
         def response_body(self, data: bytes) -> None:
@@ -347,10 +381,11 @@ async def test_listener_that_raises_fails_its_call_and_is_logged(
     asked.get(OK)
     answer = Failing()
     asked.connection.send(REQUEST, answer)
-    asked.connection.data_received(OK)
+    asked.connection.data_received(data)
     assert isinstance(answer.error, LookupError)
     assert "listener's bug" in caplog.text
     assert asked.transport.aborted
+    assert "complete" not in answer.events
 
 
 async def test_flow_control_is_passed_both_ways() -> None:

@@ -1,6 +1,7 @@
 """What an answer looks like on the wire, for each kind of request."""
 
 import asyncio
+import contextlib
 
 import pytest
 
@@ -133,6 +134,44 @@ async def test_answer_of_unknown_length_is_chunked_and_its_head_rides_with_the_f
         b"0\r\n\r\n",
     ]
     assert not served.transport.is_closing()
+
+
+async def test_last_piece_and_the_end_of_a_chunked_answer_are_one_write() -> None:
+    served, call = called(get())
+    call.exchange.start_response(200, b"", None)
+    call.exchange.write(b"hello")
+    call.exchange.end(b"world")
+    assert served.transport.writes[1:] == [b"5\r\nworld\r\n0\r\n\r\n"]
+    assert call.exchange.done
+
+
+async def test_last_piece_counts_for_the_declared_length() -> None:
+    served, call = called(get())
+    call.exchange.start_response(200, b"", 10)
+    call.exchange.write(b"hello")
+    call.exchange.end(b"world")
+    assert served.output.endswith(b"content-length: 10\r\n\r\nhelloworld")
+    assert call.exchange.done
+    assert not served.transport.is_closing()
+
+
+@pytest.mark.parametrize("last", [b"worl", b"worlds"])
+async def test_last_piece_that_misses_the_declared_length_cuts(last: bytes) -> None:
+    served, call = called(get())
+    call.exchange.start_response(200, b"", 10)
+    call.exchange.write(b"hello")
+    with contextlib.suppress(ValueError):
+        call.exchange.end(last)
+    assert served.transport.aborted
+    assert call.exchange.done
+
+
+async def test_last_piece_of_an_answer_to_head_is_not_sent() -> None:
+    served, call = called(b"HEAD / HTTP/1.1\r\nhost: a\r\n\r\n")
+    call.exchange.start_response(200, b"", None)
+    call.exchange.end(b"world")
+    assert served.output.endswith(b"\r\n\r\n")
+    assert b"world" not in served.output
 
 
 async def test_empty_chunked_answer_is_one_write() -> None:

@@ -120,6 +120,23 @@ async def test_event_stream_is_not_held_back(tmp_path: Path) -> None:
         await gateway.settled()
 
 
+async def test_chunks_that_a_replica_sends_at_once_reach_the_client_as_one(tmp_path: Path) -> None:
+    async def items(call: ReplicaCall) -> None:
+        chunks = b"".join(b"4\r\n%04d\r\n" % number for number in range(16))
+        head = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
+        await call.send(head + chunks + b"0\r\n\r\n")
+
+    async with running(tmp_path, items) as gateway:
+        await deployed(gateway)
+        client = await gateway.connect()
+        for _ in range(2):
+            client.request("GET", "/function/f")
+            assert (await client.head()).header("transfer-encoding") == "chunked"
+            assert await client.chunk() == b"".join(b"%04d" % number for number in range(16))
+            assert await client.chunk() == b""
+        await gateway.settled()
+
+
 async def test_answer_without_a_length_ends_with_the_replicas_connection(tmp_path: Path) -> None:
     async def old(call: ReplicaCall) -> None:
         await call.body()
