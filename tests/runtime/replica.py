@@ -14,7 +14,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-STARTED_WITHIN = 20.0
+from tests.ports import free_port
+
+PATIENCE = 60.0
 
 
 class Replica:
@@ -32,8 +34,8 @@ class Replica:
             package.mkdir(exist_ok=True)
             (package / "handler.py").write_text(handler)
         self.log_path = folder / "log"
-        listener = socket.create_server(("127.0.0.1", 0))
-        self.port: int = listener.getsockname()[1]
+        self.port = free_port()
+        listener = socket.create_server(("127.0.0.1", self.port))
         self._status, status = os.pipe()
         self._lines = b""
         variables = {
@@ -74,13 +76,13 @@ class Replica:
     def log(self) -> str:
         return self.log_path.read_text()
 
-    def event(self, within: float = STARTED_WITHIN) -> dict[str, str]:
+    def event(self) -> dict[str, str]:
         """The next event of the status pipe."""
-        deadline = time.monotonic() + within
+        deadline = time.monotonic() + PATIENCE
         while b"\n" not in self._lines:
             left = deadline - time.monotonic()
             readable, _, _ = select.select([self._status], [], [], max(0.0, left))
-            assert readable, f"no status event within {within} s; log:\n{self.log}"
+            assert readable, f"no status event within {PATIENCE} s; log:\n{self.log}"
             data = os.read(self._status, 65536)
             assert data, f"the status pipe ended; log:\n{self.log}"
             self._lines += data
@@ -100,7 +102,7 @@ class Replica:
         method: str = "POST",
         headers: Mapping[str, str] | None = None,
     ) -> "Answer":
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
         try:
             connection.request(method, path, body=body, headers=dict(headers or {}))
             response = connection.getresponse()
@@ -110,21 +112,39 @@ class Replica:
 
     def connect(self) -> socket.socket:
         """A raw connection, for what a client library would not send."""
-        return socket.create_connection(("127.0.0.1", self.port), timeout=20)
+        return socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE)
 
     def terminate(self) -> None:
         self.process.send_signal(signal.SIGTERM)
 
-    def exit_code(self, within: float = 20.0) -> int:
-        return self.process.wait(within)
+    def exit_code(self) -> int:
+        return self.process.wait(PATIENCE)
 
-    def wait_for_log(self, text: str, within: float = 10.0) -> str:
+    def wait_for_log(self, text: str) -> str:
         """The log once it holds `text`; polls, for a file has no event to wait for."""
-        deadline = time.monotonic() + within
+        deadline = time.monotonic() + PATIENCE
         while text not in self.log:
             assert time.monotonic() < deadline, f"{text!r} is not in the log:\n{self.log}"
             time.sleep(0.01)
         return self.log
+
+    def wait_for_metrics(self, *lines: str) -> str:
+        """The metrics once they hold all `lines`: a call may be counted after its last word."""
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            text = self.call("/_/metrics", method="GET").text
+            if all(line in text for line in lines):
+                return text
+            assert time.monotonic() < deadline, text
+            time.sleep(0.01)
+
+    def wait_for_status(self, path: str, status: int) -> "Answer":
+        """The first answer that is no longer a 429, which must have `status`."""
+        deadline = time.monotonic() + PATIENCE
+        while (answer := self.call(path)).status == 429:
+            assert time.monotonic() < deadline, "a slot was not given back"
+        assert answer.status == status
+        return answer
 
 
 class Answer:

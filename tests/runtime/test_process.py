@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.runtime.replica import Replica
+from tests.runtime.replica import PATIENCE, Replica
 
 
 def command(folder: Path, process: str, environ: Mapping[str, str] | None = None) -> Replica:
@@ -29,7 +29,7 @@ def test_command_gets_the_body_and_its_output_is_the_answer(tmp_path: Path) -> N
         assert (answer.status, answer.body) == (200, b"hello")
         assert answer.headers["content-type"] == "text/csv"
         assert float(answer.headers["x-duration-seconds"]) > 0
-        log = replica.wait_for_log("Wrote 5 Bytes - Duration: 0.")
+        log = replica.wait_for_log("Wrote 5 Bytes - Duration: ")
         assert " Forking fprocess.\n" in log
         assert replica.call("/", b"").body == b""
 
@@ -105,18 +105,21 @@ def test_other_methods_are_405(tmp_path: Path, method: str) -> None:
 
 
 def test_exec_timeout_kills_the_whole_group(tmp_path: Path) -> None:
-    text = "sleep 60 &\necho $! > pids; echo $$ >> pids\nwait"
-    environ = {"exec_timeout": "500ms"}
+    text = "sleep 600 &\necho $! > pids; echo $$ >> pids\nwait"
+    pids, environ = tmp_path / "pids", {"exec_timeout": "500ms"}
     with command(tmp_path, script(tmp_path, f"cd {tmp_path}\n{text}"), environ) as replica:
-        answer = replica.ready().call("/")
-        assert (answer.status, answer.text) == (408, "Killed process.\n")
+        replica.ready()
+        while not pids.exists() or len(pids.read_text().split()) < 2:
+            # On a slow machine the script may be killed before it has said who it is.
+            answer = replica.call("/")
+            assert (answer.status, answer.text) == (408, "Killed process.\n")
         replica.wait_for_log("Killing process: ")
-        assert_gone(tmp_path / "pids")
+        assert_gone(pids)
         assert replica.call("/_/health", method="GET").status == 200
 
 
 def test_client_that_leaves_ends_its_command(tmp_path: Path) -> None:
-    text = f"cd {tmp_path}\necho $$ > pids\necho begun >&2\nsleep 60"
+    text = f"cd {tmp_path}\necho $$ > pids\necho begun >&2\nsleep 600"
     with command(tmp_path, script(tmp_path, text), {"combine_output": "false"}) as replica:
         with replica.ready().connect() as connection:
             connection.sendall(b"POST / HTTP/1.1\r\nhost: f\r\ncontent-length: 0\r\n\r\n")
@@ -131,10 +134,9 @@ def test_command_that_reads_nothing_still_answers(tmp_path: Path) -> None:
 
 
 def test_child_that_keeps_the_output_open_does_not_hold_the_answer(tmp_path: Path) -> None:
-    with command(tmp_path, script(tmp_path, "sleep 60 &\necho answer")) as replica:
-        began = time.monotonic()
+    # Longer than anybody here waits for an answer.
+    with command(tmp_path, script(tmp_path, "sleep 100 &\necho answer")) as replica:
         assert replica.ready().call("/").text == "answer\n"
-        assert time.monotonic() - began < 10
         assert_no_call_in_flight(replica)
 
 
@@ -213,7 +215,7 @@ def test_sigterm_lets_a_command_end(tmp_path: Path) -> None:
 
 def assert_gone(pids: Path) -> None:
     """The processes whose ids the file lists have ended; waits for the kernel to say so."""
-    until = time.monotonic() + 5
+    until = time.monotonic() + PATIENCE
     for line in pids.read_text().split():
         while _alive(int(line)):
             assert time.monotonic() < until, f"process {line} lives"
@@ -221,10 +223,7 @@ def assert_gone(pids: Path) -> None:
 
 
 def assert_no_call_in_flight(replica: Replica) -> None:
-    until = time.monotonic() + 5
-    while "http_requests_in_flight 0.0" not in replica.call("/_/metrics", method="GET").text:
-        assert time.monotonic() < until, "a slot was not given back"
-        time.sleep(0.01)
+    replica.wait_for_metrics("http_requests_in_flight 0.0")
 
 
 def _alive(pid: int) -> bool:

@@ -323,7 +323,7 @@ def handle(event, context):
         raise ValueError("on a thread")
     return [READY, FACTOR * len(event.body)]
 
-BARRIER = threading.Barrier(3, timeout=10)
+BARRIER = threading.Barrier(3, timeout=60)
 
 def numbers():
     for number in range(3):
@@ -407,9 +407,7 @@ def test_calls_above_max_inflight_get_429_in_of_watchdogs_words(tmp_path: Path) 
         assert replica.call("/_/ready", method="GET").status == 429
         assert replica.call("/_/health", method="GET").status == 200
         one.close()
-        until = time.monotonic() + 10
-        while replica.call("/free").status == 429:
-            assert time.monotonic() < until, "the slot of a client that left was not freed"
+        assert replica.wait_for_status("/free", 200).text == "free"
 
 
 def test_async_handler_over_exec_timeout_is_cancelled_and_the_replica_stays(tmp_path: Path) -> None:
@@ -427,21 +425,17 @@ def test_async_handler_over_exec_timeout_is_cancelled_and_the_replica_stays(tmp_
         assert answer.body == b""
         replica.wait_for_log("cleaned up")
         assert replica.call("/", b"fast").text == "fast"
-        metrics = replica.call("/_/metrics", method="GET").text
-        assert "sluice_runtime_timeouts_total 1.0" in metrics
-        assert "http_requests_in_flight 0.0" in metrics
+        replica.wait_for_metrics("sluice_runtime_timeouts_total 1.0", "http_requests_in_flight 0.0")
 
 
 def test_x_timeout_shortens_and_never_extends(tmp_path: Path) -> None:
     handler = (
         "import asyncio\nasync def handle(event, context):\n    await asyncio.Event().wait()\n"
     )
-    with Replica(tmp_path, handler, {"exec_timeout": "1s"}) as replica:
-        replica.ready()
-        for asked, most in (("100ms", 0.8), ("1h", 3.0)):
-            began = time.monotonic()
-            assert replica.call("/", headers={"x-timeout": asked}).status == 504
-            assert time.monotonic() - began < most
+    # The other of the two would be an hour, and nobody waits for that.
+    for limit, asked in (("1h", "100ms"), ("100ms", "1h")):
+        with Replica(tmp_path, handler, {"exec_timeout": limit}) as replica:
+            assert replica.ready().call("/", headers={"x-timeout": asked}).status == 504
 
 
 def test_body_that_does_not_arrive_is_a_408(tmp_path: Path) -> None:
@@ -469,9 +463,7 @@ def test_stream_over_exec_timeout_is_cut(tmp_path: Path, kind: str) -> None:
             connection.sendall(b"POST / HTTP/1.1\r\nhost: f\r\ncontent-length: 0\r\n\r\n")
             assert not read_to_end(connection).endswith(b"0\r\n\r\n")
         replica.wait_for_log("closed")
-        metrics = replica.call("/_/metrics", method="GET").text
-    assert "sluice_runtime_timeouts_total 1.0" in metrics
-    assert "http_requests_in_flight 0.0" in metrics
+        replica.wait_for_metrics("sluice_runtime_timeouts_total 1.0", "http_requests_in_flight 0.0")
 
 
 def test_event_stream_that_was_asked_for_is_not_cut(tmp_path: Path) -> None:
@@ -486,27 +478,27 @@ def test_event_stream_that_was_asked_for_is_not_cut(tmp_path: Path) -> None:
 
 
 def test_client_that_leaves_a_sync_handler_frees_the_slot_when_it_ends(tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
     handler = (
-        "import threading\ndef handle(event, context):\n"
+        "def handle(event, context):\n"
         "    if event.path == '/long':\n        print('begun')\n"
-        "        threading.Event().wait(0.6)\n    return 'x'\n"
+        f"        open({str(gate)!r}).close()\n    return 'x'\n"
     )
     with Replica(tmp_path, handler, {"max_inflight": "1"}) as replica:
         with replica.ready().connect() as connection:
             connection.sendall(b"POST /long HTTP/1.1\r\nhost: f\r\ncontent-length: 0\r\n\r\n")
             replica.wait_for_log("begun")
         assert replica.call("/").status == 429
-        until = time.monotonic() + 5
-        while (status := replica.call("/").status) == 429:
-            assert time.monotonic() < until
-        assert status == 200
+        gate.open("w").close()
+        replica.wait_for_status("/", 200)
 
 
 STUCK = (
     "import threading\n"
     "def handle(event, context):\n"
     "    if event.path == '/slow':\n"
-    "        print('slow begun')\n        threading.Event().wait(1.2)\n        return 'done'\n"
+    "        print('slow begun')\n        open('GATE').close()\n        return 'done'\n"
     "    print('stuck')\n"
     "    while True:\n        threading.Event().wait(60)\n"
 )
@@ -515,52 +507,56 @@ STUCK = (
 def test_stuck_sync_handler_is_answered_504_and_the_replica_asks_to_be_replaced(
     tmp_path: Path,
 ) -> None:
-    environ = {"exec_timeout": "1500ms"}
-    with Replica(tmp_path, STUCK, environ) as replica, ThreadPoolExecutor(2) as callers:
+    gate, environ = tmp_path / "gate", {"exec_timeout": "4s"}
+    os.mkfifo(gate)
+    source = STUCK.replace("GATE", str(gate))
+    with Replica(tmp_path, source, environ) as replica, ThreadPoolExecutor(2) as callers:
         stuck = callers.submit(replica.ready().call, "/stuck")
         replica.wait_for_log("stuck\n")
         assert replica.call("/_/health", method="GET").text == "OK"
-        # Begun late enough to be still in flight when the other one is given up.
-        time.sleep(0.6)
+        # Midway: in flight when the other one is given up, and not over its own time by then.
+        time.sleep(2)
         slow = callers.submit(replica.call, "/slow")
+        replica.wait_for_log("slow begun")
         answer = stuck.result()
         event = replica.event()
+        gate.open("w").close()
         assert answer.status == 504
         assert answer.headers["x-openfaas-internal"] == "of-watchdog"
         assert event["event"] == "replace"
-        assert "exec_timeout of 1.5 s passed" in event["reason"]
+        assert "exec_timeout of 4 s passed" in event["reason"]
         assert slow.result().text == "done"
         assert replica.exit_code() == 0
 
 
 def test_x_timeout_on_a_stuck_sync_handler_does_not_cost_the_replica(tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
     handler = (
-        "import threading\ndef handle(event, context):\n"
-        "    threading.Event().wait(0.5)\n    print('ended')\n    return 'x'"
+        "def handle(event, context):\n    if event.path == '/slow':\n"
+        f"        open({str(gate)!r}).close()\n    return 'x'\n"
     )
-    with Replica(tmp_path, handler, {"exec_timeout": "20s", "max_inflight": "1"}) as replica:
-        assert replica.ready().call("/", headers={"x-timeout": "50ms"}).status == 504
+    with Replica(tmp_path, handler, {"exec_timeout": "60s", "max_inflight": "1"}) as replica:
+        assert replica.ready().call("/slow", headers={"x-timeout": "50ms"}).status == 504
         # Its thread still runs, so its slot is not free.
         assert replica.call("/").status == 429
-        replica.wait_for_log("ended")
-        until = time.monotonic() + 5
-        while (status := replica.call("/").status) == 429:
-            assert time.monotonic() < until
-        assert status == 200
+        gate.open("w").close()
+        replica.wait_for_status("/", 200)
 
 
 def test_long_sync_handlers_do_not_keep_health_waiting(tmp_path: Path) -> None:
+    enough = tmp_path / "enough"
     handler = (
-        "import time\ndef handle(event, context):\n    print('busy')\n"
-        "    until = time.monotonic() + 1\n    while time.monotonic() < until:\n        pass\n"
+        "import os\ndef handle(event, context):\n    print('busy')\n"
+        f"    while not os.path.exists({str(enough)!r}):\n        pass\n"
     )
     with Replica(tmp_path, handler, {}) as replica, ThreadPoolExecutor(1) as callers:
         call = callers.submit(replica.ready().call)
         replica.wait_for_log("busy")
-        began = time.monotonic()
         assert replica.call("/_/health", method="GET").status == 200
-        assert time.monotonic() - began < 0.5
         assert not call.done()
+        enough.touch()
+        assert call.result().status == 200
 
 
 def test_client_that_leaves_cancels_an_async_handler_and_closes_a_generator(
@@ -586,9 +582,9 @@ def test_client_that_leaves_cancels_an_async_handler_and_closes_a_generator(
             connection.sendall(b"POST /stream HTTP/1.1\r\nhost: f\r\ncontent-length: 0\r\n\r\n")
             assert connection.recv(1000)
         replica.wait_for_log("generator closed")
-        metrics = replica.call("/_/metrics", method="GET").text
-    assert "sluice_runtime_clients_gone_total 2.0" in metrics
-    assert "http_requests_in_flight 0.0" in metrics
+        replica.wait_for_metrics(
+            "sluice_runtime_clients_gone_total 2.0", "http_requests_in_flight 0.0"
+        )
 
 
 @pytest.mark.parametrize("kind", ["async def", "def"])
@@ -605,7 +601,7 @@ def test_stream_goes_no_faster_than_its_client_reads(tmp_path: Path, kind: str) 
         connection.sendall(b"POST / HTTP/1.1\r\nhost: f\r\ncontent-length: 0\r\n\r\n")
         assert connection.recv(1000)
         before, now = -1, 0
-        until = time.monotonic() + 10
+        until = time.monotonic() + 60
         while before != now or now == 0:
             assert time.monotonic() < until
             before, now = now, int(replica.call("/sent").text)
@@ -683,19 +679,18 @@ def test_drain_is_bounded_by_write_timeout(tmp_path: Path) -> None:
         connection.sendall(b"POST / HTTP/1.1\r\nhost: f\r\ncontent-length: 0\r\n\r\n")
         replica.wait_for_log("begun")
         replica.terminate()
-        assert replica.exit_code(within=5) == 0
+        assert replica.exit_code() == 0
         assert "calls cut at write_timeout" in replica.log
 
 
 def test_health_and_ready_turn_503_while_new_calls_are_still_taken(tmp_path: Path) -> None:
     handler = "async def handle(event, context):\n    return 'served'\n"
-    with Replica(tmp_path, handler, {"healthcheck_interval": "800ms"}) as replica:
+    with Replica(tmp_path, handler, {"healthcheck_interval": "60s"}) as replica:
         replica.ready().terminate()
         replica.wait_for_log("draining")
         assert replica.call("/_/health", method="GET").status == 503
         assert replica.call("/_/ready", method="GET").status == 503
         assert replica.call("/").text == "served"
-        assert replica.exit_code() == 0
 
 
 @pytest.mark.parametrize(
@@ -713,14 +708,14 @@ def test_sigterm_before_ready_ends_the_replica(tmp_path: Path, handler: str) -> 
     with Replica(tmp_path, handler, {}) as replica:
         replica.wait_for_log("starting")
         replica.terminate()
-        assert replica.exit_code(within=5) == 0
+        assert replica.exit_code() == 0
 
 
 def test_failed_start_does_not_wait_for_a_thread_of_the_handler(tmp_path: Path) -> None:
     handler = "import threading\nthreading.Thread(target=threading.Event().wait).start()\n1 / 0\n"
     with Replica(tmp_path, handler, {}) as replica:
         assert replica.event()["event"] == "failed"
-        assert replica.exit_code(within=8) == 1
+        assert replica.exit_code() == 1
 
 
 def test_thread_a_handler_left_does_not_keep_the_replica(tmp_path: Path) -> None:
@@ -732,7 +727,7 @@ def test_thread_a_handler_left_does_not_keep_the_replica(tmp_path: Path) -> None
     with Replica(tmp_path, handler, {}) as replica:
         assert replica.ready().call("/").text == "left"
         replica.terminate()
-        assert replica.exit_code(within=8) == 0
+        assert replica.exit_code() == 0
 
 
 def test_unix_socket_is_served_and_removed(tmp_path: Path) -> None:

@@ -23,12 +23,12 @@ async def test_jobs_beyond_the_size_wait_and_a_waiting_one_can_be_cancelled() ->
 
     def first() -> str:
         loop.call_soon_threadsafe(begun.set)
-        gate.wait(10)
+        gate.wait(60)
         return "first"
 
     running = pool.submit(first, lambda result, error: told.append(result))
     waiting = pool.submit(lambda: told.append("ran"), lambda result, error: told.append(result))
-    await asyncio.wait_for(begun.wait(), 10)
+    await asyncio.wait_for(begun.wait(), 60)
     assert not running.cancel()
     assert waiting.cancel()
     assert pool.busy == 2

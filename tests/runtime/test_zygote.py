@@ -17,7 +17,7 @@ import pytest
 from runtime.zygote import resolved
 
 ROOT: Final = Path(__file__).parents[2]
-TIMEOUT: Final = 20.0
+TIMEOUT: Final = 60.0
 HANDLER: Final = """
 import json, os, random, sys
 import numpy
