@@ -1,5 +1,11 @@
 """What can go wrong in the gateway; api/ and dataplane.py give each its status."""
 
+import errno
+from typing import Final
+
+# What the system says where a disk, or a user's share of it, is full.
+DISK_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+
 
 class SluiceError(Exception):
     """An error whose text may be shown to a caller: it names what was wrong and holds no secret."""
@@ -27,6 +33,10 @@ class NotSupportedError(SluiceError):
 
 class UnavailableError(SluiceError):
     """Nothing can serve the call now, a later try may succeed: 503."""
+
+
+class DiskFullError(SluiceError):
+    """What was to be kept does not fit on the disk, and nothing was: 507."""
 
 
 class OverloadedError(SluiceError):

@@ -1,6 +1,5 @@
 """Which status each of our errors is, and the plain texts OpenFaaS answers with."""
 
-import errno
 import logging
 import os
 import sqlite3
@@ -16,7 +15,6 @@ from gateway.api.logs import LogRequestError
 from gateway.api.requests import BodyTooLargeError
 
 LOG: Final = logging.getLogger(__name__)
-DISK_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 # Looked up along the error's own line of descent, so the closest class wins.
 STATUS: Final[dict[type[Exception], int]] = {
@@ -28,6 +26,7 @@ STATUS: Final[dict[type[Exception], int]] = {
     errors.ForbiddenError: 403,
     errors.NotSupportedError: 501,
     errors.UnavailableError: 503,
+    errors.DiskFullError: 507,
     errors.OverloadedError: 429,
     errors.DeadlineExceededError: 504,
     errors.UpstreamError: 502,
@@ -64,7 +63,7 @@ def _storage(request: Request, error: Exception) -> Response:
 
 def _is_full(error: Exception) -> bool:
     if isinstance(error, OSError):
-        return error.errno in DISK_FULL
+        return error.errno in errors.DISK_FULL
     return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
 
 

@@ -119,6 +119,14 @@ class Dispatcher(Generic[T]):
                 self._turns.remove(lane)
         return found
 
+    def give_back(self, key: str, entry: T) -> None:
+        """An entry that was taken is to be begun after all, before others of `key`."""
+        lane = self._lanes.setdefault(key, _Lane(key))
+        if not lane.ready:
+            self._turns.append(lane)
+        lane.ready.appendleft(entry)
+        self.pump_soon()
+
     def pump_soon(self) -> None:
         """Begin what may be begun, at the end of this turn of the loop."""
         if not self._pumping and not self.stopped:

@@ -10,12 +10,12 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from gateway.errors import InvalidRequestError, SluiceError
+from gateway.errors import DISK_FULL, DiskFullError, InvalidRequestError, SluiceError
 from gateway.forwarding import SERVED_BY, TEXT_TYPE, request_head
 from gateway.queue.blobs import ROW_BYTES, Blobs, BlobWriter
 from gateway.queue.call import NewCall, Payload, new_ids
 from gateway.queue.journal import Journal
-from gateway.queue.store import Duplicate
+from gateway.queue.store import DISK_IS_FULL, Duplicate
 from gateway.queue.targets import Targets
 from gateway.routes import Route
 from http1.exchange import Exchange, Receiver
@@ -158,8 +158,8 @@ class SmallRequest:
             self.refuse(409, text)
 
     def failed(self, _call: NewCall, error: SluiceError) -> None:
-        self.discard()
-        self.refuse(500, f"Error queuing request: {error}")
+        status = 507 if isinstance(error, DiskFullError) else 500
+        self.refuse(status, f"Error queuing request: {error}")
 
     def refuse(self, status: int, text: str) -> None:
         self.discard()
@@ -244,7 +244,9 @@ class LargeRequest(SmallRequest):
                 await asyncio.to_thread(self._finish)
         except OSError as error:
             self.gone = True
-            self.refuse(500, f"Error queuing request: {error.strerror}")
+            full = error.errno in DISK_FULL
+            text = DISK_IS_FULL if full else error.strerror
+            self.refuse(507 if full else 500, f"Error queuing request: {text}")
         self.task = None
         if self.gone:
             self.discard()

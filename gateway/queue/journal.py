@@ -14,9 +14,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, TypeVar
 
-from gateway.errors import SluiceError, UnavailableError
+from gateway.errors import DiskFullError, SluiceError, UnavailableError
 from gateway.queue.call import Delivered, Delivery, NewCall, Outcome, QueuedCall
 from gateway.queue.store import (
+    DISK_IS_FULL,
     Committed,
     Duplicate,
     Group,
@@ -25,6 +26,7 @@ from gateway.queue.store import (
     Operation,
     Store,
     StoreError,
+    StoreFullError,
 )
 
 T = TypeVar("T")
@@ -199,7 +201,7 @@ class Journal:
 
     def _failed(self, work: _Work, error: Exception) -> None:
         LOG.error("commit failed error=%s", error)
-        refusal = UnavailableError("the queue's database failed, see the gateway's log")
+        refusal = _refusal(error)
         for call, accepting in zip(work.group.accepted, work.accepting, strict=True):
             accepting.failed(call, refusal)
         for future in work.answers:
@@ -230,6 +232,13 @@ class Journal:
                 self._loop.call_soon_threadsafe(self._failed, work, error)
             else:
                 self._loop.call_soon_threadsafe(self._done, work, done)
+
+
+def _refusal(error: Exception) -> SluiceError:
+    """What those hear who wait for a group that was not written."""
+    if isinstance(error, StoreFullError):
+        return DiskFullError(DISK_IS_FULL)
+    return UnavailableError("the queue's database failed, see the gateway's log")
 
 
 def _settle(future: asyncio.Future[Any], answer: Any) -> None:

@@ -10,7 +10,12 @@ try:
 except ImportError as error:  # pragma: no cover - depends on what is installed
     raise ImportError("calls in PostgreSQL need psycopg: pip install sluice[postgresql]") from error
 
-DIALECT: Final = Dialect("%s", "BYTEA", "BEGIN", " FOR UPDATE SKIP LOCKED", (psycopg.Error,))
+
+def _full(error: Exception) -> bool:
+    return isinstance(error, psycopg.errors.DiskFull)
+
+
+DIALECT: Final = Dialect("%s", "BYTEA", "BEGIN", " FOR UPDATE SKIP LOCKED", (psycopg.Error,), _full)
 CONNECT_SECONDS: Final = 10
 # Held while tables are made, so that gateways that start together do it once.
 MIGRATION_LOCK: Final = 5_158_001

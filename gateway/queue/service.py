@@ -6,9 +6,9 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Final, TypeVar
 
-from gateway.errors import SluiceError
+from gateway.errors import DiskFullError, SluiceError, UnavailableError
 from gateway.function import FunctionEvent, FunctionId, FunctionRemoved
 from gateway.invoker import Invoker
 from gateway.queue.blobs import Blobs
@@ -23,6 +23,8 @@ from gateway.queue.store import Backlog, Filter, Store
 from gateway.queue.targets import Targets
 from gateway.queue.worker import Worker
 from gateway.settings import GatewaySettings
+
+T = TypeVar("T")
 
 LOG: Final = logging.getLogger(__name__)
 
@@ -153,15 +155,13 @@ class CallQueue:
 
     async def cancel(self, call: str) -> None:
         """Cancel a call that waits. Raises NotFoundError, AlreadyExistsError when it does not."""
-        await self._set_free(call)
-        view = await self._journal.change(lambda store: store.cancel(call, time.time()))
+        view = await self._change_free(call, lambda store: store.cancel(call, time.time()))
         self._wait(view.function, -1, -view.size)
         self.metrics.finished[CallState.CANCELLED, view.function] += 1
 
     async def delete(self, call: str) -> None:
         """Remove a call and its answer. Raises NotFoundError, AlreadyExistsError when it runs."""
-        await self._set_free(call)
-        view, blobs = await self._journal.change(lambda store: store.delete(call))
+        view, blobs = await self._change_free(call, lambda store: store.delete(call))
         if view.state is CallState.QUEUED:
             self._wait(view.function, -1, -view.size)
         await self._cleanup.remove(blobs)
@@ -181,13 +181,24 @@ class CallQueue:
         """Where the body of a payload with a blob is."""
         return str(self._blobs.path(payload.blob))
 
-    async def _set_free(self, call: str) -> None:
-        """Give a call back that was taken but not begun."""
-        view = await self.call(call)
+    async def _change_free(self, call: str, change: Callable[[Store], T]) -> T:
+        """Change a call that is not begun, though it may be taken; it stays so where that fails."""
+        view, dispatcher = await self.call(call), self._worker.dispatcher
+        taken = None
         if view.state is CallState.RUNNING:
-            dispatcher = self._worker.dispatcher
-            if dispatcher.take(view.function, lambda entry: entry.id == call) is not None:
-                await self._journal.change(lambda store: store.release([call]))
+            taken = dispatcher.take(view.function, lambda entry: entry.id == call)
+        if taken is None:
+            return await self._journal.change(change)
+
+        def free_and_change(store: Store) -> T:
+            store.release([call])
+            return change(store)
+
+        try:
+            return await self._journal.change(free_and_change)
+        except (UnavailableError, DiskFullError):
+            dispatcher.give_back(view.function, taken)
+            raise
 
     # What the parts tell.
 

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
-from gateway.queue.store import StoreError
+from gateway.queue.store import StoreError, StoreFullError
 
 # Two rows beyond this would pass SQLite's 32766 parameters; PostgreSQL takes 65535.
 ROWS_AT_ONCE: Final = 512
@@ -15,13 +15,17 @@ Row = tuple[Any, ...]
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """mark: a parameter's place. blob: the type of bytes. skip_locked: ends a lease's choice."""
+    """mark: a parameter's place. blob: the type of bytes. skip_locked: ends a lease's choice.
+
+    full: whether an error says that the disk is.
+    """
 
     mark: str
     blob: str
     begin: str
     skip_locked: str
     errors: tuple[type[Exception], ...]
+    full: Callable[[Exception], bool]
 
 
 class Database:
@@ -36,7 +40,7 @@ class Database:
         try:
             self._connection = self._connect()
         except self.dialect.errors as error:
-            raise StoreError(_text(error)) from error
+            raise self._failure(error) from error
 
     def close(self) -> None:
         if self._connection is not None:
@@ -52,13 +56,15 @@ class Database:
             self._connection.execute(self.dialect.begin)
             try:
                 yield
+            except self.dialect.errors:
+                raise  # closing rolls back; SQLite has done so already where its disk is full
             except BaseException:
                 self._connection.execute("ROLLBACK")
                 raise
             self._connection.execute("COMMIT")
         except self.dialect.errors as error:
             self.close()
-            raise StoreError(_text(error)) from error
+            raise self._failure(error) from error
 
     def rows(self, query: str, values: Sequence[Any] = ()) -> list[Row]:
         """What the query returns; `?` stands for each value."""
@@ -73,6 +79,10 @@ class Database:
             query = query.replace("?", self.dialect.mark)
         self._connection.execute(query, values)
 
+    def _failure(self, error: Exception) -> StoreError:
+        kind = StoreFullError if self.dialect.full(error) else StoreError
+        return kind(f"{type(error).__name__}: {error}")
+
 
 def places(count: int, row: str) -> str:
     """`row` as often as there are rows: one statement is one switch between threads."""
@@ -83,7 +93,3 @@ def parts(rows: Sequence[Any]) -> Iterator[Sequence[Any]]:
     """The rows in parts that fit into a statement."""
     for at in range(0, len(rows), ROWS_AT_ONCE):
         yield rows[at : at + ROWS_AT_ONCE]
-
-
-def _text(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"

@@ -10,8 +10,16 @@ from gateway.errors import UnavailableError
 from gateway.queue.sql import Database, Dialect
 from gateway.queue.tables import SqlStore
 
-WRITER: Final = Dialect("?", "BLOB", "BEGIN IMMEDIATE", "", (sqlite3.Error,))
-READER: Final = Dialect("?", "BLOB", "BEGIN", "", (sqlite3.Error,))
+# The second: the shared index of the log, which grows with it, has no room.
+FULL: Final = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE)
+
+
+def _full(error: Exception) -> bool:
+    return getattr(error, "sqlite_errorcode", None) in FULL
+
+
+WRITER: Final = Dialect("?", "BLOB", "BEGIN IMMEDIATE", "", (sqlite3.Error,), _full)
+READER: Final = Dialect("?", "BLOB", "BEGIN", "", (sqlite3.Error,), _full)
 # One text a number of rows: as many as a group has at most.
 STATEMENTS: Final = 1024
 CACHE_KIB: Final = 16 * 1024

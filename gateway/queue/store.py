@@ -23,6 +23,7 @@ T = TypeVar("T")
 
 # No time: nothing of a key waits.
 NEVER: Final = float("inf")
+DISK_IS_FULL: Final = "the queue's disk is full, nothing was changed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,3 +190,7 @@ class Store(Protocol):
 
 class StoreError(Exception):
     """The database failed; the text is for the log."""
+
+
+class StoreFullError(StoreError):
+    """The database has no room on its disk."""

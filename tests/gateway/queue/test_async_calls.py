@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import errno
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,9 @@ import pytest
 
 from gateway.errors import SluiceError
 from gateway.function import FunctionId
+from gateway.queue.blobs import Blobs, BlobWriter
 from gateway.queue.call import CallState
-from gateway.queue.store import Filter
+from gateway.queue.store import DISK_IS_FULL, Committed, Filter, Group, StoreFullError
 from tests.fake_replica import ReplicaCall
 from tests.gateway.queue.running import eventually, queue_in, receiver
 
@@ -142,6 +144,72 @@ async def test_commit_that_fails_is_an_error_not_a_202(tmp_path: Path) -> None:
         assert answer.text.startswith("Error queuing request: ")
         assert "DROP" not in answer.text
         assert "no such table" not in answer.text
+
+
+FULL = "Error queuing request: the queue's disk is full, nothing was changed\n"
+
+
+async def test_full_disk_is_507_and_takes_calls_again_once_it_has_room(tmp_path: Path) -> None:
+    async with queue_in(tmp_path) as queue:
+        journal: Any = queue.gateway.queue._journal
+        # As many pages as there are: a real refusal of SQLite's, gone with the connection.
+        journal._writer._db.run("PRAGMA max_page_count = 1")
+        answer = await queue.post("f", b"x" * 60_000)
+        assert (answer.status_code, answer.text) == (507, FULL)
+        assert await queue.gateway.queue.calls(Filter()) == []
+        assert queue.gateway.queue.pending(FunctionId("f")) == 0
+        view = await queue.done(await queue.accept("f"))
+        assert view.state is CallState.SUCCEEDED
+        assert len(queue.calls("f")) == 1
+
+
+async def test_call_that_a_full_disk_kept_from_being_cancelled_is_run(tmp_path: Path) -> None:
+    gate = asyncio.Event()
+
+    async def held(call: ReplicaCall) -> None:
+        await call.body()
+        await gate.wait()
+        await call.reply(200)
+
+    async with queue_in(tmp_path, {"f": held}, {"com.sluice.async.concurrency": "1"}) as queue:
+        await queue.accept("f")
+        await eventually(lambda: queue.calls("f"))
+        waiting = await queue.accept("f")
+        await queue.until(waiting, CallState.RUNNING)  # taken, but the first one has the slot
+        journal: Any = queue.gateway.queue._journal
+        journal._writer = FullStore(journal._writer)
+        answer = await queue.client.delete(f"/async-function/{waiting}")
+        assert (answer.status_code, answer.text) == (507, DISK_IS_FULL)
+        journal._writer = journal._writer.store
+        gate.set()
+        assert (await queue.done(waiting)).state is CallState.SUCCEEDED
+
+
+class FullStore:
+    """A store that commits nothing, for want of room."""
+
+    def __init__(self, store: Any) -> None:
+        self.store = store
+
+    def commit(self, group: Group) -> Committed:
+        raise StoreFullError("OperationalError: database or disk is full")
+
+
+class FullBlobs(Blobs):
+    """A folder on a disk that is full."""
+
+    def writer(self, name: str) -> BlobWriter:
+        raise OSError(errno.ENOSPC, "No space left on device", str(self.path(name)))
+
+
+async def test_large_body_on_a_full_disk_is_507_without_a_path(tmp_path: Path) -> None:
+    async with queue_in(tmp_path) as queue:
+        blobs = tmp_path / "data" / "queue" / "blobs"
+        queue.gateway.queue.intake.blobs = FullBlobs(blobs)
+        answer = await queue.post("f", LARGE)
+        assert (answer.status_code, answer.text) == (507, FULL)
+        assert await queue.gateway.queue.calls(Filter()) == []
+        assert list(blobs.iterdir()) == []
 
 
 async def test_failing_function_is_tried_again_and_told_so(tmp_path: Path) -> None:
@@ -440,6 +508,20 @@ async def test_callback_is_tried_again_and_survives_a_restart(tmp_path: Path) ->
         async with queue_in(tmp_path) as queue:
             await queue.called_back(call, "delivered")
             assert [each.header("content-length") for each in server.calls] == [str(len(LARGE))] * 3
+
+
+async def test_callback_follows_no_redirect(tmp_path: Path) -> None:
+    async def elsewhere(call: ReplicaCall) -> None:
+        await call.body()
+        await call.reply(307, b"", location="/private")
+
+    async with (
+        receiver(elsewhere) as (url, server),
+        queue_in(tmp_path, callback_attempts=1) as queue,
+    ):
+        call = await queue.accept("f", x_callback_url=f"{url}/hook")
+        assert "307" in await queue.called_back(call, "failed")
+        assert [seen.target for seen in server.calls] == ["/hook"]
 
 
 async def test_callback_of_an_unreachable_function_says_503(tmp_path: Path) -> None:
