@@ -1,4 +1,4 @@
-"""Commands about queued calls: `sluice calls list|show|result|replay|cancel`."""
+"""Commands about queued calls: `sluice calls list|show|result|replay|cancel|delete`."""
 
 import sys
 from typing import Annotated
@@ -78,3 +78,13 @@ def cancel(context: typer.Context, calls: list[str]) -> None:
         for call in calls:
             client.cancel_call(call)
             session.err.print(f"cancelled {call}", markup=False)
+
+
+@app.command()
+def delete(context: typer.Context, calls: list[str]) -> None:
+    """Forget calls that do not run, and their answers."""
+    session: Session = context.obj
+    with session.client() as client:
+        for call in calls:
+            client.delete_call(call)
+            session.err.print(f"deleted {call}", markup=False)

@@ -190,6 +190,10 @@ class GatewayClient:
         """Cancel a call that waits."""
         self._request("DELETE", f"/async-function/{quote(call)}")
 
+    def delete_call(self, call: str) -> None:
+        """Forget a call and its answer."""
+        self._request("DELETE", f"/system/calls/{quote(call)}")
+
     @contextmanager
     def logs(self, query: Mapping[str, str]) -> Iterator[Iterator[dict[str, Any]]]:
         """Log lines as objects, as they come."""

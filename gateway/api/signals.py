@@ -29,8 +29,8 @@ def routes(control: ControlPlane) -> APIRouter:
     @router.post("/system/signals")
     async def report(request: Request) -> Response:
         reports = await read_model(request, Reports, control.settings.json_bytes)
-        for each in reports.signals:
-            function = function_id(each.function, None)
+        named = [(function_id(each.function, None), each) for each in reports.signals]
+        for function, each in named:
             if not control.signals.report(function, each.signal, each.value):
                 return Response("too many signals are reported\n", status_code=429)
         return Response(status_code=202)

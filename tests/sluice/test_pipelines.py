@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import os
+import pty
 import signal
 import subprocess
 import sys
@@ -60,7 +62,14 @@ class Cli:
 
     async def __call__(self, *arguments: str, code: int = 0) -> tuple[str, str]:
         """What `sluice pipeline ...` wrote to stdout and stderr."""
-        process = await asyncio.create_subprocess_exec(
+        process = await self.start(*arguments, stderr=subprocess.PIPE)
+        out, err = await process.communicate()
+        assert process.returncode == code, (out, err)
+        return out.decode(), err.decode()
+
+    async def start(self, *arguments: str, stderr: int) -> asyncio.subprocess.Process:
+        """`sluice pipeline ...` under way."""
+        return await asyncio.create_subprocess_exec(
             sys.executable,
             *("-m", "sluice", "--gateway", self.gateway.url),
             *("--password-file", str(self.data_dir / "secrets" / "basic-auth-password")),
@@ -68,11 +77,8 @@ class Cli:
             cwd=ROOT,
             env={"COLUMNS": "200", "PATH": "", "SLUICE_DATA_DIR": str(self.data_dir)},
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=stderr,
         )
-        out, err = await process.communicate()
-        assert process.returncode == code, (out, err)
-        return out.decode(), err.decode()
 
 
 @pytest.fixture
@@ -113,6 +119,42 @@ async def test_pipeline_is_applied_run_shown_and_run_again(cli: Cli, tmp_path: P
     again = json.loads((await cli("show", out.strip(), "--json"))[0])
     assert again["parent"] == run
     assert err.count("succeeded") == 3
+
+
+async def test_run_is_followed_live_on_a_terminal(cli: Cli, tmp_path: Path) -> None:
+    file = tmp_path / "pipelines.yml"
+    file.write_text(PIPELINES)
+    await cli("apply", str(file))
+    go = asyncio.Event()
+
+    async def held(call: Call) -> Reply:
+        await go.wait()
+        return 200, call.json
+
+    cli.gateway.functions["picky"] = held
+    terminal, end = pty.openpty()
+    process = await cli.start("run", "demo", "-d", '{"n": 5}', stderr=end)
+    os.close(end)
+    seen = await asyncio.to_thread(read_until, terminal, b"running")
+    go.set()
+    await asyncio.to_thread(read_until, terminal, b"")
+    os.close(terminal)
+    assert await process.wait() == 0
+    assert b"each" in seen
+
+
+def read_until(terminal: int, wanted: bytes) -> bytes:
+    """What a terminal shows up to `wanted`; all of it where that is empty."""
+    seen = b""
+    while not wanted or wanted not in seen:
+        try:
+            more = os.read(terminal, 65536)
+        except OSError:  # the other end is closed
+            break
+        if not more:
+            break
+        seen += more
+    return seen
 
 
 async def test_failure_is_an_exit_code_and_the_step_s_own_words(cli: Cli, tmp_path: Path) -> None:
