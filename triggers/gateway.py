@@ -5,13 +5,14 @@ import base64
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol
 from urllib.parse import quote, urlsplit
 
 from http1.client import Address, ClientConnection, connect
 from http1.errors import Http1Error
 from http1.wire import header_lines
-from triggers.errors import AnswerTooLargeError, CallTimeoutError, GatewayAwayError
+from triggers.answer import Answer, UnsentError, Waiter
+from triggers.errors import CallTimeoutError, GatewayAwayError
 
 CONNECT_SECONDS: Final = 5.0
 LIST_SECONDS: Final = 15.0
@@ -20,23 +21,6 @@ KEPT_SECONDS: Final = 30.0
 KEPT_CONNECTIONS: Final = 256
 ANSWER_BYTES: Final = 16 * 1024 * 1024
 USER_AGENT: Final = b"sluice-triggers"
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What a function, or the gateway for it, answered. headers: lower-case names, as sent."""
-
-    status: int
-    headers: tuple[tuple[str, str], ...]
-    body: bytes
-
-    @property
-    def succeeded(self) -> bool:
-        return 200 <= self.status < 300
-
-    def header(self, name: str) -> str:
-        """The first value of a header by its lower-case name, else the empty text."""
-        return next((value for key, value in self.headers if key == name), "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +38,24 @@ class DeployedFunction:
     def address(self) -> str:
         """NAME.NAMESPACE, as GatewayClient.call takes it."""
         return f"{self.name}.{self.namespace}" if self.namespace else self.name
+
+
+class FunctionCaller(Protocol):
+    """What sources need of GatewayClient."""
+
+    async def call(  # noqa: PLR0913 - as GatewayClient has it
+        self,
+        function: str,
+        *,
+        method: str = "POST",
+        path: str = "/",
+        headers: Sequence[tuple[str, str]] = (),
+        body: bytes = b"",
+        timeout: float,  # noqa: ASYNC109 - as GatewayClient has it
+        asynchronous: bool = False,
+        answer_bytes: int = ...,
+    ) -> Answer:
+        """The function's answer. Raises CallError."""
 
 
 class GatewayClient:
@@ -157,7 +159,7 @@ class GatewayClient:
         if connection is not None:
             try:
                 return await self._ask(connection, request, answer_bytes)
-            except _UnsentError:
+            except UnsentError:
                 pass  # the kept connection was closed meanwhile: finding that out is no failure
         try:
             connection = await connect(self._address, CONNECT_SECONDS)
@@ -165,11 +167,11 @@ class GatewayClient:
             raise GatewayAwayError(f"{self.url}: {str(error) or type(error).__name__}") from error
         try:
             return await self._ask(connection, request, answer_bytes)
-        except _UnsentError as error:
+        except UnsentError as error:
             raise GatewayAwayError(f"{self.url}: {error}") from error
 
     async def _ask(self, connection: ClientConnection, request: bytes, limit: int) -> Answer:
-        waiter = _Waiter(connection, limit)
+        waiter = Waiter(connection, limit)
         connection.send(request, waiter, head_only=request.startswith(b"HEAD "))
         try:
             answer, reusable = await waiter.future
@@ -192,57 +194,6 @@ class GatewayClient:
                 return connection
             connection.close()
         return None
-
-
-class _UnsentError(Exception):
-    """The peer certainly got no byte of the request."""
-
-
-class _Waiter:
-    """Collects one answer; a ResponseListener."""
-
-    __slots__ = ("_body", "_connection", "_head", "_limit", "_size", "future")
-
-    def __init__(self, connection: ClientConnection, limit: int) -> None:
-        self.future: asyncio.Future[tuple[Answer, bool]] = (
-            asyncio.get_running_loop().create_future()
-        )
-        self._connection, self._limit = connection, limit
-        self._head: tuple[int, tuple[tuple[str, str], ...]] = 0, ()
-        self._body: list[bytes] = []
-        self._size = 0
-
-    def response_started(
-        self, status: int, reason: bytes, headers: list[tuple[bytes, bytes]], length: int | None
-    ) -> None:
-        pairs = tuple((n.decode("latin-1"), v.decode("latin-1")) for n, v in headers)
-        self._head = status, pairs
-
-    def response_body(self, data: bytes) -> None:
-        self._size += len(data)
-        if self._size <= self._limit:
-            self._body.append(data)
-        elif not self.future.done():
-            self._body.clear()
-            self._connection.abort()
-            text = f"an answer of more than {self._limit} bytes"
-            self.future.set_exception(AnswerTooLargeError(text))
-
-    def response_complete(self, reusable: bool) -> None:
-        if not self.future.done():
-            status, headers = self._head
-            self.future.set_result((Answer(status, headers, b"".join(self._body)), reusable))
-
-    def response_failed(self, error: Exception, nothing_sent: bool) -> None:
-        if not self.future.done():
-            kind = error if isinstance(error, Http1Error) else Http1Error(str(error))
-            self.future.set_exception(_UnsentError(str(error)) if nothing_sent else kind)
-
-    def sending_paused(self) -> None:
-        """The request is one write."""
-
-    def sending_resumed(self) -> None:
-        """Likewise."""
 
 
 def _function(one: Mapping[str, Any], namespace: str) -> DeployedFunction:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import pytest
 
 from tests.triggers.fakes import FakeClock
+from triggers.answer import Answer
 from triggers.errors import CallTimeoutError, GatewayAwayError
-from triggers.gateway import Answer
 from triggers.pipelines.calling import Failure, StepCaller, Success, Unit
 from triggers.pipelines.definition import Retry, Step
 from triggers.pipelines.records import Run

@@ -8,12 +8,13 @@ from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
 from service.database import Database
+from triggers.answer import Answer
 from triggers.clock import Clock, SystemClock
 from triggers.cron.entries import BadEntry, Entry, entries_of, make_entry, missed
 from triggers.cron.schedule import Schedule
 from triggers.cron.store import Claim, FireStore, Outcome
 from triggers.errors import CallError, GatewayAwayError, TriggersError
-from triggers.gateway import Answer, DeployedFunction
+from triggers.gateway import DeployedFunction, FunctionCaller
 from triggers.metrics import TriggersMetrics
 from triggers.settings import TriggersSettings
 
@@ -23,23 +24,6 @@ FIRST_DELAY, LONGEST_DELAY = 0.2, 5.0
 ENTRY_AT_ONCE: Final = 10
 SHOWN: Final = 500  # characters of a failed answer that are kept
 log = logging.getLogger(__name__)
-
-
-class Caller(Protocol):
-    """What cron needs of GatewayClient."""
-
-    async def call(  # noqa: PLR0913 - as GatewayClient has it
-        self,
-        function: str,
-        *,
-        method: str = "POST",
-        path: str = "/",
-        headers: Sequence[tuple[str, str]] = (),
-        body: bytes = b"",
-        timeout: float,  # noqa: ASYNC109 - as GatewayClient has it
-        asynchronous: bool = False,
-    ) -> Answer:
-        """The function's answer."""
 
 
 class Starter(Protocol):
@@ -57,7 +41,7 @@ class CronSource:
     def __init__(
         self,
         settings: TriggersSettings,
-        gateway: Caller,
+        gateway: FunctionCaller,
         database: Database,
         metrics: TriggersMetrics,
         clock: Clock | None = None,

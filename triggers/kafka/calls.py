@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Final, Protocol
+from typing import Final
 
+from triggers.answer import Answer
 from triggers.errors import AnswerTooLargeError, CallTimeoutError, GatewayAwayError
-from triggers.gateway import Answer
+from triggers.gateway import FunctionCaller
 from triggers.kafka import batches
 from triggers.kafka.headers import Record, batch_headers, call_headers
 from triggers.kafka.outcomes import Done, Failed, Outcome, Unavailable
@@ -19,27 +20,10 @@ LONGEST_WAIT: Final = 60.0
 DONE: Final = Done(b"", "")
 
 
-class Client(Protocol):
-    """What is needed of GatewayClient."""
-
-    async def call(  # noqa: PLR0913 - as GatewayClient declares it
-        self,
-        function: str,
-        *,
-        method: str = "POST",
-        path: str = "/",
-        headers: Sequence[tuple[str, str]] = (),
-        body: bytes = b"",
-        timeout: float,  # noqa: ASYNC109 - as GatewayClient declares it
-        asynchronous: bool = False,
-    ) -> Answer:
-        """The answer. Raises CallError."""
-
-
 class Caller:
     """Calls one subscription's function. timeout: seconds, where the options name none."""
 
-    def __init__(self, subscription: Subscription, gateway: Client, timeout: float) -> None:
+    def __init__(self, subscription: Subscription, gateway: FunctionCaller, timeout: float) -> None:
         self._subscription, self._gateway = subscription, gateway
         options = subscription.options
         self._options = options

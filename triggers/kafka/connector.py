@@ -7,10 +7,11 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Protocol
 
+from triggers.answer import Answer
 from triggers.catalog import Listener
 from triggers.errors import CallError
-from triggers.gateway import Answer, DeployedFunction
-from triggers.kafka.calls import Caller, Client
+from triggers.gateway import DeployedFunction, FunctionCaller
+from triggers.kafka.calls import Caller
 from triggers.kafka.consumer import Consumer
 from triggers.kafka.delivery import Caller as RecordCaller
 from triggers.kafka.delivery import Delivery
@@ -28,7 +29,7 @@ BROKEN_SECONDS: Final = 5.0
 log = logging.getLogger(__name__)
 
 
-class Gateway(Client, Protocol):
+class Gateway(FunctionCaller, Protocol):
     """What is needed of GatewayClient."""
 
     async def post(self, path: str, value: object) -> Answer:

@@ -3,16 +3,17 @@
 import asyncio
 import json
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final
 from urllib.parse import urlencode
 
+from triggers.answer import Answer
 from triggers.clock import Clock, SystemClock
 from triggers.errors import AnswerTooLargeError, CallTimeoutError, GatewayAwayError
-from triggers.gateway import Answer
+from triggers.gateway import FunctionCaller
 from triggers.pipelines.definition import Step
-from triggers.pipelines.expression import ExpressionError, shown
+from triggers.pipelines.evaluation import ExpressionError, shown
 from triggers.pipelines.records import Run
 
 AWAY_FIRST, AWAY_LONGEST = 0.2, 5.0
@@ -50,24 +51,6 @@ class Failure:
     attempts: int
 
 
-class Caller(Protocol):
-    """What steps need of GatewayClient."""
-
-    async def call(  # noqa: PLR0913 - as GatewayClient has it
-        self,
-        function: str,
-        *,
-        method: str = "POST",
-        path: str = "/",
-        headers: Sequence[tuple[str, str]] = (),
-        body: bytes = b"",
-        timeout: float,  # noqa: ASYNC109 - as GatewayClient has it
-        asynchronous: bool = False,
-        answer_bytes: int = ...,
-    ) -> Answer:
-        """The function's answer."""
-
-
 class StepCaller:
     """Calls of all runs of this process, at most `at_once` under way.
 
@@ -76,7 +59,7 @@ class StepCaller:
 
     def __init__(
         self,
-        gateway: Caller,
+        gateway: FunctionCaller,
         at_once: int,
         output_bytes: int,
         away_seconds: float,
