@@ -120,7 +120,7 @@ class FakeProvider:
         self.deployed.append(deployment)
         function = self._functions.get(deployment.id)
         if function is None:
-            count = Scaling.parse(deployment).wake_replicas
+            count = Scaling.parse(deployment).min_replicas
             function = _Function(deployment, count, datetime.now(UTC))
             self._functions[deployment.id] = function
             self._fill(function)

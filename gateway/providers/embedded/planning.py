@@ -46,7 +46,7 @@ class Planner:
             raise InvalidRequestError(
                 f"secrets: {', '.join(missing)} not found in namespace {deployment.id.namespace}"
             )
-        least = max(Scaling.parse(deployment).min_replicas, 1)
+        least = Scaling.parse(deployment).min_replicas
         most = self._machine.settings.replica_limit
         if least > most:
             raise InvalidRequestError(f"com.openfaas.scale.min: expected at most {most}")

@@ -63,6 +63,17 @@ async def test_first_count_is_the_least_that_the_label_asks_for(provider: Provid
     await watcher.ready("one", 2)
 
 
+async def test_function_deployed_at_minimum_zero_starts_no_replica_until_it_is_scaled(
+    provider: Provider,
+) -> None:
+    watcher = Watcher(provider)
+    await provider.deploy(asked("one", labels={"com.openfaas.scale.min": "0"}))
+    status = await provider.status(FunctionId("one"))
+    assert (status.replicas, status.running, status.reason) == (0, (), "")
+    await provider.scale(FunctionId("one"), 1)
+    await watcher.ready("one")
+
+
 async def test_status_repeats_what_was_deployed(provider: Provider) -> None:
     deployment = asked("one", labels={"a": "b"}, annotations={"topic": "t"}, env_vars={"K": "v"})
     await provider.deploy(deployment)
