@@ -84,7 +84,7 @@ async def serve(settings: TriggersSettings, listener: socket.socket) -> None:
     """Run every source and answer on `listener` until SIGTERM; a source that fails ends all."""
     triggers = Triggers(settings, *await credentials(settings))
     app = application(settings, triggers.cron, triggers.pipelines, triggers.metrics)
-    await triggers.pipelines.load()
+    await triggers.pipelines.definitions.load()
     try:
         async with asyncio.TaskGroup() as group:
             sources = [group.create_task(source.run()) for source in triggers.sources]

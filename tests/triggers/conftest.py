@@ -57,7 +57,7 @@ class Desk:
     gateway: FakeGateway
 
     async def put(self, source: str) -> None:
-        await self.service.put(source, "pipelines.yml")
+        await self.service.definitions.put(source, "pipelines.yml")
 
     async def start(self, pipeline: str, value: Any = None, key: str | None = None) -> str:
         start = Start(pipeline, {} if value is None else value, "http", key)

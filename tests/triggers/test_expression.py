@@ -2,7 +2,8 @@ from typing import Any
 
 import pytest
 
-from triggers.pipelines.expression import ExpressionError, MissingError, parse
+from triggers.pipelines.evaluation import ExpressionError, MissingError
+from triggers.pipelines.expression import parse
 
 SCOPE: dict[str, Any] = {
     "input": {"n": 3, "name": "wine", "flag": True, "none": None, "list": [1, 2, 3]},

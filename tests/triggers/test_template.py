@@ -1,6 +1,6 @@
 import pytest
 
-from triggers.pipelines.expression import ExpressionError
+from triggers.pipelines.evaluation import ExpressionError
 from triggers.pipelines.template import compile_expression, compile_template
 
 SCOPE = {"input": {"n": 3, "name": "wine", "list": [1, 2]}}

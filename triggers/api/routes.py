@@ -14,8 +14,9 @@ from triggers.api.views import Json, cron_view, pipeline_view, run_row, run_view
 from triggers.cron.source import CronSource
 from triggers.errors import ForbiddenError, InvalidRequestError, TooLargeError
 from triggers.metrics import TriggersMetrics
+from triggers.pipelines.inputs import read_json
 from triggers.pipelines.records import OPEN, Start
-from triggers.pipelines.service import PipelineService, read_json
+from triggers.pipelines.service import PipelineService
 from triggers.settings import TriggersSettings
 
 LONGEST_WAIT: Final = 30.0
@@ -38,8 +39,12 @@ def application(
     install_errors(app)
 
     async def healthz() -> Json:
-        schema = pipelines.version
-        return {"status": "ok", "pipelines": len(pipelines.pipelines), "version": schema}
+        schema = pipelines.definitions.version
+        return {
+            "status": "ok",
+            "pipelines": len(pipelines.definitions.pipelines),
+            "version": schema,
+        }
 
     async def cron_(limit: Limit = 100, function: str = "") -> Json:
         return cron_view(cron, list(await cron.history(limit, function)))
@@ -73,8 +78,9 @@ class Routes:
     async def list_(self) -> Json:
         """Every pipeline."""
         service = self._pipelines
-        views = [pipeline_view(one, service.version) for one in service.pipelines.values()]
-        return {"version": service.version, "pipelines": views}
+        known = service.definitions
+        views = [pipeline_view(one, known.version) for one in known.pipelines.values()]
+        return {"version": known.version, "pipelines": views}
 
     async def put(self, request: Request, file: str = "pipelines.yml") -> Json:
         """Replace all definitions by the YAML in the body; file: its name in errors."""
@@ -85,16 +91,17 @@ class Routes:
             source = body.decode()
         except UnicodeDecodeError as error:
             raise InvalidRequestError(f"{file}: byte {error.start} is not UTF-8") from None
-        await self._pipelines.put(source, file)
+        await self._pipelines.definitions.put(source, file)
         return await self.list_()
 
     async def show(self, name: str) -> Json:
         """One pipeline."""
-        return pipeline_view(await self._pipelines.pipeline(name), self._pipelines.version)
+        known = self._pipelines.definitions
+        return pipeline_view(await known.pipeline(name), known.version)
 
     async def start(self, request: Request, name: str) -> Response:
         """Start a run: 202 with its id, 200 with that of the first one that had the same key."""
-        pipeline = await self._pipelines.pipeline(name)
+        pipeline = await self._pipelines.definitions.pipeline(name)
         if not pipeline.triggers.http:
             raise ForbiddenError(f"pipeline {name} is not started by HTTP")
         value = read_json(await _body(request, self._settings.input_bytes))
@@ -144,7 +151,7 @@ class Routes:
         service = self._pipelines
         row = await service.store.row(run)
         results = await service.store.results(run)
-        pipeline = await service.pipeline(row["pipeline"], row["version"])
+        pipeline = await service.definitions.pipeline(row["pipeline"], row["version"])
         return run_view(row, pipeline, results, service.active(run))
 
     async def cancel(self, run: str) -> Json:

@@ -6,7 +6,8 @@ from typing import Any, Final
 
 from triggers.cron.schedule import Schedule
 from triggers.errors import InvalidRequestError
-from triggers.pipelines.expression import Expression, shown
+from triggers.pipelines.evaluation import shown
+from triggers.pipelines.expression import Expression
 from triggers.pipelines.template import Template
 
 TYPES: Final[Mapping[str, tuple[type, ...]]] = {

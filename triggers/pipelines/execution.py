@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from triggers.pipelines.calling import Failure, StepCaller, Unit
 from triggers.pipelines.definition import Pipeline, Step
-from triggers.pipelines.expression import ExpressionError, shown
+from triggers.pipelines.evaluation import ExpressionError, shown
 from triggers.pipelines.records import WHOLE, Result, Run, RunState, StepState
 from triggers.pipelines.store import RunStore
 

@@ -13,9 +13,21 @@ but `len`, nothing is converted: a comparison of a number with a text is an erro
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn
+
+from triggers.pipelines.evaluation import (
+    ExpressionError,
+    MissingError,
+    Scope,
+    boolean,
+    compare,
+    first,
+    length,
+    shown,
+    walk,
+)
 
 LONGEST: Final = 2000
 DEEPEST: Final = 40
@@ -31,16 +43,7 @@ TOKEN: Final = re.compile(
 WORDS: Final = frozenset({"and", "or", "not", "in", "true", "false", "null", "len"})
 CONSTANTS: Final = {"true": True, "false": False, "null": None}
 COMPARISONS: Final = frozenset({"==", "!=", "<", "<=", ">", ">=", "in"})
-Scope = Mapping[str, Any]
 Path = tuple[str, ...]
-
-
-class ExpressionError(ValueError):
-    """An expression that does not parse or cannot be evaluated; the message quotes it."""
-
-
-class MissingError(ExpressionError):
-    """A reference to what is not there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +78,6 @@ def parse(source: str) -> Expression:
     parser = _Parser(source)
     evaluate = parser.whole()
     return Expression(source.strip(), frozenset(parser.references), evaluate)
-
-
-def shown(value: Any) -> str:
-    """A value as an error shows it."""
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +134,7 @@ class _Parser:
         self._depth -= 1
         if len(parts) == 1:
             return parts[0]
-        return lambda scope: any(_boolean(part(scope)) for part in parts)
+        return lambda scope: any(boolean(part(scope)) for part in parts)
 
     def _and(self) -> Callable[[Scope], Any]:
         parts = [self._not()]
@@ -145,14 +142,14 @@ class _Parser:
             parts.append(self._not())
         if len(parts) == 1:
             return parts[0]
-        return lambda scope: all(_boolean(part(scope)) for part in parts)
+        return lambda scope: all(boolean(part(scope)) for part in parts)
 
     def _not(self) -> Callable[[Scope], Any]:
         negated = False
         while self._takes("not"):
             negated = not negated
         part = self._comparison()
-        return (lambda scope: not _boolean(part(scope))) if negated else part
+        return (lambda scope: not boolean(part(scope))) if negated else part
 
     def _comparison(self) -> Callable[[Scope], Any]:
         left = self._alternative()
@@ -163,13 +160,13 @@ class _Parser:
         if not sign:
             return left
         right = self._alternative()
-        return lambda scope: _compare(sign, left(scope), right(scope))
+        return lambda scope: compare(sign, left(scope), right(scope))
 
     def _alternative(self) -> Callable[[Scope], Any]:
         parts = [self._atom()]
         while self._takes("??"):
             parts.append(self._atom())
-        return parts[0] if len(parts) == 1 else lambda scope: _first(parts, scope)
+        return parts[0] if len(parts) == 1 else lambda scope: first(parts, scope)
 
     def _atom(self) -> Callable[[Scope], Any]:
         token = self._token
@@ -184,7 +181,7 @@ class _Parser:
         self._expect("(") if measured else self._open()
         inner = self._or()
         self._expect(")")
-        return (lambda scope: _length(inner(scope))) if measured else inner
+        return (lambda scope: length(inner(scope))) if measured else inner
 
     def _open(self) -> None:
         if not self._takes("("):
@@ -219,7 +216,7 @@ class _Parser:
                 break
         self.references.add(tuple(path))
         root = path[0]
-        return lambda scope: _walk(scope, root, steps)
+        return lambda scope: walk(scope, root, steps)
 
 
 def _tokens(source: str) -> Iterator[_Token]:
@@ -245,96 +242,3 @@ def _literal(token: _Token) -> Any:
     if token.kind == "name":
         return CONSTANTS[token.text]
     return int(token.text) if re.fullmatch(r"-?\d+", token.text) else float(token.text)
-
-
-def _boolean(value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise ExpressionError(f"expected true or false, got {shown(value)}")
-    return value
-
-
-def _length(value: Any) -> int:
-    if not isinstance(value, str | list | dict):
-        raise ExpressionError(f"len: expected a text, list or object, got {shown(value)}")
-    return len(value)
-
-
-def _first(parts: Sequence[Callable[[Scope], Any]], scope: Scope) -> Any:
-    """The first part that is there and not null; the last one as it is."""
-    for part in parts[:-1]:
-        try:
-            value = part(scope)
-        except MissingError:
-            continue
-        if value is not None:
-            return value
-    return parts[-1](scope)
-
-
-def _walk(scope: Scope, root: str, steps: Sequence[Callable[[Scope], Any]]) -> Any:
-    if root not in scope:
-        raise MissingError(f"there is no {root!r} here")
-    value = scope[root]
-    told = root
-    for step in steps:
-        key = step(scope)
-        try:
-            value = _get(value, key)
-        except LookupError:
-            raise MissingError(f"{told} has no {key!r}") from None
-        told = f"{told}.{key}"
-    return value
-
-
-def _get(value: Any, key: Any) -> Any:
-    """The member of an object by name, or of a list by place. Raises LookupError."""
-    if isinstance(value, Mapping) and isinstance(key, str):
-        return value[key]
-    if isinstance(value, list) and isinstance(key, int) and not isinstance(key, bool):
-        return value[key]
-    raise LookupError(key)
-
-
-def _compare(sign: str, left: Any, right: Any) -> bool:
-    if sign == "==":
-        return _equal(left, right)
-    if sign == "!=":
-        return not _equal(left, right)
-    if sign in {"in", "not in"}:
-        return _contains(left, right) == (sign == "in")
-    if not (_is_number(left) and _is_number(right)) and not (
-        isinstance(left, str) and isinstance(right, str)
-    ):
-        raise ExpressionError(f"can not compare {shown(left)} {sign} {shown(right)}")
-    return _ordered(sign, left, right)
-
-
-def _ordered(sign: str, left: Any, right: Any) -> bool:
-    if sign == "<":
-        return bool(left < right)
-    if sign == "<=":
-        return bool(left <= right)
-    return bool(left > right) if sign == ">" else bool(left >= right)
-
-
-def _equal(left: Any, right: Any) -> bool:
-    # In Python true is 1; in JSON it is not.
-    if isinstance(left, bool) != isinstance(right, bool):
-        return False
-    return bool(left == right)
-
-
-def _contains(item: Any, whole: Any) -> bool:
-    if isinstance(whole, str):
-        if not isinstance(item, str):
-            raise ExpressionError(f"in: expected a text before a text, got {shown(item)}")
-        return item in whole
-    if isinstance(whole, Mapping):
-        return item in whole
-    if isinstance(whole, list):
-        return any(_equal(item, one) for one in whole)
-    raise ExpressionError(f"in: expected a list, object or text, got {shown(whole)}")
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)

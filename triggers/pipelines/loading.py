@@ -2,30 +2,22 @@
 
 import re
 from collections.abc import Collection, Hashable, Mapping
-from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
 from typing import Any, Final
 
 import yaml
 
-from settings import parse_duration
 from triggers.cron.schedule import Schedule, ScheduleError, parse_schedules
 from triggers.errors import InvalidRequestError
-from triggers.pipelines.definition import TYPES, Input, Map, Pipeline, Retry, Step, Triggers
-from triggers.pipelines.expression import Expression, ExpressionError, Path, shown
-from triggers.pipelines.template import Template, compile_expression, compile_template
+from triggers.pipelines.definition import TYPES, Input, Pipeline, Step, Triggers
+from triggers.pipelines.evaluation import shown
+from triggers.pipelines.place import Place
+from triggers.pipelines.steps import NAME, Context, load_step
 
-NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 INPUT_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
-FUNCTION: Final = re.compile(r"[a-z0-9](?:[-a-z0-9]*[a-z0-9])?(?:\.[a-z0-9-]+)?")
 TOPIC: Final = re.compile(r"[A-Za-z0-9._-]{1,249}")
 MOST_PIPELINES: Final = 100
 MOST_STEPS: Final = 200
-MOST_PARALLEL: Final = 64
-LONGEST_TIMEOUT: Final = 24 * 3600.0
-DEFAULT_TIMEOUT: Final = 120.0
-STEP_ROOTS: Final = frozenset({"input", "steps", "run"})
-STEP_FIELDS: Final = frozenset({"output", "state"})
 
 
 class _Loader(yaml.SafeLoader):
@@ -63,7 +55,7 @@ def load_pipelines(
         raise InvalidRequestError(f"{file}{where}: {error.problem}") from None
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise InvalidRequestError(f"{file}: {error}") from None
-    top = _Place(file).mapping(document, "pipelines", "version")
+    top = Place(file).mapping(document, "pipelines", "version")
     if top.get("version", 1) != 1:
         raise InvalidRequestError(f"{file}: version: expected 1, got {shown(top['version'])}")
     listed = top.get("pipelines")
@@ -78,75 +70,8 @@ def load_pipelines(
     return found
 
 
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """Where in the file something stands, as an error names it."""
-
-    told: str
-
-    def at(self, more: str) -> "_Place":
-        return _Place(f"{self.told}, {more}")
-
-    def fail(self, text: str) -> InvalidRequestError:
-        return InvalidRequestError(f"{self.told}: {text}")
-
-    def mapping(self, value: Any, *known: str) -> dict[str, Any]:
-        """The value as an object of known keys only."""
-        if not isinstance(value, dict):
-            raise self.fail(f"expected an object, got {shown(value)}")
-        for key in value:
-            if key not in known:
-                raise self.fail(f"no field {key!r}; known: {', '.join(sorted(known))}")
-        return value
-
-    def number(self, value: Any, name: str, low: int, high: int) -> int:
-        if type(value) is not int or not low <= value <= high:
-            raise self.fail(f"{name}: expected {low} to {high}, got {shown(value)}")
-        return value
-
-    def seconds(self, value: Any, name: str) -> float:
-        try:
-            seconds = parse_duration(str(value))
-        except ValueError as error:
-            raise self.fail(f"{name}: expected {error}, got {shown(value)}") from None
-        if not 0 < seconds <= LONGEST_TIMEOUT:
-            raise self.fail(f"{name}: expected up to 24h, got {shown(value)}")
-        return seconds
-
-
-@dataclass(slots=True)
-class _Context:
-    """What a step may refer to."""
-
-    inputs: Collection[str]
-    steps: Collection[str]
-    functions: Collection[str] | None
-    needs: set[str] = field(default_factory=set)
-
-    def check(self, place: _Place, references: Collection[Path], more: Collection[str]) -> None:
-        """Refuse references to what is not there; note which steps are needed."""
-        for path in sorted(references):
-            root, *rest = path
-            if root not in STEP_ROOTS and root not in more:
-                known = ", ".join(sorted({*STEP_ROOTS, *more}))
-                raise place.fail(f"nothing is called {root!r} here; there are {known}")
-            if root == "input" and rest and rest[0] not in self.inputs:
-                known = ", ".join(sorted(self.inputs)) or "none"
-                raise place.fail(f"unknown input {rest[0]!r}; the pipeline has {known}")
-            if root == "steps":
-                self._check_step(place, rest)
-
-    def _check_step(self, place: _Place, rest: list[str]) -> None:
-        if not rest or rest[0] not in self.steps:
-            named = repr(rest[0]) if rest else "without a name"
-            raise place.fail(f"unknown step {named}; there are {', '.join(self.steps)}")
-        if len(rest) < 2 or rest[1] not in STEP_FIELDS:
-            raise place.fail(f"steps.{rest[0]}: expected .output or .state behind it")
-        self.needs.add(rest[0])
-
-
 def _pipeline(file: str, name: str, value: Any, functions: Collection[str] | None) -> Pipeline:
-    place = _Place(f"{file}, pipeline {name}")
+    place = Place(f"{file}, pipeline {name}")
     if not NAME.fullmatch(name):
         raise place.fail("name: expected a-z, 0-9 and '-', at most 63 characters")
     fields = place.mapping(value, "description", "inputs", "steps", "triggers")
@@ -156,7 +81,7 @@ def _pipeline(file: str, name: str, value: Any, functions: Collection[str] | Non
         raise place.fail(f"steps: expected an object of 1 to {MOST_STEPS} steps by name")
     names = [str(one) for one in listed]
     steps = {
-        one: _step(place.at(f"step {one}"), one, listed[one], _Context(inputs, names, functions))
+        one: load_step(place.at(f"step {one}"), one, listed[one], Context(inputs, names, functions))
         for one in names
     }
     pipeline = Pipeline(
@@ -170,7 +95,7 @@ def _pipeline(file: str, name: str, value: Any, functions: Collection[str] | Non
     return pipeline
 
 
-def _inputs(place: _Place, value: Any) -> dict[str, Input]:
+def _inputs(place: Place, value: Any) -> dict[str, Input]:
     found: dict[str, Input] = {}
     if value is None:
         return found
@@ -190,99 +115,7 @@ def _inputs(place: _Place, value: Any) -> dict[str, Input]:
     return found
 
 
-def _step(place: _Place, name: str, value: Any, context: _Context) -> Step:
-    if not NAME.fullmatch(name):
-        raise place.fail("name: expected a-z, 0-9 and '-', at most 63 characters")
-    known = ("function", "input", "query", "after", "retry", "timeout", "map", "when")
-    fields = place.mapping(value, *known)
-    map_ = _map(place, fields.get("map"), context)
-    own = {"item", "index"} if map_ else set()
-    when = None
-    if "when" in fields:
-        when = _expression(place.at("when"), fields["when"])
-        context.check(place.at("when"), when.references, ())
-    step = Step(
-        name=name,
-        function=_function(place, fields.get("function"), context.functions),
-        input=_template(place.at("input"), fields.get("input", {}), context, own),
-        query=_template(place.at("query"), _object(place, fields.get("query")), context, own),
-        needs=frozenset(_after(place, fields.get("after"), context) | context.needs),
-        retry=_retry(place.at("retry"), fields.get("retry") or {}),
-        timeout=place.seconds(fields.get("timeout", DEFAULT_TIMEOUT), "timeout"),
-        map=map_,
-        when=when,
-    )
-    if name in step.needs:
-        raise place.fail("needs itself")
-    return step
-
-
-def _object(place: _Place, value: Any) -> dict[str, Any]:
-    if value is not None and not isinstance(value, dict):
-        raise place.fail(f"query: expected an object, got {shown(value)}")
-    return value or {}
-
-
-def _function(place: _Place, value: Any, functions: Collection[str] | None) -> str:
-    if not isinstance(value, str) or not FUNCTION.fullmatch(value):
-        raise place.fail(f"function: expected NAME or NAME.NAMESPACE, got {shown(value)}")
-    if functions is not None and value not in functions:
-        raise place.fail(f"unknown function {value!r}; deploy it first")
-    return value
-
-
-def _template(place: _Place, value: Any, context: _Context, own: Collection[str]) -> Template:
-    try:
-        template = compile_template(value)
-    except ExpressionError as error:
-        raise place.fail(str(error)) from None
-    context.check(place, template.references, own)
-    return template
-
-
-def _expression(place: _Place, value: Any) -> Expression:
-    try:
-        return compile_expression(value)
-    except ExpressionError as error:
-        raise place.fail(str(error)) from None
-
-
-def _after(place: _Place, value: Any, context: _Context) -> set[str]:
-    listed = [value] if isinstance(value, str) else (value or [])
-    if not isinstance(listed, list):
-        raise place.fail(f"after: expected a step or a list of steps, got {shown(value)}")
-    for one in listed:
-        if one not in context.steps:
-            raise place.fail(f"after: unknown step {one!r}; there are {', '.join(context.steps)}")
-    return set(listed)
-
-
-def _retry(place: _Place, value: Any) -> Retry:
-    fields = place.mapping(value, "attempts", "backoff", "codes")
-    default = Retry()
-    codes = fields.get("codes", sorted(default.codes))
-    if not isinstance(codes, list):
-        raise place.fail(f"codes: expected a list of statuses, got {shown(codes)}")
-    return Retry(
-        place.number(fields.get("attempts", default.attempts), "attempts", 1, 100),
-        place.seconds(fields.get("backoff", default.backoff), "backoff"),
-        frozenset(place.number(code, "codes", 400, 599) for code in codes),
-    )
-
-
-def _map(place: _Place, value: Any, context: _Context) -> Map | None:
-    if value is None:
-        return None
-    at = place.at("map")
-    fields = value if isinstance(value, dict) else {"over": value}
-    fields = at.mapping(fields, "over", "max_parallel")
-    over = _expression(at, fields.get("over"))
-    context.check(at, over.references, ())
-    parallel = at.number(fields.get("max_parallel", 4), "max_parallel", 1, MOST_PARALLEL)
-    return Map(over, parallel)
-
-
-def _triggers(place: _Place, value: Any) -> Triggers:
+def _triggers(place: Place, value: Any) -> Triggers:
     fields = place.mapping(value or {}, "topic", "cron", "http")
     listed = fields.get("topic") or []
     topics = [listed] if isinstance(listed, str) else listed
@@ -297,7 +130,7 @@ def _triggers(place: _Place, value: Any) -> Triggers:
     return Triggers(tuple(topics), schedules, cron_input, http)
 
 
-def _cron(place: _Place, value: Any) -> tuple[tuple[Schedule, ...], Mapping[str, Any] | None]:
+def _cron(place: Place, value: Any) -> tuple[tuple[Schedule, ...], Mapping[str, Any] | None]:
     if value is None:
         return (), None
     fields = value if isinstance(value, dict) else {"schedule": value}
@@ -313,7 +146,7 @@ def _cron(place: _Place, value: Any) -> tuple[tuple[Schedule, ...], Mapping[str,
     return tuple(schedules), given
 
 
-def _check_cron_input(place: _Place, pipeline: Pipeline) -> None:
+def _check_cron_input(place: Place, pipeline: Pipeline) -> None:
     if pipeline.triggers.cron_input is None:
         return
     try:
@@ -322,7 +155,7 @@ def _check_cron_input(place: _Place, pipeline: Pipeline) -> None:
         raise place.at("cron").fail(str(error)) from None
 
 
-def _ordered(place: _Place, steps: Mapping[str, Step]) -> dict[str, Step]:
+def _ordered(place: Place, steps: Mapping[str, Step]) -> dict[str, Step]:
     try:
         order = list(TopologicalSorter({n: one.needs for n, one in steps.items()}).static_order())
     except CycleError as error:

@@ -1,16 +1,15 @@
-"""Pipelines as the API and other sources see them: definitions, runs, and the runs under way."""
+"""Pipelines as the API and other sources see them: runs, and those of them under way."""
 
 import asyncio
 import json
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Mapping
+from typing import Final
 
 from service.database import Database
 from triggers.catalog import Catalog
-from triggers.cron.schedule import Schedule
 from triggers.errors import (
     ConflictError,
     InvalidRequestError,
@@ -22,15 +21,14 @@ from triggers.gateway import GatewayClient
 from triggers.metrics import TriggersMetrics
 from triggers.pipelines.calling import StepCaller, Unit
 from triggers.pipelines.definition import Pipeline
+from triggers.pipelines.definitions import Definitions, Schedules
 from triggers.pipelines.execution import Execution
-from triggers.pipelines.loading import load_pipelines
+from triggers.pipelines.inputs import read_json
 from triggers.pipelines.records import WHOLE, Run, Start
 from triggers.pipelines.store import RunStore
 from triggers.settings import TriggersSettings
 
-Schedules = Mapping[str, Sequence[Schedule]]
 TIDY_EVERY: Final = 20  # heartbeats
-KEPT_VERSIONS: Final = 16
 log = logging.getLogger(__name__)
 
 
@@ -45,17 +43,13 @@ class PipelineService:
         database: Database,
         metrics: TriggersMetrics,
     ) -> None:
-        self._settings, self._catalog, self._metrics = settings, catalog, metrics
+        self._settings, self._metrics = settings, metrics
         self.store = RunStore(database, settings.process_name, settings.lease)
+        self.definitions = Definitions(self.store, catalog)
         self._caller = StepCaller(
             gateway, settings.calls_at_once, settings.output_bytes, settings.gateway_away
         )
         self._caller.retried = self._retried
-        self.version = ""
-        self.source = ""
-        self.pipelines: Mapping[str, Pipeline] = {}
-        self._versions: dict[str, Mapping[str, Pipeline]] = {}
-        self._listeners: list[Callable[[Schedules], None]] = []
         self._active: dict[str, Execution] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._waiting: deque[Run] = deque()
@@ -63,85 +57,16 @@ class PipelineService:
         self._starting = 0
         self.stopping = asyncio.Event()
 
-    # Definitions.
+    # What other sources ask for.
 
     @property
     def topics(self) -> Mapping[str, str]:
         """The pipeline that each topic starts."""
-        return {
-            topic: name
-            for name, pipeline in self.pipelines.items()
-            for topic in pipeline.triggers.topics
-        }
+        return self.definitions.topics
 
     def subscribe(self, listener: Callable[[Schedules], None]) -> None:
         """Call `listener` with the schedules of all pipelines, now and when they were replaced."""
-        self._listeners.append(listener)
-        listener(self._schedules())
-
-    async def put(self, source: str, file: str) -> str:
-        """Make `source` the current definitions; returns their version.
-
-        Raises InvalidRequestError, and CallError where the gateway cannot say what is deployed.
-        """
-        functions = await self._catalog.refresh()
-        names = {one.address for one in functions}
-        names |= {one.name for one in functions if one.namespace in {"", "openfaas-fn"}}
-        pipelines = load_pipelines(source, file, names)
-        version = await self.store.put_definitions(source)
-        self._use(version, source, pipelines)
-        log.info("event=definitions version=%s pipelines=%d", version, len(pipelines))
-        return version
-
-    async def load(self) -> None:
-        """Read the current definitions from the database, unless there are some already."""
-        found = await self.store.definitions()
-        if found is not None and not self.version:
-            self._use(*found, load_pipelines(found[1], "pipelines.yml"))
-
-    async def _follow_definitions(self) -> None:
-        """Take over what another process was given."""
-        before = self.version
-        found = await self.store.definitions()
-        if found is not None and found[0] != before == self.version:
-            self._use(*found, load_pipelines(found[1], "pipelines.yml"))
-            log.info("event=definitions version=%s pipelines=%d", found[0], len(self.pipelines))
-
-    def _use(self, version: str, source: str, pipelines: Mapping[str, Pipeline]) -> None:
-        self.version, self.source, self.pipelines = version, source, pipelines
-        self._versions[version] = pipelines
-        while len(self._versions) > KEPT_VERSIONS:
-            self._versions.pop(next(iter(self._versions)))
-        for listener in self._listeners:
-            listener(self._schedules())
-
-    def _schedules(self) -> Schedules:
-        return {
-            name: one.triggers.schedules
-            for name, one in self.pipelines.items()
-            if one.triggers.schedules
-        }
-
-    async def pipeline(self, name: str, version: str = "") -> Pipeline:
-        """A pipeline as it is now, or in a version. Raises NotFoundError."""
-        pipelines: Mapping[str, Pipeline] | None = self.pipelines
-        if version and version != self.version:
-            pipelines = self._versions.get(version)
-            if pipelines is None:
-                pipelines = await self._load_version(version)
-        if name not in (pipelines or {}):
-            known = ", ".join(sorted(self.pipelines)) or "none"
-            raise NotFoundError(f"no pipeline {name!r}; there are {known}")
-        assert pipelines is not None  # noqa: S101 - the name is in it
-        return pipelines[name]
-
-    async def _load_version(self, version: str) -> Mapping[str, Pipeline]:
-        found = await self.store.definitions(version)
-        if found is None:
-            raise NotFoundError(f"no definitions of version {version}")
-        pipelines = load_pipelines(found[1], f"pipelines.yml {version}")
-        self._versions[version] = pipelines
-        return pipelines
+        self.definitions.subscribe(listener)
 
     # Starting and ending runs.
 
@@ -150,7 +75,7 @@ class PipelineService:
 
         Raises NotFoundError, InvalidRequestError, TooLargeError, ConflictError, BusyError.
         """
-        pipeline = await self.pipeline(start.pipeline)
+        pipeline = await self.definitions.pipeline(start.pipeline)
         value = pipeline.read_input(start.input)
         if len(json.dumps(value)) > self._settings.input_bytes:
             raise TooLargeError(f"input: expected at most {self._settings.input_bytes} bytes")
@@ -158,7 +83,7 @@ class PipelineService:
         self._starting += begin
         try:
             run, new = await self.store.create(
-                start, self.version, value, begin, self._settings.runs_waiting
+                start, self.definitions.version, value, begin, self._settings.runs_waiting
             )
         finally:
             self._starting -= begin
@@ -179,7 +104,7 @@ class PipelineService:
 
     async def start_for_schedule(self, pipeline: str, key: str) -> str:
         """The id of the run of a fire time, with the input that the definitions give it."""
-        found = await self.pipeline(pipeline)
+        found = await self.definitions.pipeline(pipeline)
         value = dict(found.triggers.cron_input or {})
         return (await self.start(Start(pipeline, value, "cron", f"cron/{key}")))[0]
 
@@ -190,7 +115,7 @@ class PipelineService:
         but for what did not succeed. Raises NotFoundError, ConflictError, InvalidRequestError.
         """
         row = await self.store.row(run)
-        pipeline = await self.pipeline(row["pipeline"], row["version"])
+        pipeline = await self.definitions.pipeline(row["pipeline"], row["version"])
         if row["state"] in {"waiting", "running"}:
             raise ConflictError(f"run {run} is {row['state']}; cancel it first")
         if step and step not in pipeline.steps:
@@ -242,7 +167,7 @@ class PipelineService:
 
     async def run(self) -> None:
         """Take up what was left, keep the leases, until cancelled."""
-        await self.load()
+        await self.definitions.load()
         try:
             await self._take(mine=True)
             beats = 0
@@ -252,7 +177,7 @@ class PipelineService:
                 for run in await self.store.renew(self._until()):
                     await self._cancel_here(run)
                 await self._take(mine=False)
-                await self._follow_definitions()
+                await self.definitions.follow()
                 if beats % TIDY_EVERY == 0:
                     await self.store.forget_old(self._settings.pipeline_runs)
         finally:
@@ -318,7 +243,7 @@ class PipelineService:
             self._pump()
 
     async def _executed(self, run: Run, recorded: bool) -> None:
-        pipeline = await self.pipeline(run.pipeline, run.version)
+        pipeline = await self.definitions.pipeline(run.pipeline, run.version)
 
         def told(step: str, state: str, seconds: float) -> None:
             self._metrics.pipeline_steps.labels(run.pipeline, step, state).inc()
@@ -343,26 +268,3 @@ class PipelineService:
 
     def _retried(self, unit: Unit) -> None:
         self._metrics.pipeline_retries.labels(unit.run.pipeline, unit.step.name).inc()
-
-
-def read_json(body: bytes) -> Any:
-    """The body as JSON. Raises InvalidRequestError saying where it is none."""
-    if not body.strip():
-        return {}
-    try:
-        value = json.loads(body.decode(), parse_constant=_refuse)
-    except UnicodeDecodeError as error:
-        raise InvalidRequestError(f"input: expected UTF-8, byte {error.start} is not") from None
-    except json.JSONDecodeError as error:
-        raise InvalidRequestError(
-            f"input: expected JSON, {error.msg} at line {error.lineno} column {error.colno}"
-        ) from None
-    except (ValueError, RecursionError) as error:
-        raise InvalidRequestError(f"input: expected JSON, {error}") from None
-    if "\0" in body.decode() or "\\u0000" in body.decode():
-        raise InvalidRequestError("input: expected text without NUL characters")
-    return value
-
-
-def _refuse(name: str) -> None:
-    raise ValueError(f"{name} is no JSON number")

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from triggers.pipelines.expression import Expression, ExpressionError, Path, Scope, parse
+from triggers.pipelines.evaluation import ExpressionError, Scope
+from triggers.pipelines.expression import Expression, Path, parse
 
 PLACE: Final = re.compile(r"\$\{\{(.*?)\}\}", re.DOTALL)
 DEEPEST: Final = 32
