@@ -14,13 +14,15 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 from kafka import KafkaConsumer, OffsetAndMetadata, TopicPartition
-from kafka.consumer.subscription_state import AsyncConsumerRebalanceListener
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.errors import KafkaError
 from kafka.future import Future
 
+from triggers.kafka.clients import opened
 from triggers.kafka.headers import Record
+from triggers.kafka.lag import measure
 from triggers.kafka.lanes import Place
+from triggers.kafka.rebalance import RebalanceListener
 from triggers.kafka.settings import KafkaSettings
 from triggers.kafka.topics import Subscription
 from triggers.kafka.tracker import Tracker
@@ -30,9 +32,8 @@ LONGEST_DELAY: Final = 30.0
 BUSY_POLL_MS: Final = 20
 IDLE_POLL_MS: Final = 500
 POLL_RECORDS: Final = 1000
-COMMIT_MS: Final = 5_000
 CLOSE_MS: Final = 5_000
-LAG_MS: Final = 1_000
+HEARTBEAT_MS: Final = 3_000
 log = logging.getLogger(__name__)
 
 
@@ -99,12 +100,12 @@ class Consumer(threading.Thread):
         log.warning("event=consumer-failed group=%s retry_in=%.1fs error=%r", group, delay, error)
 
     def _consume(self) -> None:
-        consumer = KafkaConsumer(**self._settings.client(), **self._config())
+        consumer = opened(KafkaConsumer, **self._settings.client(), **self._config())
         try:
             # The option of that name does not reach this far in kafka-python 3.0.12; without it,
             # to subscribe makes the topic, with as many partitions as the broker likes.
             consumer._cluster.config["allow_auto_create_topics"] = False  # noqa: SLF001 - see above
-            listener = _Listener(self, consumer)
+            listener = RebalanceListener(self, consumer)
             consumer.subscribe(topics=list(self.subscription.topics), listener=listener)
             log.info("event=consuming group=%s", self.subscription.group)
             while not self._stopping.is_set():
@@ -126,7 +127,8 @@ class Consumer(threading.Thread):
             "partition_assignment_strategy": (CooperativeStickyAssignor,),
             "auto_offset_reset": self.subscription.options.start_offset,
             "session_timeout_ms": session,
-            "heartbeat_interval_ms": max(1, session // 3),
+            # Rebalances are noticed by it, so that a long session does not make them slow.
+            "heartbeat_interval_ms": min(max(1, session // 3), HEARTBEAT_MS),
             "max_poll_records": POLL_RECORDS,
             "metadata_max_age_ms": round(self._settings.metadata_interval * 1000),
             "allow_auto_create_topics": False,
@@ -147,7 +149,7 @@ class Consumer(threading.Thread):
             self._commit_done(consumer, now)
         if now >= self._next_lag:
             self._next_lag = now + self._settings.signal_interval
-            self.lag = self._measure_lag(consumer)
+            self.lag = measure(consumer, dict(self._trackers), self._paused)
 
     def _hand_over(self, polled: Mapping[TopicPartition, Sequence[Record]]) -> None:
         taken: list[tuple[Tracker, Sequence[Record]]] = []
@@ -202,34 +204,6 @@ class Consumer(threading.Thread):
             if place in self._trackers:
                 self._committed[place] = offset.offset
 
-    def _measure_lag(self, consumer: KafkaConsumer) -> Mapping[str, int]:
-        places = consumer.assignment()
-        lag = dict.fromkeys((place.topic for place in places), 0)
-        # A paused partition is not fetched, so that its known end grows old.
-        ends = self._ends(consumer, [place for place in places if place in self._paused])
-        for place in places:
-            end = ends.get(place) or consumer.highwater(place)
-            if end is None:
-                continue
-            tracker = self._trackers.get(place)
-            if tracker is not None and tracker.outstanding:
-                at = tracker.position if tracker.position >= 0 else tracker.first
-            else:
-                at = consumer.position(place, timeout_ms=LAG_MS)
-            lag[place.topic] += max(0, end - (end if at is None else at))
-        return lag
-
-    def _ends(
-        self, consumer: KafkaConsumer, places: list[TopicPartition]
-    ) -> Mapping[TopicPartition, int]:
-        if not places:
-            return {}
-        try:
-            ends: Mapping[TopicPartition, int] = consumer.end_offsets(places, timeout_ms=LAG_MS)
-        except KafkaError:
-            return {}  # the broker is away: the last known end has to do
-        return ends
-
     # Partitions that are given up, on kafka-python's IO thread.
 
     def release(self, places: Sequence[TopicPartition], done: Callable[[], None]) -> None:
@@ -254,50 +228,6 @@ class Consumer(threading.Thread):
             self.forget(places)
 
 
-class _Listener(AsyncConsumerRebalanceListener):  # type: ignore[misc] # kafka-python is untyped
-    """Awaits, on kafka-python's own loop, what the delivery ends and the broker commits."""
-
-    def __init__(self, owner: Consumer, consumer: KafkaConsumer) -> None:
-        self._owner, self._consumer = owner, consumer
-
-    async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
-        """Drain, commit, forget: the next owner begins behind what was done here."""
-        places = list(revoked)
-        if not places:
-            return
-        drained = Future()
-        # Private, but the one way to wake that loop from another thread.
-        net = self._consumer._net  # noqa: SLF001
-        self._owner.release(places, lambda: _wake(net, drained))
-        await drained
-        offsets = self._owner.positions(places)
-        if offsets:
-            await self._commit(offsets)
-        self._owner.forget(places)
-        log.info(
-            "event=revoked group=%s partitions=%d", self._owner.subscription.group, len(places)
-        )
-
-    async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
-        """Records come by the next polls."""
-        group = self._owner.subscription.group
-        log.info("event=assigned group=%s partitions=%d", group, len(assigned))
-
-    async def on_partitions_lost(self, lost: set[TopicPartition]) -> None:
-        """Others have them already: nothing to commit, nothing to wait for."""
-        self._owner.release(list(lost), lambda: None)
-        self._owner.forget(list(lost))
-        log.warning("event=lost group=%s partitions=%d", self._owner.subscription.group, len(lost))
-
-    async def _commit(self, offsets: Mapping[TopicPartition, Any]) -> None:
-        manager = self._consumer._manager  # noqa: SLF001 - its wait is the one with a limit
-        try:
-            await manager.wait_for(self._consumer.commit_async(offsets), COMMIT_MS)
-        except KafkaError as error:
-            group = self._owner.subscription.group
-            log.warning("event=commit-failed group=%s at=revocation error=%r", group, error)
-
-
 def _unpark(consumer: KafkaConsumer) -> None:
     """Let records that were decoded before a pause come out after the resume.
 
@@ -307,13 +237,3 @@ def _unpark(consumer: KafkaConsumer) -> None:
     fetcher = consumer._fetcher  # noqa: SLF001 - no public way; test_pause_and_resume holds it
     if not fetcher._next_partition_records:  # noqa: SLF001 - likewise
         fetcher._next_partition_records = None  # noqa: SLF001 - likewise
-
-
-def _wake(net: Any, future: Future) -> None:
-    async def complete() -> None:
-        future.success(None)
-
-    try:
-        net.call_soon_threadsafe(complete)
-    except RuntimeError:
-        log.debug("event=io-thread-ended")

@@ -23,6 +23,8 @@ from kafka.errors import (
     TopicAlreadyExistsError,
 )
 
+from triggers.kafka.clients import opened
+
 FIRST_DELAY: Final = 0.2
 LONGEST_DELAY: Final = 10.0
 # What waits for topics and brokers blocks the other publishes of this process.
@@ -107,7 +109,8 @@ class Publisher:
 
     def _open(self) -> KafkaProducer:
         if self._producer is None:
-            self._producer = KafkaProducer(
+            self._producer = opened(
+                KafkaProducer,
                 **self._config,
                 acks="all",
                 enable_idempotence=True,
@@ -131,7 +134,7 @@ class Publisher:
 
     def _create(self, topic: str) -> None:
         try:
-            admin = KafkaAdminClient(**self._config, bootstrap_timeout_ms=BLOCK_MS)
+            admin = opened(KafkaAdminClient, **self._config, bootstrap_timeout_ms=BLOCK_MS)
         except KafkaError as error:
             log.info("event=topic-not-made topic=%s error=%r", topic, error)
             return
