@@ -10,7 +10,7 @@ import signal
 import subprocess
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,21 +25,27 @@ START_SECONDS: Final = 90.0
 
 
 class KafkaBroker:
-    """One broker that can be killed and started again on the same data and port."""
+    """One broker that can be killed and started again on the same data and port.
+
+    properties: lines that go before those of deploy/kafka at the next start.
+    """
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.port, self._controller = free_ports(2)
+        self.folder, self.properties = folder, ""
+        self.port, self.controller_port = free_ports(2)
         self.bootstrap = f"127.0.0.1:{self.port}"
         self._process: subprocess.Popen[str] | None = None
 
     def start(self) -> None:
         """Start it and wait for its own word that it is ready."""
+        properties = self.folder / "more.properties"
+        properties.write_text(self.properties)
         environ = {
             **os.environ,
             "KAFKA_PORT": str(self.port),
-            "KAFKA_CONTROLLER_PORT": str(self._controller),
+            "KAFKA_CONTROLLER_PORT": str(self.controller_port),
             "KAFKA_DATA": str(self.folder / "data"),
+            "KAFKA_PROPERTIES": str(properties),
         }
         log = self.folder / "broker.log"
         offset = log.stat().st_size if log.exists() else 0
@@ -95,8 +101,17 @@ class KafkaBroker:
         finally:
             producer.close()
 
-    def read(self, topic: str, count: int, seconds: float = 30.0) -> list[Any]:
-        """The first `count` records of a topic."""
+    def read(
+        self,
+        topic: str,
+        count: int,
+        seconds: float = 60.0,
+        key: Callable[[Any], Hashable] = lambda record: (record.partition, record.offset),
+    ) -> list[Any]:
+        """Records of a topic, in no order between partitions, once there are `count` by `key`.
+
+        key: what makes a record another one; where it is published at least once, its origin.
+        """
         consumer = KafkaConsumer(
             topic,
             bootstrap_servers=self.bootstrap,
@@ -104,16 +119,16 @@ class KafkaBroker:
             enable_auto_commit=False,
             metadata_max_age_ms=500,
         )
-        found: list[Any] = []
+        found: dict[Hashable, Any] = {}
         deadline = time.monotonic() + seconds
         try:
             while len(found) < count:
                 for records in consumer.poll(timeout_ms=200).values():
-                    found += records
+                    found |= {key(record): record for record in records}
                 assert time.monotonic() < deadline, f"{len(found)} of {count} records"
         finally:
             consumer.close()
-        return found
+        return list(found.values())
 
     def committed(self, group: str) -> dict[tuple[str, int], int]:
         """The offsets that a group has committed, by topic and partition."""
@@ -135,7 +150,9 @@ def collect_sockets() -> None:
     """Meet the sockets that kafka-python leaves to the collector when a connect fails."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)
-        gc.collect()
+        # What a coroutine's end lets go of is there for the next time only.
+        for _ in range(3):
+            gc.collect()
 
 
 def why_not() -> str:

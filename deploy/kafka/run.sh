@@ -1,6 +1,7 @@
 #!/bin/sh
 # One Kafka broker (KRaft) in the foreground: fetch it once, format its storage once, start it.
-# KAFKA_PORT 9092, KAFKA_CONTROLLER_PORT 9093, KAFKA_DATA .sluice/kafka, KAFKA_LIBS .bin/kafka, KAFKA_HEAP 512m
+# KAFKA_PORT 9092, KAFKA_CONTROLLER_PORT 9093, KAFKA_DATA .sluice/kafka, KAFKA_LIBS .bin/kafka, KAFKA_HEAP 512m,
+# KAFKA_PROPERTIES: a file of more properties, which go before those below.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
@@ -53,6 +54,8 @@ group.initial.rebalance.delay.ms=0
 broker.session.timeout.ms=3000
 broker.heartbeat.interval.ms=500
 END
+# Of a property that is there twice, the last counts.
+[ -z "${KAFKA_PROPERTIES:-}" ] || cat "$KAFKA_PROPERTIES" >>"$data/server.properties"
 # Compiled by C1 only: starts in half the time and holds less memory, which one small node needs more.
 options="-Xmx$heap -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Dorg.slf4j.simpleLogger.defaultLogLevel=warn
   -Dorg.slf4j.simpleLogger.log.kafka.server.KafkaRaftServer=info"

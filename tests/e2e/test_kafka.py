@@ -25,6 +25,14 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:Exception ignored in. <socket"),
 ]
 
+# In order of the one partition: what was published is not worked off before anybody has looked.
+SLOW = """
+import asyncio
+
+async def handle(event, context):
+    await asyncio.sleep(1)
+"""
+
 
 @pytest.fixture(scope="module")
 def events(kafka_broker: KafkaBroker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
@@ -34,16 +42,6 @@ def events(kafka_broker: KafkaBroker, tmp_path_factory: pytest.TempPathFactory) 
         password = live.password_file.read_text().strip()
         with live.client() as http, GatewayClient(live.url, ("admin", password)) as api:
             yield Stage(live, http, api)
-
-
-def kill_triggers(stage: Stage) -> None:
-    """kill -9; the supervisor starts it again."""
-    for pid in stage.platform.pids():
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-        if words[1:3] == [b"-m", b"triggers"]:
-            os.kill(pid, signal.SIGKILL)
-            return
-    pytest.fail("no triggers to kill")
 
 
 def runs(stage: Stage, *states: str, count: int = 1) -> list[dict[str, Any]]:
@@ -71,8 +69,21 @@ def test_record_wakes_a_function_from_zero(
     assert answer.status_code in {200, 202}, answer.text
     events.until("sleeper", availableReplicas=0)
     kafka_broker.publish("wake", [b'{"hello": 1}'], key=b"k")
-    (woken,) = kafka_broker.read("woken", 1, 60)
+    (woken,) = kafka_broker.read("woken", 1)
     assert (woken.key, woken.value) == (b"k", b'{"hello": 1}')
+
+
+def test_lag_scales_a_function_up(events: Stage, kafka_broker: KafkaBroker, tmp_path: Path) -> None:
+    kafka_broker.create("lagging")
+    kafka_broker.publish("lagging", [b"%d" % number for number in range(500)])
+    labels = {
+        "com.openfaas.scale.type": "queue",
+        "com.openfaas.scale.target": "50",
+        "com.openfaas.scale.max": "2",
+    }
+    events.serve(tmp_path, "lagging", SLOW, labels=labels, annotations={"topic": "lagging"})
+    events.until("lagging", replicas=2)
+    events.api.remove("lagging")
 
 
 def test_event_retrains_on_a_new_upload_and_the_new_champion_answers_through_a_kill(
@@ -85,7 +96,7 @@ def test_event_retrains_on_a_new_upload_and_the_new_champion_answers_through_a_k
     body = {"dataset": "wine-topic", "target": "label", "model": "wine-topic"}
     kafka_broker.publish("retrain", [json.dumps(body).encode(), b"not an input"])
     runs(events, "running", "succeeded")
-    kill_triggers(events)
+    os.kill(events.platform.program("triggers"), signal.SIGKILL)  # its supervisor starts it again
     (run,) = runs(events, "succeeded", "failed")
     made = outputs(events.http.get(f"/triggers/runs/{run['id']}").json())
     assert made["preprocess"]["version"] == version["version"]
@@ -97,5 +108,6 @@ def test_event_retrains_on_a_new_upload_and_the_new_champion_answers_through_a_k
     )
     assert answer.status_code == 200, answer.text
     assert (str(answer.json()["version"]), answer.json()["predictions"]) == (champion, ["class-0"])
-    (letter,) = kafka_broker.read("sluice.dead-letter.pipeline.retrain", 1, 60)
-    assert letter.value == b"not an input"
+    # It is there twice where the kill came before its commit.
+    letters = kafka_broker.read("sluice.dead-letter.pipeline.retrain", 1)
+    assert {letter.value for letter in letters} == {b"not an input"}

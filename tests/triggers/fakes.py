@@ -19,6 +19,7 @@ class Call:
     target: str
     headers: dict[str, str]
     body: bytes
+    asynchronous: bool = False
 
     @property
     def key(self) -> str:
@@ -112,9 +113,9 @@ class FakeGateway:
             if target.startswith("/system/"):
                 self.listings += 1
                 return self._listing(target)
-            _, _, rest = target.partition("function/")
+            kind, _, rest = target.partition("function/")
             function, slash, path = rest.partition("/")
-            call = Call(function, method, slash + path, headers, body)
+            call = Call(function, method, slash + path, headers, body, kind == "/async-")
             self.calls.append(call)
         finally:
             self._changed.set()

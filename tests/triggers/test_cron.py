@@ -78,6 +78,14 @@ async def test_function_is_called_at_its_time_with_the_headers_of_the_contract(
     assert call.key.endswith(f"/{int(START) + 10}")
 
 
+async def test_function_that_asks_for_it_is_called_by_the_gateways_queue(bench: Bench) -> None:
+    bench.annotate(schedule="@every 10s", com_sluice_cron_async="true")
+    async with bench.cron() as source:
+        await bench.clock.advance(10)
+        assert await bench.states(source, 1) == ["succeeded"]
+    assert [call.asynchronous for call in bench.gateway.calls] == [True]
+
+
 async def test_fire_time_is_called_once_by_two_processes(bench: Bench) -> None:
     bench.annotate(schedule="@every 10s")
     async with bench.cron("one") as one, bench.cron("two"):

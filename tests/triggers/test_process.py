@@ -196,6 +196,25 @@ async def test_schedule_is_followed_by_a_real_process(
     assert {row["target"] for row in shown["history"]} == {"echo.openfaas-fn"}
 
 
+async def test_pipeline_is_started_by_its_schedule_with_its_input_and_not_by_http(
+    process: Process, counter: Counter, gateway: FakeGateway
+) -> None:
+    cron = '{schedule: "* * * * * *", input: {n: 7}}'
+    steps = STEPS.replace(
+        "    steps:\n", f"    triggers: {{http: false, cron: {cron}}}\n    steps:\n", 1
+    )
+    assert (await process.ask("PUT", "/pipelines", content=steps)).status_code == 200
+    refused = await process.ask("POST", "/pipelines/chain/runs", json={"n": 1})
+    assert (refused.status_code, refused.json()["error"]) == (
+        403,
+        "pipeline chain is not started by HTTP",
+    )
+    await gateway.until(lambda: "c/0" in counter.answered)
+    runs = (await process.ask("GET", "/pipelines/chain/runs")).json()["runs"]
+    assert {run["trigger"] for run in runs} == {"cron"}
+    assert (await process.ended(runs[-1]["id"]))["input"] == {"n": 7}
+
+
 async def test_only_the_gateways_administrator_is_answered(process: Process) -> None:
     for identity, status in (("function", 403), ("", 401), ("admin, admin", 401)):
         answer = await process.ask("GET", "/pipelines", headers={"x-sluice-identity": identity})

@@ -21,7 +21,8 @@ LEAKS = pytest.mark.filterwarnings(
     "ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning"
 )
 ENVIRON = {
-    "SLUICE_TRIGGERS_KAFKA_SESSION_TIMEOUT": "6s",
+    # A member that a slow machine keeps silent is not to be taken for a dead one.
+    "SLUICE_TRIGGERS_KAFKA_SESSION_TIMEOUT": "30s",
     "SLUICE_TRIGGERS_KAFKA_SIGNAL_INTERVAL": "300ms",
     "SLUICE_TRIGGERS_KAFKA_METADATA_INTERVAL": "300ms",
 }
@@ -56,7 +57,7 @@ class RunningConnector:
 Starting = Callable[..., RunningConnector]
 
 
-async def eventually(condition: Callable[[], object], seconds: float = 30.0) -> None:
+async def eventually(condition: Callable[[], object], seconds: float = 60.0) -> None:
     """Wait for what another thread changes, which has no event to wait for."""
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110 - see above
@@ -64,7 +65,7 @@ async def eventually(condition: Callable[[], object], seconds: float = 30.0) -> 
 
 
 @pytest.fixture
-async def gateway() -> AsyncIterator[FakeGateway]:
+async def gateway(collected: None) -> AsyncIterator[FakeGateway]:
     gateway = FakeGateway()
     await gateway.start()
     yield gateway
@@ -72,12 +73,18 @@ async def gateway() -> AsyncIterator[FakeGateway]:
 
 
 @pytest.fixture
-async def connect(gateway: FakeGateway, kafka_broker: KafkaBroker) -> AsyncIterator[Starting]:
+def address(kafka_broker: KafkaBroker) -> str:
+    """Where connectors find the broker."""
+    return kafka_broker.bootstrap
+
+
+@pytest.fixture
+async def connect(gateway: FakeGateway, address: str) -> AsyncIterator[Starting]:
     """Starts connectors that end with the test."""
     started: list[RunningConnector] = []
 
     def start(**environ: str) -> RunningConnector:
-        started.append(RunningConnector(gateway, kafka_broker.bootstrap, **environ))
+        started.append(RunningConnector(gateway, address, **environ))
         return started[-1]
 
     yield start
@@ -85,12 +92,11 @@ async def connect(gateway: FakeGateway, kafka_broker: KafkaBroker) -> AsyncItera
         await one.stop()
 
 
-@pytest.fixture(autouse=True)
-def collected(request: pytest.FixtureRequest) -> Iterator[None]:
+@pytest.fixture
+def collected() -> Iterator[None]:
     """Leave no socket of kafka-python's to the tests that follow."""
     yield
-    if "gateway" in request.fixturenames:
-        collect_sockets()
+    collect_sockets()
 
 
 @pytest.fixture

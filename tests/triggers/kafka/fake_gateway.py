@@ -87,7 +87,7 @@ class FakeGateway:
     def remove(self, name: str) -> None:
         self.functions = [one for one in self.functions if one["name"] != name]
 
-    async def until(self, enough: Callable[[], object], seconds: float = 30.0) -> None:
+    async def until(self, enough: Callable[[], object], seconds: float = 60.0) -> None:
         """Wait for calls or signals that make `enough` true."""
         async with asyncio.timeout(seconds):
             while not enough():
