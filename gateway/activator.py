@@ -27,6 +27,7 @@ from gateway.scaling import FunctionLoad, Scaling
 LOG: Final = logging.getLogger(__name__)
 
 Wake = Callable[[FunctionId], None]
+Queued = Callable[[FunctionId], None]
 Clock = Callable[[], float]
 
 
@@ -34,11 +35,15 @@ def _nobody_told(_replica: str) -> None:
     """Replicas may retire before an invoker listens."""
 
 
+def _nobody_adds(_function: FunctionId) -> None:
+    """Calls may wait before an autoscaler listens."""
+
+
 class Activator:
     """Routes built from the provider's events, and the slots of every replica.
 
     wake: called at most once at a time for a function at zero that a call wants; it must set it
-    to `Scaling.wake_replicas` without blocking and report a failure to `wake_failed`.
+    to `replicas_at_waking` without blocking and report a failure to `wake_failed`.
     wait_seconds, wait_calls: how long and how many calls of one function may wait for a slot.
     """
 
@@ -60,6 +65,8 @@ class Activator:
         self.generation = 0
         # Told of each replica that takes no more calls, once; the invoker listens.
         self.replica_retired: Callable[[str], None] = _nobody_told
+        # Told of each call that must wait for a slot; the autoscaler listens.
+        self.call_queued: Queued = _nobody_adds
         metrics.read_loads(lambda: self.stats(self._clock()))
 
     def route(self, function: FunctionId) -> Route:
@@ -155,6 +162,11 @@ class Activator:
         route = self._routes.get(function)
         return route.load(now) if route is not None else None
 
+    def waiting(self, function: FunctionId) -> int:
+        """Calls that wait for a slot of the function."""
+        route = self._routes.get(function)
+        return len(route.waiters) if route is not None else 0
+
     def apply(self, event: FunctionEvent) -> None:
         """Follow a change: the provider's listener.
 
@@ -204,6 +216,7 @@ class Activator:
             )
         route.waiters[waiter] = (deadline, now)
         route.add_demand(1, now)
+        self.call_queued(route.function)
         if not route.slots:
             if route.cold_since is None:
                 route.cold_since = now

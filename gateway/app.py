@@ -79,8 +79,10 @@ class Gateway:
             self._waker.wake, self._metrics, settings.wait_timeout, settings.waiting_calls
         )
         self._waker.failed = self._activator.wake_failed
+        self._waker.waiting = self._activator.waiting
         self._signals = Signals(time.monotonic)
         self._autoscaler = Autoscaler(self._provider, self._activator.load, self._signals)
+        self._activator.call_queued = self._autoscaler.call_queued
         upstream = Upstream(
             settings.connect_timeout, settings.kept_connections, settings.kept_timeout
         )

@@ -1,4 +1,4 @@
-"""Steers replica counts by load: samples once a second, decides every two.
+"""Steers replica counts by load: samples once a second, decides every two, and when calls queue.
 
 Only functions that are awake are looked at, so that thousands at zero cost nothing here.
 """
@@ -20,6 +20,8 @@ from gateway.tracker import Tracker
 LOG: Final = logging.getLogger(__name__)
 SAMPLE_SECONDS: Final = 1.0
 TICK_SAMPLES: Final = 2
+# About what a start from a zygote takes: a queue that is gone sooner needs no replica.
+PATIENCE_SECONDS: Final = 0.1
 
 Loads = Callable[[FunctionId, float], FunctionLoad | None]
 
@@ -43,11 +45,23 @@ class Autoscaler:
         self._signals = signals
         self._clock = clock
         self._trackers: dict[FunctionId, Tracker] = {}
+        self._asleep: set[FunctionId] = set()
+        # Functions a call of which had to wait, and whether there are any.
+        self._queued: set[FunctionId] = set()
+        self._any_queued = asyncio.Event()
+
+    def call_queued(self, function: FunctionId) -> None:
+        """Note that a call must wait for a slot; the activator's listener."""
+        self._queued.add(function)
+        self._any_queued.set()
 
     def apply(self, event: FunctionEvent) -> None:
         """Follow a change: a listener of the provider, after the activator."""
         if isinstance(event, FunctionRemoved) or event.replicas == 0:
             self._trackers.pop(event.id, None)
+            self._asleep.discard(event.id)
+            if not isinstance(event, FunctionRemoved):
+                self._asleep.add(event.id)
             return
         try:
             self._follow(event, self._clock())
@@ -61,14 +75,22 @@ class Autoscaler:
         if tracker is None:
             load = self._loads(status.id, now)
             if load is not None:
-                self._trackers[status.id] = Tracker(status.deployment, load, now)
+                # No call waits for it: then it was somebody else who raised it.
+                held = status.id in self._asleep and not load.waiting
+                self._trackers[status.id] = Tracker(status.deployment, load, now, held)
+                self._asleep.discard(status.id)
             return
         if tracker.deployment is not status.deployment:
             tracker.redeploy(status.deployment)
         tracker.follow(status.replicas, now)
 
     async def run(self) -> None:
-        """Sample and decide until cancelled."""
+        """Sample, decide and relieve queues until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._decide())
+            group.create_task(self._relieve())
+
+    async def _decide(self) -> None:
         samples = 0
         while True:
             # The clock is what drives this loop; there is no event to wait for.
@@ -80,6 +102,16 @@ class Autoscaler:
                     await self.tick()
             except Exception:
                 LOG.exception("autoscaling failed")
+
+    async def _relieve(self) -> None:
+        while True:
+            await self._any_queued.wait()
+            # Not an answer to be awaited but a queue to be given the time to end by itself.
+            await asyncio.sleep(PATIENCE_SECONDS)
+            try:
+                await self.relieve()
+            except Exception:
+                LOG.exception("relieving queues failed")
 
     async def sample(self) -> None:
         """Take in the load of every function that is awake."""
@@ -101,11 +133,25 @@ class Autoscaler:
                 changes.append(self._scale(function, tracker, count))
         await asyncio.gather(*changes)
 
+    async def relieve(self) -> None:
+        """Set what differs for functions whose calls still wait for a slot."""
+        now = self._clock()
+        queued, self._queued = self._queued, set()
+        self._any_queued.clear()
+        changes = []
+        for function in queued:
+            tracker, load = self._trackers.get(function), self._loads(function, now)
+            count = tracker.relief(load, now) if tracker is not None and load is not None else None
+            if tracker is not None and count is not None:
+                changes.append(self._scale(function, tracker, count))
+        await asyncio.gather(*changes)
+
     async def _scale(self, function: FunctionId, tracker: Tracker, count: int) -> None:
-        tracker.steer(count)
+        before = tracker.steer(count)
         try:
             await self._provider.scale(function, count)
         except SluiceError as error:
+            tracker.steer(before)
             LOG.warning("autoscale failed function=%s replicas=%d: %s", function, count, error)
         else:
             LOG.info("autoscaled function=%s replicas=%d", function, count)

@@ -1,5 +1,7 @@
 """What steers a function's replica count, as its developer wrote it. No I/O."""
 
+import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -27,6 +29,7 @@ DEFAULT_WINDOW: Final = 60
 DEFAULT_ZERO_SECONDS: Final = 900.0
 PANIC_SHARE: Final = 0.1
 LONGEST_DOWN_WINDOW: Final = 300.0
+NUMBER: Final = re.compile(r"[0-9]+(\.[0-9]*)?(e[+-]?[0-9]{1,3})?", re.IGNORECASE)
 # What OpenFaaS's standard alert rule does to a function without labels of its own.
 STANDARD_TARGET: Final = 5.0
 STANDARD_MAX: Final = 5
@@ -47,7 +50,8 @@ class Autoscaling:
     """How the autoscaler treats one function.
 
     fixed: its count is not steered by load (min = max). window, panic_window: seconds.
-    zero_after: seconds without a call until it sleeps, None when it never does.
+    zero_after: seconds without a call until it sleeps, None when it never does. slots: calls that
+    one replica takes at once, 0 for no bound.
     """
 
     signal: Signal
@@ -56,13 +60,14 @@ class Autoscaling:
     panic_window: int
     zero_after: float | None
     fixed: bool
+    slots: int
 
     @classmethod
     def parse(cls, deployment: FunctionDeployment) -> Self:
         """The autoscaling of `deployment`. Raises InvalidRequestError naming key and rule."""
         labels, annotations = deployment.labels, deployment.annotations
         scaling = Scaling.parse(deployment)
-        standard = not labels.get(TYPE_LABEL) and not labels.get(TARGET_LABEL)
+        standard = _is_standard(labels)
         window = read_value(
             annotations,
             WINDOW_ANNOTATION,
@@ -73,22 +78,42 @@ class Autoscaling:
         return cls(
             signal=read_value(labels, TYPE_LABEL, _signal, Signal.RPS),
             policy=Policy(
-                target=_target(labels, scaling, standard),
+                target=_target(labels, scaling),
                 min_replicas=scaling.min_replicas,
-                max_replicas=_most(labels, scaling, standard),
+                max_replicas=_most(labels, scaling),
                 stable_window=float(window),
                 scale_down_delay=read_value(labels, DOWN_WINDOW_LABEL, _down_window, 0.0),
             ),
             window=window,
             panic_window=max(1, int(window * PANIC_SHARE + 0.5)),
             zero_after=to_zero if scaling.to_zero else None,
-            fixed=MIN_LABEL in labels and labels.get(MIN_LABEL) == labels.get(MAX_LABEL),
+            fixed=bool(labels.get(MIN_LABEL) and labels.get(MAX_LABEL))
+            and scaling.min_replicas == scaling.max_replicas,
+            slots=scaling.slots,
         )
 
 
-def _target(labels: Mapping[str, str], scaling: Scaling, standard: bool) -> float:
+def replicas_at_waking(deployment: FunctionDeployment, waiting: int) -> int:
+    """The count to which a function at zero is set when `waiting` calls have come.
+
+    As many as have slots for all of them, within the bounds; the least, where a replica takes any
+    number. Raises InvalidRequestError.
+    """
+    labels, scaling = deployment.labels, Scaling.parse(deployment)
+    least = scaling.wake_replicas
+    if scaling.slots == 0:
+        return least
+    return max(least, min(math.ceil(waiting / scaling.slots), _most(labels, scaling)))
+
+
+def _is_standard(labels: Mapping[str, str]) -> bool:
+    """Whether nothing is said of what to scale by."""
+    return not labels.get(TYPE_LABEL) and not labels.get(TARGET_LABEL)
+
+
+def _target(labels: Mapping[str, str], scaling: Scaling) -> float:
     """Load at which a replica is full enough."""
-    if standard:
+    if _is_standard(labels):
         return STANDARD_TARGET
     total = read_value(labels, TARGET_LABEL, _number, 0.0)
     concurrent = labels.get(TYPE_LABEL) == Signal.CAPACITY
@@ -99,8 +124,8 @@ def _target(labels: Mapping[str, str], scaling: Scaling, standard: bool) -> floa
     return max(SMALLEST_TARGET, (total or DEFAULT_TARGET) * proportion)
 
 
-def _most(labels: Mapping[str, str], scaling: Scaling, standard: bool) -> int:
-    if standard and MAX_LABEL not in labels:
+def _most(labels: Mapping[str, str], scaling: Scaling) -> int:
+    if _is_standard(labels) and not labels.get(MAX_LABEL):
         return max(STANDARD_MAX, scaling.min_replicas)
     return max(scaling.max_replicas, scaling.min_replicas)
 
@@ -113,11 +138,10 @@ def _signal(text: str) -> Signal:
 
 
 def _number(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError as error:
-        raise ValueError("a number above 0") from error
-    if not SMALLEST_TARGET <= value < float("inf"):
+    if not NUMBER.fullmatch(text):
+        raise ValueError("a number above 0 such as 50 or 2.5")
+    value = float(text)
+    if not SMALLEST_TARGET <= value < math.inf:
         raise ValueError(f"a number of at least {SMALLEST_TARGET}")
     return value
 

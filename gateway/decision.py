@@ -81,6 +81,23 @@ def decide(
     return _clamped(policy, _delayed(policy, made, now))
 
 
+def relieve(policy: Policy, wanted: int, now: float, past: Decision) -> Decision:
+    """The count that calls waiting for a slot ask for, at once: a panic that begins now.
+
+    The windows show a burst only seconds after it came; a queue shows it as it comes. What decide
+    makes of it later is the source's own: the count rises while the panic lasts, then falls.
+    """
+    peak = max(past.peak, wanted)
+    made = replace(past, desired=peak, replicas=peak, panic_since=now, peak=peak)
+    return _clamped(policy, _delayed(policy, made, now))
+
+
+def asked(policy: Policy, stable: float, panic: float) -> int:
+    """The count that the load alone asks for, whatever runs and whatever was decided before."""
+    wanted = max(math.ceil(stable / policy.target), math.ceil(panic / policy.target), 1)
+    return _clamped(policy, Decision(wanted, wanted)).replicas
+
+
 def _limited(policy: Policy, wanted: int, running: int) -> int:
     """`wanted` within the rates, and no less than activation when there is any load."""
     most = math.ceil(policy.max_up_rate * running)

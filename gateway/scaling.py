@@ -76,8 +76,13 @@ class Scaling:
 
     @property
     def wake_replicas(self) -> int:
-        """The count to which a function at zero is set when a call comes."""
+        """The least count at which a function takes calls: at deploy, and when one wakes it."""
         return max(1, self.min_replicas)
+
+    @property
+    def slots(self) -> int:
+        """Most calls at once on a replica started now; 0 for no bound."""
+        return min((bound for bound in (self.concurrency, self.max_inflight) if bound), default=0)
 
 
 @dataclass(frozen=True, slots=True)

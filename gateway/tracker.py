@@ -1,7 +1,9 @@
 """The autoscaler's memory of one function that is awake. No I/O."""
 
+import math
+
 from gateway.autoscaling import Autoscaling, Signal
-from gateway.decision import Decision, decide
+from gateway.decision import Decision, asked, decide, relieve
 from gateway.function import FunctionDeployment
 from gateway.scaling import FunctionLoad
 from gateway.window import Window
@@ -11,7 +13,7 @@ class Tracker:
     """Samples of a function's load, and what they ask for.
 
     A count that somebody else set (by hand or by alert) stands until the load justifies another:
-    until what it asks for changes, or exceeds what was set.
+    until what the load asks for changes, or exceeds what was set.
     """
 
     __slots__ = (
@@ -28,15 +30,19 @@ class Tracker:
         "deployment",
     )
 
-    def __init__(self, deployment: FunctionDeployment, load: FunctionLoad, now: float) -> None:
+    def __init__(
+        self, deployment: FunctionDeployment, load: FunctionLoad, now: float, held: bool = False
+    ) -> None:
+        """held: the count that `load` tells was set by somebody, not by a call or a deployment."""
         self.deployment = deployment
         self.autoscaling = Autoscaling.parse(deployment)
         self._window = Window(self.autoscaling.window)
-        self._past = Decision.found(load.ready, now)
+        # Replicas that start are as good as found: after a restart of the gateway all of them do.
+        self._past = Decision.found(load.desired, now)
         self._demand_seconds, self._arrivals, self._at = load.demand_seconds, load.arrivals, now
         self._last_active = now
         self._count = load.desired
-        self._holding = False
+        self._holding = held
         self._held_wish: int | None = None
 
     def redeploy(self, deployment: FunctionDeployment) -> None:
@@ -54,9 +60,10 @@ class Tracker:
         self._holding, self._held_wish = True, None
         self._last_active = now
 
-    def steer(self, count: int) -> None:
-        """Remember a count as our own, before the provider is asked for it."""
-        self._count = count
+    def steer(self, count: int) -> int:
+        """Remember a count as our own, before the provider is asked for it; the one before."""
+        before, self._count = self._count, count
+        return before
 
     def sample(self, load: FunctionLoad, now: float, outside: float | None) -> None:
         """Add what happened since the last sample; `outside` is a measured value of now."""
@@ -75,24 +82,44 @@ class Tracker:
 
     def wish(self, ready: int, now: float) -> int | None:
         """The count to set now, None to leave it as it is."""
-        wanted = self._wanted(ready, now)
-        if wanted is None or (wanted and self._held(wanted)):
-            return None
-        return wanted if wanted != self._count else None
-
-    def _wanted(self, ready: int, now: float) -> int | None:
-        """0 after the idle time; else what the load asks for, at least one."""
         zero_after = self.autoscaling.zero_after
         if zero_after is not None and now - self._last_active >= zero_after:
-            return 0
+            return 0 if self._count else None
+        policy = self.autoscaling.policy
         stable = self._window.mean(now)
         panic = self._window.mean(now, self.autoscaling.panic_window)
         if self.autoscaling.fixed or stable is None or panic is None:
             return None
-        self._past = decide(self.autoscaling.policy, stable, panic, ready, now, self._past)
-        return max(1, self._past.replicas)
+        self._past = decide(policy, stable, panic, ready, now, self._past)
+        if self._held(asked(policy, stable, panic)):
+            return None
+        wanted = max(1, self._past.replicas)
+        return wanted if wanted != self._count else None
+
+    def relief(self, load: FunctionLoad, now: float) -> int | None:
+        """The count to set at once for calls that wait for a slot, None when none is missing.
+
+        Replicas that start are counted with the slots they will have, so that a queue starts
+        none twice.
+        """
+        slots = self.autoscaling.slots
+        if slots == 0 or self.autoscaling.fixed or self._count == 0:
+            return None
+        coming = max(0, self._count - load.ready) * slots
+        if load.waiting <= coming:
+            return None
+        wanted = self._count + math.ceil((load.waiting - coming) / slots)
+        made = relieve(self.autoscaling.policy, wanted, now, self._past)
+        if made.replicas <= self._count:
+            return None
+        self._past, self._holding = made, False
+        return made.replicas
 
     def _held(self, wanted: int) -> bool:
+        """Whether a count that somebody set stands against what the load asks for.
+
+        Compared is not what would be decided: that also changes as replicas get ready.
+        """
         if not self._holding:
             return False
         if self._held_wish is None:

@@ -5,26 +5,29 @@ import logging
 from collections.abc import Callable
 from typing import Final
 
+from gateway.autoscaling import replicas_at_waking
 from gateway.errors import SluiceError, UnavailableError
 from gateway.function import FunctionId
 from gateway.providers import Provider
-from gateway.scaling import Scaling
 
 LOG: Final = logging.getLogger(__name__)
 
 Failed = Callable[[FunctionId, SluiceError], None]
+Waiting = Callable[[FunctionId], int]
 
 
 class Waker:
     """Scales functions from zero, each on its own, so that a slow one holds no other up.
 
-    failed: told of a function that could not be scaled; set before the first call comes.
+    failed: told of a function that could not be scaled; waiting: how many calls wait for it. Both
+    are set before the first call comes.
     """
 
     def __init__(self, provider: Provider) -> None:
         self._provider = provider
         self._asked: asyncio.Queue[FunctionId] = asyncio.Queue()
         self.failed: Failed = lambda _function, _error: None
+        self.waiting: Waiting = lambda _function: 1
 
     def wake(self, function: FunctionId) -> None:
         """Ask for the function's replicas; returns at once."""
@@ -40,7 +43,8 @@ class Waker:
         try:
             status = await self._provider.status(function)
             if status.replicas == 0:
-                replicas = Scaling.parse(status.deployment).wake_replicas
+                # Asked as late as can be, so that it counts who came in the meantime.
+                replicas = replicas_at_waking(status.deployment, self.waiting(function))
                 await self._provider.scale(function, replicas)
         except SluiceError as error:
             self.failed(function, error)

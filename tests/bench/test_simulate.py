@@ -1,15 +1,12 @@
-from bench.simulate import (
-    CONCURRENCY,
-    START_SECONDS,
-    TRACE_SECONDS,
-    Alert,
-    Fixed,
-    Ours,
-    Trace,
-    World,
-    ZeroAfterIdle,
-    traces_of,
-)
+import itertools
+
+import pytest
+
+from bench.simulate import compared
+from bench.simulation.arrivals import TRACE_SECONDS, Trace, traces_of
+from bench.simulation.policies import Alert, Fixed, Ours, ZeroAfterIdle
+from bench.simulation.world import CONCURRENCY, START_SECONDS, World
+from gateway.autoscaler import PATIENCE_SECONDS
 
 TWICE = Trace([100.0, 1000.0], [1.0, 1.0])
 
@@ -55,3 +52,60 @@ def test_arrivals_are_the_same_in_every_run_and_follow_the_published_shares() ->
     assert traces == traces_of("heavy-tailed")
     rare = sum(len(trace.times) / TRACE_SECONDS <= 1 / 60 for trace in traces) / len(traces)
     assert 0.77 < rare < 0.85
+
+
+def test_burst_at_zero_waits_for_a_start_and_not_for_a_tick() -> None:
+    trace = Trace([10.0 + number / 20 for number in range(200)], [5.0] * 200)
+    outcome = World(trace, Ours()).run()
+    assert outcome.failed == 0
+    # Patience, then a start; calls that come while the patience lasts wait less.
+    assert max(outcome.waits) <= PATIENCE_SECONDS + START_SECONDS + 1e-9
+
+
+def test_burst_starts_no_more_replicas_than_it_has_calls_for() -> None:
+    trace = Trace([10.0] * 40, [0.5] * 40)
+    outcome = World(trace, Ours()).run()
+    assert (outcome.failed, outcome.starts) == (0, 40 // CONCURRENCY)
+    assert max(outcome.waits) <= PATIENCE_SECONDS + 2 * START_SECONDS + 1e-9
+
+
+def test_bursts_start_cold_less_often_than_with_zero_after_idle_of_equal_cost() -> None:
+    """The target of the issue, held by the arrivals of the benchmark."""
+    found = compared("bursty")
+    assert found.idle.replica_seconds >= found.ours.replica_seconds
+    assert found.ours.cold <= 0.99 * found.idle.cold
+    assert found.ours.replica_seconds <= 0.99 * found.fixed.replica_seconds
+    assert found.ours.failed == 0
+    assert found.ours.p99 == pytest.approx(PATIENCE_SECONDS + START_SECONDS)
+
+
+def test_ten_minutes_of_changing_load_fail_no_call() -> None:
+    """Ramps, bursts, silences longer than the zero-duration, each of them with its scale-down."""
+    rates = [0, 2, 10, 40, 10, 1, 0, 0, 60, 5, 0, 30, 30, 3, 0, 0, 50, 0, 80, 1]
+    times = [
+        30.0 * number + at / rate
+        for number, rate in enumerate(rates)
+        if rate
+        for at in range(30 * rate)
+    ]
+    trace = Trace(times, [0.3] * len(times))
+    assert trace.times[-1] > 590
+    policy = Watched()
+    outcome = World(trace, policy).run()
+    assert (outcome.failed, len(outcome.waits)) == (0, len(times))
+    assert max(outcome.waits) < 1
+    falls = [count for before, count in itertools.pairwise(policy.counts) if count < before]
+    assert len(falls) > 10
+    assert falls.count(0) >= 2
+
+
+class Watched(Ours):
+    """Ours, and the counts that it saw each second."""
+
+    def __init__(self) -> None:
+        super().__init__("20s")
+        self.counts: list[int] = []
+
+    def tick(self, world: World, now: float) -> None:
+        super().tick(world, now)
+        self.counts.append(world.desired)

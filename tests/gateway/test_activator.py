@@ -180,6 +180,19 @@ def test_call_waits_when_all_slots_are_taken_and_is_served_in_order() -> None:
     assert slots.inflight == 1
 
 
+def test_call_that_must_wait_is_told_and_counted() -> None:
+    bench = Bench()
+    queued: list[FunctionId] = []
+    bench.activator.call_queued = queued.append
+    route = bench.status(replica("a"), of=limited(1))
+    bench.call(route)
+    assert (queued, bench.activator.waiting(F)) == ([], 0)
+    bench.wait(route)
+    bench.wait(route)
+    assert (queued, bench.activator.waiting(F)) == ([F, F], 2)
+    assert bench.activator.waiting(FunctionId("gone")) == 0
+
+
 def test_queue_full_call_is_refused_and_counts_as_nothing() -> None:
     bench = Bench(wait_calls=2)
     route = bench.status(replica("a"), of=limited(1))

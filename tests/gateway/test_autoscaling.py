@@ -1,6 +1,6 @@
 import pytest
 
-from gateway.autoscaling import Autoscaling, Signal
+from gateway.autoscaling import Autoscaling, Signal, replicas_at_waking
 from gateway.errors import InvalidRequestError
 from gateway.function import FunctionDeployment, FunctionId
 
@@ -49,20 +49,77 @@ def test_target_never_exceeds_what_a_replica_may_hold(
 
 def test_equal_bounds_switch_steering_off() -> None:
     assert Autoscaling.parse(deployment(min="2", max="2")).fixed
+    assert Autoscaling.parse(deployment(min="2", max="02")).fixed
     assert not Autoscaling.parse(deployment(min="2", max="3")).fixed
+    assert not Autoscaling.parse(deployment(min="1")).fixed
 
 
 @pytest.mark.parametrize(
-    ("labels", "complaint"),
+    ("key", "value", "complaint"),
     [
-        ({"type": "memory"}, "one of rps, capacity, cpu, queue"),
-        ({"target": "0"}, "at least 0.01"),
-        ({"target": "many"}, "a number above 0"),
-        ({"target": "1", "target_proportion": "1.5"}, "up to 1"),
-        ({"zero": "true", "zero_duration": "soon"}, "a duration"),
-        ({"down.window": "6m"}, "at most 5m"),
+        ("min", "-1", "a whole number"),
+        ("min", "٣", "a whole number"),
+        ("max", "0", "1 or more"),
+        ("max", "²", "a whole number"),
+        ("zero", "often", "true or false"),
+        ("zero_duration", "soon", "a duration"),
+        ("zero_duration", "0s", "a duration above 0"),
+        ("zero_duration", "٣m", "a duration"),
+        ("type", "memory", "one of rps, capacity, cpu, queue"),
+        ("target", "0", "at least 0.01"),
+        ("target", "many", "a number above 0"),
+        ("target", "٣", "a number above 0"),
+        ("target", "1_0", "a number above 0"),
+        ("target", "nan", "a number above 0"),
+        ("target", "1e999", "at least 0.01"),
+        ("target_proportion", "1.5", "up to 1"),
+        ("target_proportion", "٠.٥", "a number above 0"),
+        ("down.window", "6m", "at most 5m"),
+        ("concurrency", "٣", "a whole number"),
     ],
 )
-def test_bad_label_is_named_with_its_rule(labels: dict[str, str], complaint: str) -> None:
-    with pytest.raises(InvalidRequestError, match=complaint):
-        Autoscaling.parse(deployment(**labels))
+def test_bad_label_is_named_with_its_rule(key: str, value: str, complaint: str) -> None:
+    name = {"concurrency": "com.sluice.concurrency"}.get(
+        key, f"com.openfaas.scale.{key.replace('_', '-')}"
+    )
+    with pytest.raises(InvalidRequestError, match=complaint) as refused:
+        Autoscaling.parse(deployment(**{"target": "1", "zero": "true", key: value}))
+    assert str(refused.value).startswith(f"{name}={value!r}: expected ")
+
+
+@pytest.mark.parametrize("value", ["5s", "2h", "6.5s", "wide"])
+def test_bad_window_is_named_with_its_rule(value: str) -> None:
+    annotations = {"com.sluice.scale.window": value}
+    with pytest.raises(InvalidRequestError, match=f"com.sluice.scale.window='{value}': expected"):
+        Autoscaling.parse(FunctionDeployment(FunctionId("f"), "image", annotations=annotations))
+
+
+@pytest.mark.parametrize(
+    ("labels", "waiting", "count"),
+    [
+        ({}, 200, 1),
+        ({"min": "3"}, 200, 3),
+        ({"concurrency": "2"}, 0, 1),
+        ({"concurrency": "2"}, 3, 2),
+        ({"concurrency": "2"}, 200, 5),
+        ({"concurrency": "2", "type": "capacity"}, 200, 20),
+        ({"concurrency": "2", "type": "capacity", "max": "7"}, 200, 7),
+        ({"concurrency": "2", "min": "3"}, 4, 3),
+        ({"concurrency": "2", "min": "8"}, 200, 8),
+    ],
+)
+def test_function_wakes_to_what_its_queue_asks_for(
+    labels: dict[str, str], waiting: int, count: int
+) -> None:
+    assert replicas_at_waking(deployment(**labels), waiting) == count
+
+
+def test_slots_are_the_lower_of_both_bounds() -> None:
+    found = FunctionDeployment(
+        FunctionId("f"),
+        "image",
+        annotations={"com.sluice.concurrency": "5"},
+        env_vars={"max_inflight": "3"},
+    )
+    assert Autoscaling.parse(found).slots == 3
+    assert Autoscaling.parse(deployment()).slots == 0

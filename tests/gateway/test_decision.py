@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from gateway.decision import Decision, Policy, decide
+from gateway.decision import Decision, Policy, asked, decide, relieve
 from gateway.window import Window
 
 DEFAULT = Policy(target=70.0)
@@ -110,3 +110,24 @@ def test_restart_with_replicas_drops_none_for_a_stable_window() -> None:
     past = decide(DEFAULT, 0, 0, 5, 130.0, past)
     assert past.desired == 5
     assert decide(DEFAULT, 0, 0, 5, 161.0, past).desired == 2
+
+
+def test_relief_is_a_panic_that_holds_the_count_for_a_stable_window() -> None:
+    past = relieve(TEN, 9, 100.0, FRESH)
+    assert (past.replicas, past.panic_since) == (9, 100.0)
+    past = decide(TEN, 1, 1, 9, 160.0, past)
+    assert past.replicas == 9
+    assert decide(TEN, 1, 1, 9, 161.0, past).replicas == 4
+
+
+def test_relief_neither_passes_the_bounds_nor_lowers_a_panic() -> None:
+    past = relieve(replace(TEN, max_replicas=3), 9, 0.0, FRESH)
+    assert (past.desired, past.replicas) == (9, 3)
+    assert relieve(TEN, 4, 1.0, past).replicas == 9
+
+
+@pytest.mark.parametrize(
+    ("stable", "panic", "count"), [(0, 0, 1), (7, 7, 1), (7.1, 0, 2), (7, 20, 3), (700, 0, 5)]
+)
+def test_asked_count_knows_nothing_of_what_runs(stable: float, panic: float, count: int) -> None:
+    assert asked(replace(TEN, max_replicas=5), stable, panic) == count

@@ -52,6 +52,17 @@ async def test_wake_scales_to_the_minimum(waker: Waker, provider: RecordingProvi
     await scaled(provider, 2)
 
 
+async def test_wake_scales_to_what_the_calls_need_that_wait_by_then(
+    waker: Waker, provider: RecordingProvider
+) -> None:
+    annotations = {"com.sluice.concurrency": "2"}
+    await provider.deploy(FunctionDeployment(ECHO, "echo:1", annotations=annotations))
+    await provider.scale(ECHO, 0)
+    waker.waiting = {ECHO: 7}.__getitem__
+    waker.wake(ECHO)
+    await scaled(provider, 4)
+
+
 async def test_wake_of_a_function_that_runs_changes_nothing(
     waker: Waker, provider: RecordingProvider
 ) -> None:

@@ -1,0 +1,1 @@
+"""Scaling policies replayed in fake time: arrivals, policies, and the world they meet in."""
