@@ -13,8 +13,8 @@ DURATION_UNITS: Final = {
     "m": 60.0,
     "h": 3600.0,
 }
-DURATION_PART: Final = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h)")
-SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)")
+DURATION_PART: Final = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ns|us|µs|ms|s|m|h)")
+SIZE: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)")
 SIZE_UNITS: Final = {
     "": 1,
     "B": 1,
@@ -41,7 +41,7 @@ SIZE_UNITS: Final = {
 def parse_duration(text: str) -> float:
     """Seconds of a Go duration (`1m30s`, `250ms`) or of a plain number of seconds."""
     value = text.strip()
-    if re.fullmatch(r"\d+(\.\d+)?", value):
+    if re.fullmatch(r"[0-9]+(\.[0-9]+)?", value):
         return float(value)
     parts = DURATION_PART.findall(value)
     if not parts or "".join(number + unit for number, unit in parts) != value:
@@ -59,14 +59,15 @@ def parse_size(text: str) -> int:
 
 def parse_count(text: str) -> int:
     """A whole number that is not negative."""
-    if not re.fullmatch(r"\d+", text.strip()):
+    # \d takes the digits of every script; a label is written in these ten.
+    if not re.fullmatch(r"[0-9]{1,18}", text.strip()):
         raise ValueError("a whole number, 0 or more")
     return int(text)
 
 
 def parse_port(text: str) -> int:
     """A TCP port; 0 lets the kernel choose a free one."""
-    if not re.fullmatch(r"\d{1,5}", text.strip()) or int(text) > 65535:
+    if not re.fullmatch(r"[0-9]{1,5}", text.strip()) or int(text) > 65535:
         raise ValueError("a port from 0 to 65535")
     return int(text)
 

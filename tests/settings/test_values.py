@@ -19,7 +19,7 @@ def test_duration_is_read_as_go_writes_it(text: str, seconds: float) -> None:
     assert parse_duration(text) == pytest.approx(seconds)
 
 
-@pytest.mark.parametrize("text", ["", "abc", "1x", "-5s", "5 s", "1m 30s", "s"])
+@pytest.mark.parametrize("text", ["", "abc", "1x", "-5s", "5 s", "1m 30s", "s", "٣s", "٣"])
 def test_duration_that_does_not_parse_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="a duration such as"):
         parse_duration(text)
@@ -32,19 +32,19 @@ def test_size_is_read_as_kubernetes_writes_it(text: str, size: int) -> None:
     assert parse_size(text) == size
 
 
-@pytest.mark.parametrize("text", ["", "Mi", "12 parsecs", "-1"])
+@pytest.mark.parametrize("text", ["", "Mi", "12 parsecs", "-1", "٣Mi"])
 def test_size_that_does_not_parse_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="a size such as"):
         parse_size(text)
 
 
-@pytest.mark.parametrize("text", ["-1", "1.5", "", "many"])
+@pytest.mark.parametrize("text", ["-1", "1.5", "", "many", "٣", "1" * 5000])
 def test_count_must_be_whole_and_not_negative(text: str) -> None:
     with pytest.raises(ValueError, match="a whole number"):
         parse_count(text)
 
 
-@pytest.mark.parametrize("text", ["65536", "http", "-1", "123456"])
+@pytest.mark.parametrize("text", ["65536", "http", "-1", "123456", "٣"])
 def test_port_must_be_one(text: str) -> None:
     with pytest.raises(ValueError, match="a port"):
         parse_port(text)
