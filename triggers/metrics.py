@@ -12,6 +12,13 @@ class TriggersMetrics(ServiceMetrics):
 
     def __init__(self) -> None:
         super().__init__()
+        self.failures = Counter(
+            "sluice_triggers_failures_total",
+            "Turns of a source (cron, pipelines) that failed and are made again, as its database "
+            "is away or full.",
+            ["source"],
+            registry=self.registry,
+        )
         self._make_cron()
         self._make_pipelines()
 

@@ -1,5 +1,7 @@
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,6 +49,17 @@ def database(tmp_path: Path) -> Iterator[Database]:
     made = Database(f"sqlite:///{tmp_path / 'triggers.sqlite'}", SCHEMA)
     yield made
     made.close()
+
+
+@contextmanager
+def without_table(path: Path, table: str) -> Iterator[None]:
+    """A database that fails whoever asks for `table`, as one does that is broken."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute(f"ALTER TABLE {table} RENAME TO away")
+        try:
+            yield
+        finally:
+            connection.execute(f"ALTER TABLE away RENAME TO {table}")
 
 
 @dataclass

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from service.database import Database
+from tests.triggers.conftest import without_table
 from tests.triggers.fakes import Call, FakeClock, FakeGateway, Reply
 from triggers.catalog import Catalog
 from triggers.cron.source import CronSource
@@ -136,6 +137,20 @@ async def test_missed_times_are_made_up_for_by_policy(
         history = await source.history(10)
     assert len(bench.gateway.calls) == called
     assert [row["state"] for row in history] == (["succeeded"] * called or ["skipped"])
+
+
+async def test_database_that_fails_is_asked_again_and_no_fire_time_is_lost(
+    bench: Bench, tmp_path: Path
+) -> None:
+    bench.annotate(schedule="@every 10s", com_sluice_cron_misfire="run-once")
+    async with bench.cron() as source:
+        with without_table(tmp_path / "triggers.sqlite", "cron_fire"):
+            await bench.clock.advance(10)
+            assert bench.gateway.calls == []
+        await bench.clock.advance(5)
+        assert await bench.states(source, 1) == ["succeeded"]
+    (call,) = bench.gateway.calls
+    assert call.key.endswith(f"/{int(START) + 10}")
 
 
 async def test_backfill_is_bounded(bench: Bench) -> None:

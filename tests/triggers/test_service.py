@@ -2,11 +2,12 @@ import asyncio
 import json
 from collections.abc import Callable
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.triggers.conftest import Desk
+from tests.triggers.conftest import Desk, without_table
 from tests.triggers.fakes import Call, Reply, echo
 from triggers.errors import (
     BusyError,
@@ -380,6 +381,28 @@ async def test_run_goes_by_the_definitions_it_was_started_with(desk: Desk) -> No
     assert (await desk.ended(run))["state"] == "succeeded"
     with pytest.raises(NotFoundError, match="no pipeline 'chain'; there are other"):
         await desk.start("chain")
+
+
+async def test_database_that_fails_at_a_heartbeat_ends_no_run(
+    desk_of: Callable[..., Desk], tmp_path: Path
+) -> None:
+    gate = asyncio.Event()
+
+    async def wait(_: Call) -> Reply:
+        await gate.wait()
+        return 200, {}
+
+    desk = desk_of(SLUICE_TRIGGERS_LEASE="60ms")
+    desk.gateway.functions["f"] = wait
+    await desk.put(one_step("timeout: 20s"))
+    run = await desk.start("one")
+    await desk.gateway.until(lambda: len(desk.gateway.of("f")) == 1)
+    with without_table(tmp_path / "triggers.sqlite", "pipeline_run"):
+        failures = desk.service._metrics.failures.labels("pipelines")
+        await desk.gateway.until(lambda: failures._value.get() > 0)
+    gate.set()
+    assert (await desk.ended(run))["state"] == "succeeded"
+    assert len(desk.gateway.of("f")) == 1
 
 
 async def test_old_runs_are_forgotten_with_their_results(desk: Desk) -> None:

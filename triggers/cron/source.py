@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
@@ -21,6 +21,7 @@ from triggers.settings import TriggersSettings
 LONGEST_WAIT: Final = 30.0  # so that a clock that was set is noticed
 TIDY_EVERY: Final = 60.0
 FIRST_DELAY, LONGEST_DELAY = 0.2, 5.0
+FAILED_DELAY: Final = 1.0
 ENTRY_AT_ONCE: Final = 10
 SHOWN: Final = 500  # characters of a failed answer that are kept
 log = logging.getLogger(__name__)
@@ -53,6 +54,7 @@ class CronSource:
         self._pipelines: dict[str, Entry] = {}
         self.bad: list[BadEntry] = []
         self._listed = self._stale = False
+        self._tidied: float | None = None
         self._changed = asyncio.Event()
         self._done: dict[str, float] = {}
         self._under_way: dict[str, int] = {}
@@ -80,22 +82,32 @@ class CronSource:
         self._refollow()
 
     async def run(self) -> None:
-        """Call what is due until cancelled."""
+        """Call what is due until cancelled; a database that fails is asked again."""
         async with asyncio.TaskGroup() as group:
-            await self._take_over(group, mine=True)
-            tidied = self._clock.time()
             while True:
                 self._changed.clear()
-                if self._stale and self._listed:
-                    self._stale = False
-                    await self._follow()
-                now = self._clock.time()
-                await self._tick(group, now)
-                if now - tidied >= TIDY_EVERY:
-                    tidied = now
-                    await self._take_over(group, mine=False)
-                    await self._store.forget_old(self._settings.cron_history)
-                await self._clock.wait(self._pause(), self._changed)
+                try:
+                    await self._turn(group)
+                    pause = self._pause()
+                except Exception:
+                    log.exception("event=cron-turn-failed")
+                    self._metrics.failures.labels("cron").inc()
+                    self._stale, pause = True, FAILED_DELAY
+                await self._clock.wait(pause, self._changed)
+
+    async def _turn(self, group: asyncio.TaskGroup) -> None:
+        now = self._clock.time()
+        if self._tidied is None:
+            await self._take_over(group, mine=True)
+            self._tidied = now
+        if self._stale and self._listed:
+            self._stale = False
+            await self._follow()
+        await self._tick(group, now)
+        if now - self._tidied >= TIDY_EVERY:
+            self._tidied = now
+            await self._take_over(group, mine=False)
+            await self._store.forget_old(self._settings.cron_history)
 
     async def history(self, limit: int, target: str = "") -> Sequence[Mapping[str, Any]]:
         """The newest fire times first, as they stand in the database."""
@@ -161,7 +173,7 @@ class CronSource:
             self._metrics.cron_fires.labels(entry.target, "skipped").inc()
             log.warning("event=overrun target=%s fire_time=%s", *_told(claim))
             return
-        group.create_task(self._call(entry, claim))
+        group.create_task(self._recorded(self._call(entry, claim), claim))
 
     def _claimed_until(self) -> float:
         return self._clock.time() + 2 * self._settings.upstream_timeout + self._settings.lease
@@ -172,7 +184,7 @@ class CronSource:
             self._clock.time(), self._claimed_until(), mine=mine
         ):
             log.info("event=resumed target=%s fire_time=%s", *_told(claim))
-            group.create_task(self._resume(claim))
+            group.create_task(self._recorded(self._resume(claim), claim))
 
     async def _resume(self, claim: Claim) -> None:
         while not self._listed:
@@ -183,6 +195,14 @@ class CronSource:
             await self._store.finish(claim, gone)
             return
         await self._call(entry, claim)
+
+    async def _recorded(self, call: Awaitable[None], claim: Claim) -> None:
+        """Await a call; without a record it is made again, under its key, by whoever takes over."""
+        try:
+            await call
+        except Exception:
+            log.exception("event=fire-not-recorded target=%s key=%s", claim.target, claim.key)
+            self._metrics.failures.labels("cron").inc()
 
     async def _call(self, entry: Entry, claim: Claim) -> None:
         self._under_way[entry.id] = self._under_way.get(entry.id, 0) + 1

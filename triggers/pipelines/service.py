@@ -174,17 +174,26 @@ class PipelineService:
             while True:
                 await asyncio.sleep(self._settings.lease / 3)
                 beats += 1
-                for run in await self.store.renew(self._until()):
-                    await self._cancel_here(run)
-                await self._take(mine=False)
-                await self.definitions.follow()
-                if beats % TIDY_EVERY == 0:
-                    await self.store.forget_old(self._settings.pipeline_runs)
+                try:
+                    await self._beat(tidy=beats % TIDY_EVERY == 0)
+                except Exception:
+                    # A full disk, a database that is away: what is under way goes on meanwhile.
+                    log.exception("event=heartbeat-failed")
+                    self._metrics.failures.labels("pipelines").inc()
         finally:
             # What is recorded stays; the next process goes on from there.
             for task in self._tasks.values():
                 task.cancel()
             await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+
+    async def _beat(self, tidy: bool) -> None:
+        """Keep the leases, cut what was cancelled elsewhere, take up what others left."""
+        for run in await self.store.renew(self._until()):
+            await self._cancel_here(run)
+        await self._take(mine=False)
+        await self.definitions.follow()
+        if tidy:
+            await self.store.forget_old(self._settings.pipeline_runs)
 
     def _until(self) -> float:
         return time.time() + self._settings.lease
