@@ -10,8 +10,17 @@ from typing import TYPE_CHECKING, Final
 
 from gateway.call import Call
 from gateway.errors import SluiceError
-from gateway.forwarding import Plan, answer_lines, planned_head, refusal_lines, request_head
+from gateway.forwarding import (
+    Plan,
+    answer_lines,
+    answer_plan,
+    planned_head,
+    planned_lines,
+    refusal_lines,
+    request_head,
+)
 from gateway.routes import ReplicaSlots, Route
+from http1.answer_recall import KnownAnswer
 from http1.client import ClientConnection
 from http1.exchange import Exchange
 from http1.wire import LAST_CHUNK, chunk
@@ -124,6 +133,7 @@ class ClientCall(Call):
             return
         now = time.monotonic()
         exchange, status = self.exchange, self.status
+        known = None if self.connection is None else self.connection.known
         self.complete(status, reusable, now)
         if self.told:
             exchange.end(self.answer)
@@ -131,9 +141,18 @@ class ClientCall(Call):
             self._send_head()
             exchange.end()
         else:
-            asked = exchange.headers if self.answer else None
-            lines = answer_lines(self.headers, self.call_lines, now - self.started, asked)
-            exchange.respond(status, lines, self.answer)
+            exchange.respond(status, self._lines(known, now - self.started), self.answer)
+
+    def _lines(self, known: KnownAnswer | None, seconds: float) -> bytes:
+        """The header lines of an answer that is whole; known: its head, when that came before."""
+        if known is not None:
+            plan = known.plan
+            if plan is None:
+                plan = known.plan = answer_plan(self.headers)
+            if isinstance(plan, bytes) and plan:
+                return planned_lines(plan, self.call_lines, seconds)
+        asked = self.exchange.headers if self.answer else None
+        return answer_lines(self.headers, self.call_lines, seconds, asked)
 
     def refuse(self, status: int, error: SluiceError) -> None:
         lines = refusal_lines(self.call_lines, time.monotonic() - self.started)

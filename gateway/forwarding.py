@@ -173,21 +173,39 @@ def answer_lines(
     call_lines: of `request_head`. seconds: from the request's head to the answer's. asked: the
     request's headers, of which an answer with a body but no type takes its type; None without.
     """
-    lines = [b"%bx-duration-seconds: %.6f\r\n" % (call_lines, seconds), SERVED_BY]
+    lines, typed = _function_lines(headers)
+    if asked is not None and not typed:
+        lines.append(b"content-type: %b\r\n" % _type_of(asked))
+    return b"%bx-duration-seconds: %.6f\r\n%b" % (call_lines, seconds, b"".join(lines))
+
+
+def answer_plan(headers: Headers) -> bytes:
+    """What `planned_lines` needs of an answer's headers; empty where the request has a say, too."""
+    lines, typed = _function_lines(headers)
+    return b"".join(lines) if typed else b""
+
+
+def planned_lines(plan: bytes, call_lines: bytes, seconds: float) -> bytes:
+    """What `answer_lines` returns, for an answer whose head came before."""
+    return b"%bx-duration-seconds: %.6f\r\n%b" % (call_lines, seconds, plan)
+
+
+def _function_lines(headers: Headers) -> tuple[list[bytes], bool]:
+    """The lines that the headers of an answer alone decide, and whether its type is among them."""
+    lines = [SERVED_BY]
+    typed = False
     for header in headers:
         name = header[0]
         if name not in ANSWER_NAMES:
             lines.append(b"%b: %b\r\n" % header)
         elif name == b"content-type":
-            asked = None
+            typed = True
             lines.append(b"%b: %b\r\n" % header)
         elif name == b"connection":
             kept = _without_named(headers, header[1])
             if len(kept) < len(headers):
-                return answer_lines(kept, call_lines, seconds, asked)
-    if asked is not None:
-        lines.append(b"content-type: %b\r\n" % _type_of(asked))
-    return b"".join(lines)
+                return _function_lines(kept)
+    return lines, typed
 
 
 def refusal_lines(call_lines: bytes, seconds: float) -> bytes:

@@ -14,6 +14,7 @@ Traps handled here:
 import asyncio
 import logging
 from abc import abstractmethod
+from dataclasses import dataclass
 from typing import Final, Protocol
 
 from httptools import (
@@ -33,6 +34,17 @@ HEAD_FIELDS: Final = 100
 # As for requests (http1.turns): 16 bytes of framing a chunk and twice the data are fair.
 CHUNK_FRAMING: Final = 16
 CHUNK_EXCESS: Final = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What was parsed of the head of a final answer."""
+
+    status: int
+    reason: bytes
+    headers: list[tuple[bytes, bytes]]
+    length: int | None
+    keep_alive: bool
 
 
 class ResponseListener(Protocol):
@@ -79,6 +91,7 @@ class AnswerReader(asyncio.Protocol):
         "_chunked",
         "_excess",
         "_failure",
+        "_head",
         "_head_bytes",
         "_head_only",
         "_headers",
@@ -102,7 +115,8 @@ class AnswerReader(asyncio.Protocol):
         self._answered = self._head_only = self._keep_alive = self._skip = False
         self._chunked = self._until_close = False
         self._failure: Exception | None = None
-        # Chunks of the read that is being parsed.
+        # The last head that was parsed; chunks of the read that is being parsed.
+        self._head: Head | None = None
         self._pieces: list[bytes] = []
 
     @property
@@ -176,6 +190,7 @@ class AnswerReader(asyncio.Protocol):
         if self._head_only:
             self._answered = True
             self._until_close = False
+        self._head = Head(status, reason, headers, length, self._keep_alive)
         if self._listener is not None:
             self._listener.response_started(status, reason, headers, length)
 

@@ -1,6 +1,6 @@
 """One client connection that keeps alive: a request out, its answer in by callbacks.
 
-Traps handled here (those of parsing are in http1.answers):
+Traps handled here (those of parsing are in http1.answers and http1.answer_recall):
 - a connection with bytes behind an answer is never used again, nor one that speaks unasked;
 - an answer without length ends with the connection, clean only if that was closed in peace;
 - after a write to a Unix socket whose peer is gone, `is_closing` is true in the same call: nothing
@@ -14,7 +14,8 @@ from typing import Final
 
 from httptools import HttpResponseParser
 
-from http1.answers import HEAD_BYTES, AnswerReader, ResponseListener
+from http1.answer_recall import RecallingReader
+from http1.answers import HEAD_BYTES, ResponseListener
 from http1.errors import ConnectionClosedError
 
 __all__ = ["HEAD_BYTES", "Address", "ClientConnection", "ResponseListener", "connect"]
@@ -26,7 +27,7 @@ UnixPath = str
 Address = UnixPath | tuple[str, int]
 
 
-class ClientConnection(AnswerReader):
+class ClientConnection(RecallingReader):
     """A connection to one peer, for one request at a time.
 
     reusable: whether `send` may be called now. idle_since: loop time of the last answer's end,

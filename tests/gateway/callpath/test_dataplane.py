@@ -221,6 +221,36 @@ async def test_answer_without_a_type_gets_the_requests(gateway: Gateway) -> None
     assert (await gateway.call("GET", "/function/f")).header("content-type") == "text/plain"
 
 
+async def test_repeated_answer_without_a_type_takes_each_requests_own(gateway: Gateway) -> None:
+    async def answer(call: ReplicaCall) -> None:
+        await call.body()
+        await call.reply(200, b"x")
+
+    gateway.provider.replicas("f")[0].behaviour = answer
+    for wanted in ("text/csv", "text/x", "text/csv", "text/y"):
+        reply = await gateway.call("POST", "/function/f", b"x", content_type=wanted)
+        assert reply.header("content-type") == wanted
+
+
+async def test_repeated_answer_keeps_its_headers_but_those_its_connection_names(
+    gateway: Gateway,
+) -> None:
+    async def answer(call: ReplicaCall) -> None:
+        await call.send(
+            b"HTTP/1.1 201 Made\r\ncontent-type: text/x\r\nx-own: a\r\nx-inner: b\r\n"
+            b"connection: x-inner\r\nx-duration-seconds: 0.000%03d\r\ncontent-length: 1\r\n\r\nx"
+            % len(gateway.provider.replicas("f")[0].calls)
+        )
+
+    gateway.provider.replicas("f")[0].behaviour = answer
+    for _ in range(4):
+        reply = await gateway.call("GET", "/function/f")
+        assert (reply.status, reply.body) == (201, b"x")
+        assert (reply.header("content-type"), reply.header("x-own")) == ("text/x", "a")
+        assert reply.header("x-inner") is None
+        assert reply.names().count("x-duration-seconds") == 1
+
+
 async def test_several_headers_of_one_name_are_all_passed_on(gateway: Gateway) -> None:
     async def answer(call: ReplicaCall) -> None:
         await call.send(
