@@ -136,9 +136,9 @@ class HandlerCall(Call):
             self._resumed = self.host.loop.create_future()
             await self._resumed
 
-    def end_stream(self) -> None:
+    def end_stream(self, last: bytes = b"") -> None:
         self._stop_timer()
-        self.exchange.end()
+        self.exchange.end(last)
         self.end(self.exchange.status)
         self.release()
 
