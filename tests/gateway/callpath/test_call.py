@@ -588,3 +588,15 @@ async def test_gateway_that_drains_answers_the_call_under_way(tmp_path: Path) ->
         reply = await call
         assert (reply.body, reply.header("connection")) == (b"last", "close")
         assert await closing == 0
+
+
+async def test_gateway_that_drains_cuts_a_stuck_call_and_its_slot_is_free(tmp_path: Path) -> None:
+    gate = Gate()
+    async with running(tmp_path, gate) as gateway:
+        await deployed(gateway)
+        client = await gateway.connect()
+        client.request("POST", "/function/f", b"stuck")
+        await gate.entered.acquire()
+        assert await gateway.server.close(0.05) == 1
+        assert await client.closed()
+        await gateway.settled()
