@@ -3,11 +3,15 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from sklearn.datasets import load_wine
 
@@ -15,7 +19,7 @@ from sluice.client import GatewayClient
 from tests.e2e.conftest import ECHO, Stage
 from tests.e2e.test_pipelines import outputs, upload
 from tests.kafka_broker import KafkaBroker, kafka_broker
-from tests.live import live_platform
+from tests.live import ROOT, live_platform
 
 __all__ = ["kafka_broker"]
 pytestmark = [
@@ -84,6 +88,43 @@ def test_lag_scales_a_function_up(events: Stage, kafka_broker: KafkaBroker, tmp_
     events.serve(tmp_path, "lagging", SLOW, labels=labels, annotations={"topic": "lagging"})
     events.until("lagging", replicas=2)
     events.api.remove("lagging")
+
+
+def test_second_process_takes_over_partitions(
+    events: Stage, kafka_broker: KafkaBroker, tmp_path: Path
+) -> None:
+    kafka_broker.create("shared", partitions=4)
+    events.serve(tmp_path, "shared", ECHO, annotations={"topic": "shared"})
+    with second_process(events, tmp_path / "second.sock") as http:
+        deadline = time.monotonic() + 60
+        while 'sluice_kafka_records_total{function_name="shared.openfaas-fn"' not in metrics(http):
+            for partition in range(4):
+                kafka_broker.publish("shared", [b"1"], partition=partition)
+            assert time.monotonic() < deadline
+
+
+@contextmanager
+def second_process(stage: Stage, address: Path) -> Iterator[httpx.Client]:
+    """Another `python -m triggers` beside the platform's own; a client of its API."""
+    environ = {
+        **stage.platform.environ,
+        "SLUICE_TRIGGERS_SOCKET": str(address),
+        "SLUICE_TRIGGERS_NAME": "second",
+    }
+    process = subprocess.Popen([sys.executable, "-m", "triggers"], env=environ, cwd=ROOT)
+    try:
+        with httpx.Client(transport=httpx.HTTPTransport(uds=str(address))) as http:
+            yield http
+    finally:
+        process.terminate()
+        assert process.wait(60) == 0
+
+
+def metrics(http: httpx.Client) -> str:
+    try:
+        return http.get("http://triggers/metrics").text
+    except httpx.TransportError:  # it starts
+        return ""
 
 
 def test_event_retrains_on_a_new_upload_and_the_new_champion_answers_through_a_kill(
