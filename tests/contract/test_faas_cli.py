@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -94,8 +95,16 @@ def test_async_invocation_is_accepted_and_run(greet: Cli) -> None:
     told = greet.out("invoke", "greet", "--async", text="async world")
     assert "submitted asynchronously" in told
     until(lambda: "greeting async world" in greet.out("logs", "greet", "--tail=false"))
-    (call, *_) = json.loads(greet.platform.sluice("calls", "list", "--json").stdout)
-    assert (call["function"], call["state"]) == ("greet.openfaas-fn", "succeeded")
+
+    def newest() -> dict[str, Any]:
+        listed: list[dict[str, Any]] = json.loads(
+            greet.platform.sluice("calls", "list", "--json").stdout
+        )
+        return listed[0]
+
+    until(lambda: newest()["state"] == "succeeded")  # what it printed comes before its answer
+    call = newest()
+    assert call["function"] == "greet.openfaas-fn"
     result = greet.platform.sluice("calls", "result", call["id"]).stdout
     assert result.strip().endswith("hello async world")
     shown = json.loads(greet.platform.sluice("calls", "show", call["id"]).stdout)
