@@ -202,7 +202,11 @@ class Metrics(Collector):
         return [_family(row) for row in METRICS]
 
     def collect(self) -> Iterable[Metric]:
-        functions = list(self._functions.values())
+        """Every series; of a function that was never called only how many replicas there are.
+
+        With 2,000 of those a scrape holds calls up for 8 ms; series of zeros would make it 190 ms.
+        """
+        functions = [each for each in self._functions.values() if each.started]
         yield from _by_code(functions)
         yield _single(STARTED, [(each.name, each.started) for each in functions])
         yield from _gauges(list(self._loads()))
@@ -243,10 +247,12 @@ def _by_code(functions: list[FunctionMetrics]) -> tuple[Metric, Metric]:
 
 
 def _gauges(loads: list[FunctionLoad]) -> Iterator[Metric]:
-    yield _single(SERVICE_COUNT, [(str(load.function), load.desired) for load in loads])
-    yield _single(READY, [(str(load.function), load.ready) for load in loads])
-    yield _single(INFLIGHT, [(str(load.function), load.inflight) for load in loads])
-    yield _single(WAITING, [(str(load.function), load.waiting) for load in loads])
+    named = [(str(load.function), load) for load in loads]
+    yield _single(SERVICE_COUNT, [(name, load.desired) for name, load in named])
+    yield _single(READY, [(name, load.ready) for name, load in named])
+    called = [(name, load) for name, load in named if load.arrivals]
+    yield _single(INFLIGHT, [(name, load.inflight) for name, load in called])
+    yield _single(WAITING, [(name, load.waiting) for name, load in called])
 
 
 def _single(row: MetricRow, values: list[tuple[str, int]]) -> Metric:

@@ -1,11 +1,13 @@
 """The functions of OpenFaaS's REST API: list, describe, create, update, scale, delete."""
 
+import asyncio
 import logging
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
+from pydantic_core import to_json
 
 from gateway.api import render
 from gateway.api.alert import factor_of
@@ -22,6 +24,9 @@ LOG: Final = logging.getLogger(__name__)
 
 # What Go's ParseBool reads as true.
 TRUE: Final = frozenset({"1", "t", "T", "true", "TRUE", "True"})
+# 100 take 0.6 ms to describe. Triggers list every 3 s: with 2,000 functions in one go, calls had
+# a p99 of 19 ms at 16 connections, not 5.
+DESCRIBED_AT_ONCE: Final = 100
 
 
 def routes(control: ControlPlane) -> APIRouter:
@@ -47,7 +52,13 @@ class _Functions:
     async def list(self, request: Request) -> Response:
         statuses = await self._provider.list(namespace_of(request))
         count = self._control.invocation_count
-        return JSONResponse([render.listed(status, count(status.id)) for status in statuses])
+        documents: list[dict[str, Any]] = []
+        for begin in range(0, len(statuses), DESCRIBED_AT_ONCE):
+            part = statuses[begin : begin + DESCRIBED_AT_ONCE]
+            documents += [render.listed(status, count(status.id)) for status in part]
+            # Calls have their turn.
+            await asyncio.sleep(0)
+        return Response(to_json(documents), media_type="application/json")
 
     async def describe(self, request: Request, name: str) -> Response:
         function = function_id(name, request.query_params.get("namespace"))

@@ -94,7 +94,9 @@ def test_metrics_histogram_buckets_cumulate_up_to_infinity() -> None:
 
 def test_metrics_value_on_a_bound_falls_below_it() -> None:
     metrics = Metrics()
-    metrics.function("f").answered(200, 0.005)
+    function = metrics.function("f")
+    function.started = 1
+    function.answered(200, 0.005)
     _text, samples = scrape(metrics)
     assert samples["gateway_functions_seconds_bucket", "f", "200/0.005"] == 1
 
@@ -102,6 +104,7 @@ def test_metrics_value_on_a_bound_falls_below_it() -> None:
 def test_metrics_codes_of_one_function_are_bounded() -> None:
     metrics = Metrics()
     function = metrics.function("f")
+    function.started = 700
     for code in range(200, 900):
         function.answered(code, 0.1)
     _text, samples = scrape(metrics)
@@ -118,3 +121,20 @@ def test_metrics_of_a_removed_function_are_gone() -> None:
     _text, samples = scrape(metrics)
     assert [key for key in samples if key[1]] == []
     assert metrics.invocations("f.openfaas-fn") == 0
+
+
+def test_scrape_does_not_hold_calls_up_for_series_of_functions_that_were_never_called() -> None:
+    metrics = filled()
+    called = FunctionLoad(FunctionId("f"), 1, 1, 0, 0, demand_seconds=1.0, arrivals=9)
+    idle = [
+        FunctionLoad(FunctionId(f"idle-{number}"), 0, 0, 0, 0, demand_seconds=0.0, arrivals=0)
+        for number in range(100)
+    ]
+    for load in idle:
+        metrics.function(str(load.function))
+    metrics.read_loads(lambda: [called, *idle])
+    _text, samples = scrape(metrics)
+    of_idle = {name for name, function, _third in samples if function.startswith("idle-")}
+    assert of_idle == {"gateway_service_count", "sluice_replicas_ready"}
+    assert samples["gateway_service_count", "idle-99.openfaas-fn", ""] == 0
+    assert samples["sluice_call_retries_total", "f.openfaas-fn", ""] == 0

@@ -6,7 +6,8 @@ from typing import Any
 import httpx
 import pytest
 
-from gateway.function import FunctionId, Replica, ReplicaState, UnixAddress
+from gateway.api.functions import DESCRIBED_AT_ONCE
+from gateway.function import FunctionDeployment, FunctionId, Replica, ReplicaState, UnixAddress
 from tests.gateway.api.recording import RecordingProvider
 
 ECHO = {"service": "echo", "image": "echo:1"}
@@ -56,6 +57,29 @@ async def test_list_shows_every_key_that_was_set(api: httpx.AsyncClient) -> None
         "readOnlyRootFilesystem": True,
         "replicas": 1,
     }
+
+
+async def turns_while_listing(api: httpx.AsyncClient) -> int:
+    """How often others have their turn on the loop while the functions are listed."""
+    listing = asyncio.ensure_future(api.get("/system/functions"))
+    turns = 0
+    while not listing.done():
+        turns += 1
+        await asyncio.sleep(0)
+    assert len((await listing).json()) >= 1
+    return turns
+
+
+async def test_calls_do_not_wait_for_the_whole_of_a_long_list(
+    api: httpx.AsyncClient, provider: RecordingProvider
+) -> None:
+    await deploy(api)
+    short = await turns_while_listing(api)
+    for number in range(10 * DESCRIBED_AT_ONCE):
+        function = FunctionId(f"idle-{number}")
+        labels = {"com.openfaas.scale.min": "0"}
+        await provider.deploy(FunctionDeployment(function, "echo:1", labels=labels))
+    assert await turns_while_listing(api) >= short + 10
 
 
 async def test_list_leaves_out_what_is_null_or_empty(
