@@ -71,21 +71,32 @@ def load(
     done = subprocess.run(  # noqa: S603 - wrk
         [*command, "-s", str(request.script), url], capture_output=True, text=True, check=False
     )
-    text = done.stdout
+    about = f"{url}, {connections} connections for {seconds:g} s"
+    if done.returncode != 0:
+        words = " ".join((done.stderr or done.stdout).split())
+        raise LoadError(f"{about}: wrk ended with {done.returncode}: {words}")
+    return read(done.stdout, about, failures)
+
+
+def read(text: str, about: str, failures: bool = False) -> Load:
+    """What wrk told in `text`. Raises LoadError in one line that begins with `about`."""
     counted = re.search(rf"(\d+) requests in {DURATION}", text)
-    if done.returncode != 0 or counted is None or int(counted[1]) == 0:
-        raise LoadError(f"{url}: wrk said: {text}{done.stderr}")
+    calls = int(counted[1]) if counted else 0
     failed = sum(int(found) for found in re.findall(r"Non-2xx or 3xx responses: (\d+)", text))
-    if not failures and (failed or "Socket errors" in text):
-        raise LoadError(f"{url}: calls failed:\n{text}")
-    calls, taken = int(counted[1]), float(counted[2]) * UNITS[counted[3]]
+    broken = re.search(r"Socket errors: (.*)", text)
+    errors = f", socket errors: {broken[1]}" if broken else ""
+    if counted is None or calls == 0:
+        raise LoadError(f"{about}: no call was answered{errors}")
+    if not failures and (failed or broken):
+        raise LoadError(f"{about}: {failed} of {calls} answers were not 2xx{errors}")
+    taken = float(counted[2]) * UNITS[counted[3]]
     return Load(calls, calls / taken, _share(text, 50), _share(text, 99), failed)
 
 
 def _share(text: str, percent: int) -> float:
     found = re.search(rf"^\s+{percent}%\s+{DURATION}", text, re.MULTILINE)
     if found is None:
-        raise LoadError(f"wrk told no latency: {text}")
+        raise LoadError(f"wrk told no {percent}% of the latencies")
     return float(found[1]) * UNITS[found[2]]
 
 
