@@ -25,6 +25,9 @@ class Report(Protocol):
     def failed(self, error: BaseException) -> None:
         """Take what the handler raised, WrongReplyError, or CancelledError after a cancel."""
 
+    def goes_on(self) -> None:
+        """Count the run's time from now: it is under way and something else runs meanwhile."""
+
 
 class Running(Protocol):
     """A run that has not reported yet."""
@@ -40,7 +43,10 @@ class Runner(Protocol):
     """Runs a handler on the arguments of one call: (event, context) or (request,)."""
 
     def start(self, arguments: tuple[Any, ...], report: Report) -> Running | None:
-        """Run; None when the outcome has been reported before this returns."""
+        """Run; None when the outcome has been reported before this returns.
+
+        The report is told when a run goes on after that.
+        """
 
 
 class HandlerExitError(Exception):
@@ -79,7 +85,10 @@ class LoopRunner:
         if inspect.isasyncgen(result):
             report.succeeded(render(result))
             return None
-        return run_task(_rendered(result), report, self._starter)
+        running = run_task(_rendered(result), report, self._starter)
+        if running is not None:
+            report.goes_on()
+        return running
 
 
 class ThreadRunner:
@@ -93,6 +102,7 @@ class ThreadRunner:
     def start(self, arguments: tuple[Any, ...], report: Report) -> Running | None:
         running = ThreadRunning(report, self._starter)
         running.submit(self._pool, partial(_call, self._handler, arguments))
+        report.goes_on()
         return running
 
 

@@ -72,3 +72,17 @@ def test_wrong_answer_fails_its_call_alone(replica: Replica) -> None:
         wrong, right = together(replica, "/wrong", "/b")
         assert right == b"2 /b"
         assert b"failed" in wrong
+
+
+@pytest.mark.parametrize("calls", [1, 3])
+def test_call_that_is_left_to_the_handler_is_broken_off_at_exec_timeout(
+    calls: int, tmp_path: Path
+) -> None:
+    endless = HANDLER.replace('return "alone " + event.path', "await asyncio.Event().wait()")
+    with Replica(tmp_path, "import asyncio\n" + endless, {"exec_timeout": "200ms"}) as replica:
+        connections = [replica.ready().connect() for _ in range(calls)]
+        for connection in connections:
+            connection.sendall(b"GET /alone HTTP/1.1\r\nhost: x\r\n\r\n")
+        for connection in connections:
+            assert connection.recv(4096).startswith(b"HTTP/1.1 504 ")
+            connection.close()

@@ -45,6 +45,8 @@ class Written:
 
     def succeeded(self, reply: Reply | Stream) -> None: ...
 
+    def goes_on(self) -> None: ...
+
     def failed(self, error: BaseException) -> None:
         self.error = error
         self.ended.set()
