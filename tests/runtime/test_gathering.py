@@ -80,7 +80,8 @@ def test_call_that_is_left_to_the_handler_is_broken_off_at_exec_timeout(
 ) -> None:
     endless = HANDLER.replace('return "alone " + event.path', "await asyncio.Event().wait()")
     with Replica(tmp_path, "import asyncio\n" + endless, {"exec_timeout": "200ms"}) as replica:
-        connections = [replica.ready().connect() for _ in range(calls)]
+        replica.ready()
+        connections = [replica.connect() for _ in range(calls)]
         for connection in connections:
             connection.sendall(b"GET /alone HTTP/1.1\r\nhost: x\r\n\r\n")
         for connection in connections:
