@@ -141,8 +141,14 @@ class Autoscaler:
         changes = []
         for function in queued:
             tracker, load = self._trackers.get(function), self._loads(function, now)
-            count = tracker.relief(load, now) if tracker is not None and load is not None else None
-            if tracker is not None and count is not None:
+            if load is None or not load.waiting:
+                continue
+            if tracker is None:
+                if function in self._asleep:
+                    self.call_queued(function)  # it is being woken: looked at again
+                continue
+            count = tracker.relief(load, now)
+            if count is not None:
                 changes.append(self._scale(function, tracker, count))
         await asyncio.gather(*changes)
 

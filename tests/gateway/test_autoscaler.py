@@ -24,6 +24,7 @@ CAPACITY = {
     "com.openfaas.scale.target": "10",
     "com.openfaas.scale.target-proportion": "0.7",
 }
+LIMITLESS = {"com.openfaas.scale.target": "1000"}
 LIMITED = {"com.sluice.concurrency": "2"}
 
 
@@ -263,6 +264,16 @@ async def test_queue_passes_no_bound_and_raises_nothing_that_is_fixed_or_at_zero
     for stage in (fixed, asleep, unbounded):
         await stage.queue(50)
         assert stage.asked == []
+
+
+async def test_queue_of_a_function_that_is_being_woken_is_looked_at_once_it_is() -> None:
+    """The start of a slow disk's replicas, told after the queue was first looked at."""
+    stage = Stage(LIMITLESS, LIMITED, count=0)
+    await stage.queue(6)
+    stage.starting = 1
+    stage.set_by_hand(1)
+    await stage.autoscaler.relieve()
+    assert stage.asked == [3]
 
 
 async def test_queue_beyond_a_manual_scale_ends_it() -> None:
