@@ -14,6 +14,7 @@ from prometheus_client.core import Metric
 from bench.page import machine_table, result_tables
 from gateway.metrics import METRICS
 from gateway.queue.metrics import METRICS as QUEUE_METRICS
+from gateway.scaling_options import OPTIONS
 from gateway.settings import GatewaySettings
 from registry.metrics import RegistryMetrics
 from registry.settings import RegistrySettings
@@ -44,6 +45,14 @@ def settings_table(table: type[Any], head: str = "variable") -> str:
             (f"`{row.variable}`", f"`{row.default}`" if row.default else "", row.meaning)
             for row in rows(table)
         ),
+    )
+
+
+def scaling_options() -> str:
+    """A Markdown table of the labels and annotations that steer scaling."""
+    return _markdown(
+        ("key", "as", "default", "meaning"),
+        ((f"`{each.key}`", each.kind, f"`{each.default}`", each.meaning) for each in OPTIONS),
     )
 
 
@@ -107,6 +116,7 @@ TABLES: Final[dict[str, dict[str, Callable[[], str]]]] = {
         "settings": lambda: settings_table(KafkaSettings),
         "metrics": kafka_metrics,
     },
+    "scaling.md": {"options": scaling_options},
     "settings.md": {
         "gateway": lambda: settings_table(GatewaySettings),
         "runtime": lambda: settings_table(RuntimeSettings),
