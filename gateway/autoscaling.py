@@ -15,7 +15,7 @@ from gateway.scaling import (
     Scaling,
     read_value,
 )
-from settings import parse_duration
+from settings import parse_duration, parse_positive_duration
 
 TYPE_LABEL: Final = "com.openfaas.scale.type"
 TARGET_LABEL: Final = "com.openfaas.scale.target"
@@ -74,7 +74,9 @@ class Autoscaling:
             _window,
             STANDARD_WINDOW if standard else DEFAULT_WINDOW,
         )
-        to_zero = read_value(labels, ZERO_DURATION_LABEL, _above_zero, DEFAULT_ZERO_SECONDS)
+        to_zero = read_value(
+            labels, ZERO_DURATION_LABEL, parse_positive_duration, DEFAULT_ZERO_SECONDS
+        )
         return cls(
             signal=read_value(labels, TYPE_LABEL, _signal, Signal.RPS),
             policy=Policy(
@@ -149,12 +151,6 @@ def _number(text: str) -> float:
 def _proportion(text: str) -> float:
     if not 0 < (value := _number(text)) <= 1:
         raise ValueError("a share above 0 and up to 1")
-    return value
-
-
-def _above_zero(text: str) -> float:
-    if (value := parse_duration(text)) <= 0:
-        raise ValueError("a duration above 0 such as 5m")
     return value
 
 

@@ -6,7 +6,13 @@ from typing import Final, Self, TypeVar
 
 from gateway.errors import InvalidRequestError
 from gateway.function import FunctionDeployment, FunctionId
-from settings import parse_count, parse_duration, parse_flag
+from settings import (
+    parse_count,
+    parse_duration,
+    parse_flag,
+    parse_positive_count,
+    parse_positive_duration,
+)
 
 T = TypeVar("T")
 
@@ -45,14 +51,14 @@ class Scaling:
         written = {**labels, **deployment.annotations}
         scaling = cls(
             min_replicas=read_value(labels, MIN_LABEL, parse_count, DEFAULT_MIN),
-            max_replicas=read_value(labels, MAX_LABEL, _at_least_one, DEFAULT_MAX),
+            max_replicas=read_value(labels, MAX_LABEL, parse_positive_count, DEFAULT_MAX),
             to_zero=read_value(labels, ZERO_LABEL, parse_flag, False),
             concurrency=read_value(written, CONCURRENCY_ANNOTATION, parse_count, 0),
             max_inflight=read_value(environment, MAX_INFLIGHT, parse_count, 0),
             timeout=read_value(
                 written,
                 EXEC_TIMEOUT,
-                _above_zero,
+                parse_positive_duration,
                 read_value(environment, EXEC_TIMEOUT, _time, None),
             ),
             own_timeout=EXEC_TIMEOUT not in written and EXEC_TIMEOUT in environment,
@@ -112,18 +118,6 @@ def read_value(source: Mapping[str, str], key: str, parse: Callable[[str], T], d
         return parse(text)
     except ValueError as error:
         raise InvalidRequestError(f"{key}={text!r}: expected {error}") from error
-
-
-def _at_least_one(text: str) -> int:
-    if (value := parse_count(text)) < 1:
-        raise ValueError("a whole number, 1 or more")
-    return value
-
-
-def _above_zero(text: str) -> float | None:
-    if (value := parse_duration(text)) <= 0:
-        raise ValueError("a duration above 0 such as 30, 250ms or 1m30s")
-    return value
 
 
 def _time(text: str) -> float | None:

@@ -11,7 +11,9 @@ from settings import (
     parse_duration,
     parse_flag,
     parse_path,
-    parse_size,
+    parse_positive_count,
+    parse_positive_duration,
+    parse_positive_size,
     parse_text,
     setting,
 )
@@ -56,25 +58,31 @@ class RegistrySettings:
         "Unix socket to listen on; empty: run/registry.sock in the data folder.",
     )
     dataset_bytes: int = setting(
-        "SLUICE_REGISTRY_DATASET_BYTES", "1Gi", parse_size, "Largest dataset upload in bytes."
+        "SLUICE_REGISTRY_DATASET_BYTES",
+        "1Gi",
+        parse_positive_size,
+        "Largest dataset upload in bytes.",
     )
     table_bytes: int = setting(
         "SLUICE_REGISTRY_TABLE_BYTES",
         "4Gi",
-        parse_size,
+        parse_positive_size,
         "Largest uncompressed table in bytes that a Parquet upload may hold.",
     )
     artifact_bytes: int = setting(
-        "SLUICE_REGISTRY_ARTIFACT_BYTES", "2Gi", parse_size, "Largest artifact in bytes."
+        "SLUICE_REGISTRY_ARTIFACT_BYTES", "2Gi", parse_positive_size, "Largest artifact in bytes."
     )
     json_bytes: int = setting(
-        "SLUICE_REGISTRY_JSON_BYTES", "4Mi", parse_size, "Largest JSON request body in bytes."
+        "SLUICE_REGISTRY_JSON_BYTES",
+        "4Mi",
+        parse_positive_size,
+        "Largest JSON request body in bytes.",
     )
     table_columns: int = setting(
-        "SLUICE_REGISTRY_TABLE_COLUMNS", "2000", parse_count, "Most columns of a dataset."
+        "SLUICE_REGISTRY_TABLE_COLUMNS", "2000", parse_positive_count, "Most columns of a dataset."
     )
     table_rows: int = setting(
-        "SLUICE_REGISTRY_TABLE_ROWS", "50000000", parse_count, "Most rows of a dataset."
+        "SLUICE_REGISTRY_TABLE_ROWS", "50000000", parse_positive_count, "Most rows of a dataset."
     )
     reject_share: float = setting(
         "SLUICE_REGISTRY_REJECT_SHARE",
@@ -86,16 +94,25 @@ class RegistrySettings:
         "SLUICE_REGISTRY_CATEGORIES", "50", parse_count, "Categories kept a text column."
     )
     ingest_memory: int = setting(
-        "SLUICE_REGISTRY_INGEST_MEMORY", "1Gi", parse_size, "Memory in bytes to read one upload."
+        "SLUICE_REGISTRY_INGEST_MEMORY",
+        "1Gi",
+        parse_positive_size,
+        "Memory in bytes to read one upload.",
     )
     ingest_threads: int = setting(
-        "SLUICE_REGISTRY_INGEST_THREADS", "2", parse_count, "Threads to read one upload."
+        "SLUICE_REGISTRY_INGEST_THREADS", "2", parse_positive_count, "Threads to read one upload."
     )
     ingest_timeout: float = setting(
-        "SLUICE_REGISTRY_INGEST_TIMEOUT", "10m", parse_duration, "Longest reading of one upload."
+        "SLUICE_REGISTRY_INGEST_TIMEOUT",
+        "10m",
+        parse_positive_duration,
+        "Longest reading of one upload.",
     )
     ingest_at_once: int = setting(
-        "SLUICE_REGISTRY_INGEST_AT_ONCE", "2", parse_count, "Uploads read at the same time."
+        "SLUICE_REGISTRY_INGEST_AT_ONCE",
+        "2",
+        parse_positive_count,
+        "Uploads read at the same time.",
     )
     ingest_waiting: int = setting(
         "SLUICE_REGISTRY_INGEST_WAITING",
@@ -138,10 +155,12 @@ class RegistrySettings:
 
     @property
     def database_url(self) -> str:
+        """SQLAlchemy URL of the database."""
         return self.database or f"sqlite:///{self.folder / 'registry.sqlite'}"
 
     @property
     def artifacts_dir(self) -> Path:
+        """Folder of artifacts by sha256."""
         return Path(self.artifacts).absolute() if self.artifacts else self.folder / "artifacts"
 
     @property
@@ -151,6 +170,7 @@ class RegistrySettings:
 
     @property
     def socket_path(self) -> Path:
+        """Unix socket to listen on."""
         return Path(self.socket) if self.socket else self.data_dir / "run" / "registry.sock"
 
 

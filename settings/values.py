@@ -65,6 +65,27 @@ def parse_count(text: str) -> int:
     return int(text)
 
 
+def parse_positive_count(text: str) -> int:
+    """A whole number above 0."""
+    if (value := parse_count(text)) < 1:
+        raise ValueError("a whole number, 1 or more")
+    return value
+
+
+def parse_positive_duration(text: str) -> float:
+    """Seconds of a duration above 0."""
+    if (value := parse_duration(text)) <= 0:
+        raise ValueError("a duration above 0 such as 30, 250ms or 1m30s")
+    return value
+
+
+def parse_positive_size(text: str) -> int:
+    """Bytes of a size above 0."""
+    if (value := parse_size(text)) < 1:
+        raise ValueError("a size above 0 such as 1048576, 128Mi or 1G")
+    return value
+
+
 def parse_port(text: str) -> int:
     """A TCP port; 0 lets the kernel choose a free one."""
     if not re.fullmatch(r"[0-9]{1,5}", text.strip()) or int(text) > 65535:

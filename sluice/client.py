@@ -14,6 +14,7 @@ from urllib.parse import quote
 import httpx
 
 from sluice.errors import CommandError
+from sluice.transport import Transport, check
 
 CHUNK: Final = 1 << 20
 LOG_TAIL_ALL: Final = -1
@@ -24,9 +25,7 @@ class GatewayClient:
 
     def __init__(self, url: str, auth: tuple[str, str] | None) -> None:
         self.url = url.rstrip("/")
-        self._http = httpx.Client(
-            base_url=self.url, auth=auth, timeout=httpx.Timeout(60.0, connect=5.0), trust_env=False
-        )
+        self._http = Transport(self.url, auth)
 
     def __enter__(self) -> Self:
         return self
@@ -41,42 +40,42 @@ class GatewayClient:
 
     def functions(self, namespace: str = "") -> list[dict[str, Any]]:
         """All functions of a namespace."""
-        answer: list[dict[str, Any]] = self._request(
+        answer: list[dict[str, Any]] = self._http.request(
             "GET", "/system/functions", params=_namespace(namespace)
         ).json()
         return answer
 
     def function(self, name: str, namespace: str = "") -> dict[str, Any]:
         """One function with its replicas and usage."""
-        answer: dict[str, Any] = self._request(
+        answer: dict[str, Any] = self._http.request(
             "GET", f"/system/function/{name}", params=_namespace(namespace) | {"usage": "1"}
         ).json()
         return answer
 
     def deploy(self, deployment: Mapping[str, Any]) -> bool:
         """Create or update a function; true when it was new."""
-        response = self._send("PUT", "/system/functions", json=deployment)
+        response = self._http.send("PUT", "/system/functions", json=deployment)
         if response.status_code != 404:
-            _check(response)
+            check(response)
             return False
-        self._request("POST", "/system/functions", json=deployment)
+        self._http.request("POST", "/system/functions", json=deployment)
         return True
 
     def remove(self, name: str, namespace: str = "") -> None:
         """Remove a function."""
         body = {"functionName": name} | _namespace(namespace)
-        self._request("DELETE", "/system/functions", json=body)
+        self._http.request("DELETE", "/system/functions", json=body)
 
     def scale(self, name: str, replicas: int, namespace: str = "") -> None:
         """Set the number of replicas."""
         body = {"serviceName": name, "replicas": replicas} | _namespace(namespace)
-        self._request(
+        self._http.request(
             "POST", f"/system/scale-function/{name}", json=body, params=_namespace(namespace)
         )
 
     def secrets(self, namespace: str = "") -> list[dict[str, Any]]:
         """Names of the secrets."""
-        answer: list[dict[str, Any]] = self._request(
+        answer: list[dict[str, Any]] = self._http.request(
             "GET", "/system/secrets", params=_namespace(namespace)
         ).json()
         return answer
@@ -84,29 +83,29 @@ class GatewayClient:
     def write_secret(self, method: str, name: str, value: bytes, namespace: str = "") -> None:
         """Create (POST) or replace (PUT) a secret."""
         body = {"name": name, "rawValue": base64.b64encode(value).decode()} | _namespace(namespace)
-        self._request(method, "/system/secrets", json=body)
+        self._http.request(method, "/system/secrets", json=body)
 
     def remove_secret(self, name: str, namespace: str = "") -> None:
         """Remove a secret."""
-        self._request("DELETE", "/system/secrets", json={"name": name} | _namespace(namespace))
+        self._http.request("DELETE", "/system/secrets", json={"name": name} | _namespace(namespace))
 
     def info(self) -> dict[str, Any]:
         """What the gateway says of itself."""
-        answer: dict[str, Any] = self._request("GET", "/system/info").json()
+        answer: dict[str, Any] = self._http.request("GET", "/system/info").json()
         return answer
 
     def prune(self) -> dict[str, Any]:
         """Remove what no deployment uses; what went and how many bytes that freed."""
-        answer: dict[str, Any] = self._request("POST", "/system/prune", timeout=300.0).json()
+        answer: dict[str, Any] = self._http.request("POST", "/system/prune", timeout=300.0).json()
         return answer
 
     def has_triggers(self) -> bool:
         """Whether the gateway has a process of triggers behind it."""
-        return self._send("GET", "/triggers/healthz").status_code == 200
+        return self._http.send("GET", "/triggers/healthz").status_code == 200
 
     def put_pipelines(self, source: bytes, file: str) -> list[dict[str, Any]]:
         """Replace the definitions of all pipelines; returns the pipelines."""
-        answer = self._request(
+        answer = self._http.request(
             "PUT", "/triggers/pipelines", params={"file": file}, content=source
         ).json()
         pipelines: list[dict[str, Any]] = answer["pipelines"]
@@ -114,7 +113,7 @@ class GatewayClient:
 
     def pipelines(self) -> list[dict[str, Any]]:
         """Every pipeline."""
-        answer: list[dict[str, Any]] = self._request("GET", "/triggers/pipelines").json()[
+        answer: list[dict[str, Any]] = self._http.request("GET", "/triggers/pipelines").json()[
             "pipelines"
         ]
         return answer
@@ -123,12 +122,12 @@ class GatewayClient:
         """The id of a run of a pipeline."""
         headers = {"idempotency-key": key} if key else {}
         path = f"/triggers/pipelines/{quote(pipeline, safe='')}/runs"
-        answer: str = self._request("POST", path, content=body, headers=headers).json()["run"]
+        answer: str = self._http.request("POST", path, content=body, headers=headers).json()["run"]
         return answer
 
     def runs(self, query: Mapping[str, str]) -> list[dict[str, Any]]:
         """Runs of pipelines, newest first."""
-        found: list[dict[str, Any]] = self._request(
+        found: list[dict[str, Any]] = self._http.request(
             "GET", "/triggers/runs", params=dict(query)
         ).json()["runs"]
         return found
@@ -136,14 +135,14 @@ class GatewayClient:
     def run(self, run: str, revision: str | None = None) -> dict[str, Any]:
         """A run with its steps; with `revision`, once it is another or 30 s have passed."""
         query = {} if revision is None else {"wait": "30", "revision": revision}
-        answer: dict[str, Any] = self._request(
+        answer: dict[str, Any] = self._http.request(
             "GET", f"/triggers/runs/{quote(run, safe='')}", params=query
         ).json()
         return answer
 
     def cancel_run(self, run: str) -> dict[str, Any]:
         """End a run; the run as it is then."""
-        answer: dict[str, Any] = self._request(
+        answer: dict[str, Any] = self._http.request(
             "POST", f"/triggers/runs/{quote(run, safe='')}/cancel"
         ).json()
         return answer
@@ -151,14 +150,14 @@ class GatewayClient:
     def rerun(self, run: str, step: str) -> str:
         """The id of a new run that goes on from a step of another one."""
         params = {"from": step} if step else {}
-        answer: str = self._request(
+        answer: str = self._http.request(
             "POST", f"/triggers/runs/{quote(run, safe='')}/rerun", params=params
         ).json()["run"]
         return answer
 
     def invoke(self, path: str, body: bytes, content_type: str, method: str) -> httpx.Response:
         """The function's own answer, whatever its status."""
-        return self._send(
+        return self._http.send(
             method,
             path,
             content=body,
@@ -168,36 +167,36 @@ class GatewayClient:
 
     def calls(self, query: Mapping[str, str]) -> list[dict[str, Any]]:
         """Queued calls, newest first."""
-        answer: list[dict[str, Any]] = self._request(
+        answer: list[dict[str, Any]] = self._http.request(
             "GET", "/system/calls", params=dict(query)
         ).json()
         return answer
 
     def call(self, call: str) -> dict[str, Any]:
         """One queued call."""
-        answer: dict[str, Any] = self._request("GET", f"/system/calls/{quote(call)}").json()
+        answer: dict[str, Any] = self._http.request("GET", f"/system/calls/{quote(call)}").json()
         return answer
 
     def call_result(self, call: str) -> bytes:
         """The body that the function answered."""
-        return self._request("GET", f"/system/calls/{quote(call)}/result").content
+        return self._http.request("GET", f"/system/calls/{quote(call)}/result").content
 
     def replay_call(self, call: str) -> None:
         """Queue a finished call again."""
-        self._request("POST", f"/system/calls/{quote(call)}/replay")
+        self._http.request("POST", f"/system/calls/{quote(call)}/replay")
 
     def cancel_call(self, call: str) -> None:
         """Cancel a call that waits."""
-        self._request("DELETE", f"/async-function/{quote(call)}")
+        self._http.request("DELETE", f"/async-function/{quote(call)}")
 
     def delete_call(self, call: str) -> None:
         """Forget a call and its answer."""
-        self._request("DELETE", f"/system/calls/{quote(call)}")
+        self._http.request("DELETE", f"/system/calls/{quote(call)}")
 
     @contextmanager
     def logs(self, query: Mapping[str, str]) -> Iterator[Iterator[dict[str, Any]]]:
         """Log lines as objects, as they come."""
-        with self._stream("GET", "/system/logs", params=dict(query)) as response:
+        with self._http.stream("GET", "/system/logs", params=dict(query)) as response:
             yield (json.loads(line) for line in response.iter_lines() if line)
 
     def build(self, tar: Path, key: bytes, report: Callable[[str], None]) -> None:
@@ -209,45 +208,13 @@ class GatewayClient:
             "accept": "application/x-ndjson",
         }
         last: dict[str, Any] = {}
-        with self._stream("POST", "/build", content=_chunks(tar), headers=headers) as response:
+        with self._http.stream("POST", "/build", content=_chunks(tar), headers=headers) as response:
             for line in response.iter_lines():
                 last = json.loads(line) if line else last
                 for text in last.get("log") or ():
                     report(text)
         if last.get("status") != "success":
             raise CommandError(f"build failed: {last.get('error') or 'the gateway broke off'}")
-
-    def _request(self, method: str, path: str, **arguments: Any) -> httpx.Response:
-        response = self._send(method, path, **arguments)
-        _check(response)
-        return response
-
-    def _send(self, method: str, path: str, **arguments: Any) -> httpx.Response:
-        try:
-            return self._http.request(method, path, **arguments)
-        except httpx.HTTPError as error:
-            raise CommandError(self._unreachable(error)) from error
-
-    @contextmanager
-    def _stream(self, method: str, path: str, **arguments: Any) -> Iterator[httpx.Response]:
-        limits = httpx.Timeout(None, connect=5.0)
-        try:
-            with self._http.stream(method, path, timeout=limits, **arguments) as response:
-                if response.is_error:
-                    response.read()
-                _check(response)
-                yield response
-        except httpx.HTTPError as error:
-            raise CommandError(self._unreachable(error)) from error
-
-    def _unreachable(self, error: httpx.HTTPError) -> str:
-        return f"{self.url}: {str(error) or type(error).__name__}"
-
-
-def _check(response: httpx.Response) -> None:
-    if response.is_error:
-        reason = response.text.strip() or response.reason_phrase
-        raise CommandError(f"{response.request.url.path}: {response.status_code} {reason}")
 
 
 def _namespace(namespace: str) -> dict[str, str]:

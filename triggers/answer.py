@@ -18,6 +18,7 @@ class Answer:
 
     @property
     def succeeded(self) -> bool:
+        """Whether the status is a 2xx."""
         return 200 <= self.status < 300
 
     def header(self, name: str) -> str:

@@ -14,7 +14,9 @@ from settings import (
     parse_duration,
     parse_path,
     parse_port,
-    parse_size,
+    parse_positive_count,
+    parse_positive_duration,
+    parse_positive_size,
     parse_text,
     setting,
 )
@@ -70,13 +72,13 @@ class TriggersSettings:
     rebuild_interval: float = setting(
         "SLUICE_TRIGGERS_REBUILD_INTERVAL",
         "3s",
-        parse_duration,
+        parse_positive_duration,
         "Time between two looks at which functions are deployed.",
     )
     upstream_timeout: float = setting(
         "SLUICE_TRIGGERS_UPSTREAM_TIMEOUT",
         "2m",
-        parse_duration,
+        parse_positive_duration,
         "Time a call may take unless the trigger says otherwise.",
     )
     shutdown_grace: float = setting(
@@ -89,7 +91,10 @@ class TriggersSettings:
         "SLUICE_TRIGGERS_CRON_HISTORY", "10000", parse_count, "Fire times kept, newest first."
     )
     cron_at_once: int = setting(
-        "SLUICE_TRIGGERS_CRON_AT_ONCE", "64", parse_count, "Calls by schedule at the same time."
+        "SLUICE_TRIGGERS_CRON_AT_ONCE",
+        "64",
+        parse_positive_count,
+        "Calls by schedule at the same time.",
     )
     cron_backfill: int = setting(
         "SLUICE_TRIGGERS_CRON_BACKFILL",
@@ -107,7 +112,10 @@ class TriggersSettings:
         "SLUICE_TRIGGERS_PIPELINE_RUNS", "10000", parse_count, "Ended pipeline runs kept."
     )
     runs_at_once: int = setting(
-        "SLUICE_TRIGGERS_RUNS_AT_ONCE", "256", parse_count, "Pipeline runs under way at once."
+        "SLUICE_TRIGGERS_RUNS_AT_ONCE",
+        "256",
+        parse_positive_count,
+        "Pipeline runs under way at once.",
     )
     runs_waiting: int = setting(
         "SLUICE_TRIGGERS_RUNS_WAITING",
@@ -118,25 +126,31 @@ class TriggersSettings:
     calls_at_once: int = setting(
         "SLUICE_TRIGGERS_CALLS_AT_ONCE",
         "128",
-        parse_count,
+        parse_positive_count,
         "Calls of pipeline steps at the same time.",
     )
     input_bytes: int = setting(
-        "SLUICE_TRIGGERS_INPUT_BYTES", "1Mi", parse_size, "Largest input of a run, in bytes."
+        "SLUICE_TRIGGERS_INPUT_BYTES",
+        "1Mi",
+        parse_positive_size,
+        "Largest input of a run, in bytes.",
     )
     output_bytes: int = setting(
         "SLUICE_TRIGGERS_OUTPUT_BYTES",
         "1Mi",
-        parse_size,
+        parse_positive_size,
         "Largest output of a step or item, in bytes; more belongs into an artifact.",
     )
     definitions_bytes: int = setting(
-        "SLUICE_TRIGGERS_DEFINITIONS_BYTES", "1Mi", parse_size, "Largest pipelines.yml, in bytes."
+        "SLUICE_TRIGGERS_DEFINITIONS_BYTES",
+        "1Mi",
+        parse_positive_size,
+        "Largest pipelines.yml, in bytes.",
     )
     lease: float = setting(
         "SLUICE_TRIGGERS_LEASE",
         "15s",
-        parse_duration,
+        parse_positive_duration,
         "Time after which another process takes over the runs of one that is silent.",
     )
     gateway_away: float = setting(
@@ -155,13 +169,6 @@ class TriggersSettings:
             if not name.startswith(f"{PREFIX}KAFKA_")  # the Kafka source's table
         }
         loaded = load(cls, own, PREFIX)
-        for name, value in (
-            ("CRON_AT_ONCE", loaded.cron_at_once),
-            ("RUNS_AT_ONCE", loaded.runs_at_once),
-            ("CALLS_AT_ONCE", loaded.calls_at_once),
-        ):
-            if value < 1:
-                raise SettingError(f"{PREFIX}{name}", str(value), "a whole number, 1 or more")
         if not loaded.gateway_url.startswith("http://"):
             raise SettingError(f"{PREFIX}GATEWAY_URL", loaded.gateway_url, "an http:// URL")
         return loaded
@@ -183,6 +190,7 @@ class TriggersSettings:
 
     @property
     def database_url(self) -> str:
+        """SQLAlchemy URL of the database."""
         return self.database or f"sqlite:///{self.data_dir / 'triggers.sqlite'}"
 
     @property
@@ -192,6 +200,7 @@ class TriggersSettings:
 
     @property
     def socket_path(self) -> Path:
+        """Unix socket to listen on."""
         return Path(self.socket) if self.socket else self.data_dir / "run" / "triggers.sock"
 
     @property

@@ -5,12 +5,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC
 from email.utils import parsedate_to_datetime
-from typing import Final, Self, TypeVar
+from typing import Final, Self
 
 from gateway.errors import InvalidRequestError
-from settings import parse_count, parse_duration
-
-T = TypeVar("T")
+from gateway.scaling import read_value
+from settings import parse_duration, parse_positive_count
 
 ATTEMPTS: Final = "com.openfaas.retry.attempts"
 CODES: Final = "com.openfaas.retry.codes"
@@ -44,10 +43,10 @@ class RetryPolicy:
         """
         rule = cls()
         policy = cls(
-            attempts=_read(annotations, ATTEMPTS, _at_least_one, rule.attempts),
-            codes=_read(annotations, CODES, _codes, rule.codes),
-            min_wait=_read(annotations, MIN_WAIT, parse_duration, rule.min_wait),
-            max_wait=_read(annotations, MAX_WAIT, parse_duration, rule.max_wait),
+            attempts=read_value(annotations, ATTEMPTS, parse_positive_count, rule.attempts),
+            codes=read_value(annotations, CODES, _codes, rule.codes),
+            min_wait=read_value(annotations, MIN_WAIT, parse_duration, rule.min_wait),
+            max_wait=read_value(annotations, MAX_WAIT, parse_duration, rule.max_wait),
         )
         if MAX_WAIT in annotations and policy.max_wait < policy.min_wait:
             raise InvalidRequestError(
@@ -96,23 +95,7 @@ def retry_after(status: int, headers: Pairs, now: float, longest: float) -> floa
 
 def concurrency(annotations: Mapping[str, str], default: int) -> int:
     """Queued calls of the function that run at once. Raises InvalidRequestError."""
-    return _read(annotations, CONCURRENCY, _at_least_one, default)
-
-
-def _read(source: Mapping[str, str], key: str, parse: Callable[[str], T], default: T) -> T:
-    text = source.get(key, "")
-    if not text:
-        return default
-    try:
-        return parse(text)
-    except ValueError as error:
-        raise InvalidRequestError(f"{key}={text!r}: expected {error}") from error
-
-
-def _at_least_one(text: str) -> int:
-    if (value := parse_count(text)) < 1:
-        raise ValueError("a whole number, 1 or more")
-    return value
+    return read_value(annotations, CONCURRENCY, parse_positive_count, default)
 
 
 def _codes(text: str) -> frozenset[int]:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from registry.errors import InvalidRequestError, TooLargeError, UnsupportedMediaTypeError
 from registry.idempotency import Claim
+from service.errors import expected
 
 B = TypeVar("B", bound=BaseModel)
 KEY: Final = re.compile(r"[\x21-\x7e]{1,255}")
@@ -83,7 +84,7 @@ def _fault(fault: Any) -> str:
         return f"{where}: expected a value, it is missing"
     if fault["type"] == "extra_forbidden":
         return f"{where}: no field of that name"
-    return f"{where}: {fault['msg']}, got {_shown(fault['input'])}"
+    return f"{where}: {expected(fault)}, got {_shown(fault['input'])}"
 
 
 def _shown(value: Any) -> str:

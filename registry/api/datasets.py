@@ -80,6 +80,7 @@ async def _content(registry: Service, spooled: Spooled, asked: Asked) -> dict[st
 
 @router.get("")
 async def every(registry: Registry, limit: Limit = 100, after: AfterName = "") -> dict[str, Any]:
+    """A page of datasets by name."""
     found = await registry.read(lambda connection: datasets.every(connection, after, limit))
     return page("datasets", [body_of(one) for one in found], limit, "name")
 
@@ -101,6 +102,7 @@ async def versions(
 
 @router.get("/{name}/versions/{version}")
 async def version_(registry: Registry, name: NamePath, version: VersionPath) -> dict[str, Any]:
+    """One version with its columns and rejected rows."""
     return body_of(await registry.read(lambda connection: datasets.get(connection, name, version)))
 
 

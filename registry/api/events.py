@@ -77,6 +77,7 @@ async def predictions_(
     limit: Limit = 100,
     after: AfterNumber = 0,
 ) -> dict[str, Any]:
+    """A page of logged predictions in the order they came."""
     wanted = {"model": model, "version": version, "function": function}
     where = {name: value for name, value in wanted.items() if value is not None}
     found = await registry.read(

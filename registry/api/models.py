@@ -32,6 +32,7 @@ router = APIRouter(prefix="/models")
 async def register(
     request: Request, registry: Registry, identity: Identity, name: NamePath
 ) -> Response:
+    """201 with the new version of the model."""
     raw = await read_json(request, registry.settings.json_bytes)
     content = validate(raw, ModelVersionIn).model_dump()
     return await registry.change(
@@ -44,6 +45,7 @@ async def register(
 
 @router.get("")
 async def every(registry: Registry, limit: Limit = 100, after: AfterName = "") -> dict[str, Any]:
+    """A page of models by name."""
     found = await registry.read(lambda connection: models.every(connection, after, limit))
     return page("models", [body_of(one) for one in found], limit, "name")
 
@@ -64,6 +66,7 @@ async def model(
 
 @router.get("/{name}/versions/{version}")
 async def version_(registry: Registry, name: NamePath, version: VersionPath) -> dict[str, Any]:
+    """One version of a model."""
     return body_of(await registry.read(lambda connection: models.get(connection, name, version)))
 
 
@@ -102,6 +105,7 @@ async def remove_alias(
     alias: AliasPath,
     expected: Annotated[int | None, Query(ge=1)] = None,
 ) -> Response:
+    """200 with what the alias was; it is gone."""
     move = aliases.Move(
         model=name,
         alias=alias,
@@ -126,6 +130,7 @@ def _moved(connection: Connection, move: aliases.Move) -> Reply:
 async def every_alias(
     registry: Registry, name: NamePath, limit: Limit = 100, after: AfterName = ""
 ) -> dict[str, Any]:
+    """A page of the model's aliases."""
     found = await registry.read(lambda connection: aliases.every(connection, name, after, limit))
     return page("aliases", [body_of(one) for one in found], limit, "alias")
 

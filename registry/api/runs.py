@@ -36,6 +36,7 @@ NameQuery = Annotated[str | None, Query(pattern=NAME_PATTERN)]
 
 @router.post("/feature-sets")
 async def create_feature_set(request: Request, registry: Registry) -> Response:
+    """201 with the new feature set."""
     raw = await read_json(request, registry.settings.json_bytes)
     content = validate(raw, FeatureSetIn).model_dump()
     return await registry.change(
@@ -48,6 +49,7 @@ async def create_feature_set(request: Request, registry: Registry) -> Response:
 async def every_feature_set(
     registry: Registry, dataset: NameQuery = None, limit: Limit = 100, after: AfterId = None
 ) -> dict[str, Any]:
+    """A page of feature sets, newest first."""
     found = await registry.read(
         lambda connection: feature_sets.every(connection, dataset, after, limit)
     )
@@ -56,11 +58,13 @@ async def every_feature_set(
 
 @router.get("/feature-sets/{id_}")
 async def feature_set(registry: Registry, id_: IdPath) -> dict[str, Any]:
+    """One feature set."""
     return body_of(await registry.read(lambda connection: feature_sets.get(connection, id_)))
 
 
 @router.post("/runs")
 async def create_run(request: Request, registry: Registry) -> Response:
+    """201 with the new run, under way."""
     raw = await read_json(request, registry.settings.json_bytes)
     asked = validate(raw, RunIn)
     content = asked.model_dump(exclude={"experiment"})
@@ -78,6 +82,7 @@ async def every_run(
     limit: Limit = 100,
     after: AfterId = None,
 ) -> dict[str, Any]:
+    """A page of runs, newest first."""
     wanted = {"experiment": experiment, "status": status}
     where = {name: value for name, value in wanted.items() if value is not None}
     found = await registry.read(lambda connection: runs.every(connection, where, after, limit))
@@ -86,11 +91,13 @@ async def every_run(
 
 @router.get("/runs/{id_}")
 async def run(registry: Registry, id_: IdPath) -> dict[str, Any]:
+    """One run with the newest value of each metric."""
     return body_of(await registry.read(lambda connection: runs.get(connection, id_)))
 
 
 @router.patch("/runs/{id_}")
 async def end_run(request: Request, registry: Registry, id_: IdPath) -> Response:
+    """200 with the run, finished or failed; it ends once."""
     raw = await read_json(request, registry.settings.json_bytes)
     asked = validate(raw, RunEndIn)
     return await registry.change(
@@ -103,6 +110,7 @@ async def end_run(request: Request, registry: Registry, id_: IdPath) -> Response
 
 @router.post("/runs/{id_}/params")
 async def add_params(request: Request, registry: Registry, id_: IdPath) -> Response:
+    """200 with the run; a parameter is written once."""
     raw = await read_json(request, registry.settings.json_bytes)
     params = validate({"params": raw}, ParamsIn).params
 
@@ -115,6 +123,7 @@ async def add_params(request: Request, registry: Registry, id_: IdPath) -> Respo
 
 @router.post("/runs/{id_}/metrics")
 async def add_metrics(request: Request, registry: Registry, id_: IdPath) -> Response:
+    """How many values were added."""
     raw = await read_json(request, registry.settings.json_bytes)
     points = [_point(one) for one in validate({"metrics": _listed(raw)}, MetricsIn).metrics]
     return await registry.change(
@@ -133,6 +142,7 @@ async def metrics(
     limit: Limit = 1000,
     after: AfterNumber = 0,
 ) -> dict[str, Any]:
+    """A page of values in the order they came."""
     found = await registry.read(
         lambda connection: runs.metrics(connection, id_, name, after, limit)
     )
@@ -141,6 +151,7 @@ async def metrics(
 
 @router.post("/runs/{id_}/artifacts")
 async def add_artifact(request: Request, registry: Registry, id_: IdPath) -> Response:
+    """201 with the run's artifact of that name."""
     raw = await read_json(request, registry.settings.json_bytes)
     asked = validate(raw, RunArtifactIn)
 

@@ -37,11 +37,13 @@ class Bell:
         self._next = asyncio.Event()
 
     def ring(self) -> None:
+        """Wake who listens now."""
         self._next.set()
         if not self.closed:
             self._next = asyncio.Event()
 
     def close(self) -> None:
+        """Wake who listens, now and from now on."""
         self.closed = True
         self._next.set()
 
@@ -71,6 +73,7 @@ class Service:
     bell: Bell = field(default_factory=Bell)
 
     async def read(self, work: Callable[[Connection], T]) -> T:
+        """The result of `work` on what is committed."""
         return await self.database.read(work)
 
     async def change(self, claim: Claim | None, work: Callable[[Connection], Reply]) -> Response:
@@ -86,11 +89,13 @@ def answer(reply: Reply) -> Response:
 
 
 def service_of(request: Request) -> Service:
+    """The registry that answers the request."""
     service: Service = request.app.state.service
     return service
 
 
 def identity_of(request: Request) -> str:
+    """Who asks, as the guard noted."""
     identity: str = request.state.identity
     return identity
 

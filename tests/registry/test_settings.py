@@ -19,6 +19,12 @@ def test_share_outside_0_to_1_is_refused(value: str) -> None:
         read_settings({"SLUICE_REGISTRY_REJECT_SHARE": value})
 
 
+@pytest.mark.parametrize("name", ["INGEST_AT_ONCE", "INGEST_THREADS", "DATASET_BYTES"])
+def test_amount_without_which_no_upload_would_end_is_not_zero(name: str) -> None:
+    with pytest.raises(SettingError, match=f"SLUICE_REGISTRY_{name}='0'"):
+        read_settings({f"SLUICE_REGISTRY_{name}": "0"})
+
+
 def test_every_setting_is_named_once_and_explained() -> None:
     found = rows(RegistrySettings)
     assert len({row.variable for row in found}) == len(found)

@@ -1,6 +1,15 @@
 import pytest
 
-from settings import parse_count, parse_duration, parse_flag, parse_port, parse_size
+from settings import (
+    parse_count,
+    parse_duration,
+    parse_flag,
+    parse_port,
+    parse_positive_count,
+    parse_positive_duration,
+    parse_positive_size,
+    parse_size,
+)
 
 
 @pytest.mark.parametrize(
@@ -42,6 +51,19 @@ def test_size_that_does_not_parse_is_refused(text: str) -> None:
 def test_count_must_be_whole_and_not_negative(text: str) -> None:
     with pytest.raises(ValueError, match="a whole number"):
         parse_count(text)
+
+
+def test_positive_values_are_read_as_the_others() -> None:
+    assert parse_positive_count("1") == 1
+    assert parse_positive_duration("1ms") == pytest.approx(0.001)
+    assert parse_positive_size("1Ki") == 1024
+
+
+@pytest.mark.parametrize("text", ["0", "0ms", "none"])
+def test_positive_values_are_not_zero(text: str) -> None:
+    for parse in (parse_positive_count, parse_positive_duration, parse_positive_size):
+        with pytest.raises(ValueError, match="a "):
+            parse(text)
 
 
 @pytest.mark.parametrize("text", ["65536", "http", "-1", "123456", "٣"])
