@@ -1,7 +1,9 @@
 """Failures as answers: {"error": text} with the status of what failed."""
 
 import logging
+import re
 import secrets
+from collections.abc import Mapping
 from typing import Any, ClassVar, Final
 
 from fastapi import FastAPI, Request
@@ -64,7 +66,21 @@ async def _invalid(_: Request, error: Exception) -> JSONResponse:
 
 def _fault(fault: dict[str, Any]) -> str:
     where = ".".join(str(part) for part in fault["loc"])
-    return f"{where}: {fault['msg']}, got {repr(fault.get('input'))[:100]}"
+    return f"{where}: {expected(fault)}, got {repr(fault.get('input'))[:100]}"
+
+
+def expected(fault: Mapping[str, Any]) -> str:
+    """What one fault of pydantic's asks for, in our words."""
+    if fault["type"] == "string_pattern_mismatch":
+        return f"expected text that matches {fault['ctx']['pattern']}"
+    if fault["type"] == "missing":
+        return "expected a value"
+    if fault["type"] == "extra_forbidden":
+        return "expected nothing of that name"
+    said = str(fault["msg"]).partition(", ")[0]
+    return re.sub(
+        r"^(Input|String|Value|List|Dictionary|Number) should (be|have) ", "expected ", said
+    )
 
 
 async def _http(_: Request, error: Exception) -> JSONResponse:

@@ -52,7 +52,11 @@ async def test_unexpected_error_keeps_its_text_in_the_log(
 
 @pytest.mark.parametrize(
     ("path", "status", "text"),
-    [("/counted?count=x", 400, "query.count"), ("/nowhere", 404, "not found")],
+    [
+        ("/counted?count=x", 400, "query.count: expected a valid integer, got 'x'"),
+        ("/counted", 400, "query.count: expected a value, got None"),
+        ("/nowhere", 404, "not found"),
+    ],
 )
 async def test_bad_request_is_told_what_was_wrong(
     client: httpx.AsyncClient, path: str, status: int, text: str
