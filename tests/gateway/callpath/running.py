@@ -178,7 +178,7 @@ class Gateway:
 
     async def settled(self) -> None:
         """Returns when no call is under way: every slot was given back."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while self.invoker.calls:  # noqa: ASYNC110 - the product tells nobody that a call ended
                 await asyncio.sleep(0.005)
         assert self.inflight() == 0

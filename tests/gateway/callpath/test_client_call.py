@@ -282,9 +282,9 @@ async def test_sender_that_leaves_in_its_body_cancels_the_call(tmp_path: Path) -
         client = await gateway.connect()
         client.request("POST", "/function/f", content_length=str(MIB))
         client.send(b"part")
-        await asyncio.wait_for(seen.wait(), 5)
+        await asyncio.wait_for(seen.wait(), 60)
         client.leave()
-        await asyncio.wait_for(cut.wait(), 5)
+        await asyncio.wait_for(cut.wait(), 60)
         await gateway.settled()
         codes = gateway.metrics.function("f.openfaas-fn").seconds
         assert list(codes) == [CLIENT_GONE]
@@ -309,7 +309,7 @@ async def test_reader_that_leaves_in_its_answer_cancels_the_call(tmp_path: Path)
         client.request("GET", "/function/f")
         await client.head()
         client.leave()
-        await asyncio.wait_for(cut.wait(), 5)
+        await asyncio.wait_for(cut.wait(), 60)
         await gateway.settled()
 
 
@@ -328,7 +328,7 @@ async def test_early_answer_to_a_half_sent_body_closes_both_connections(tmp_path
         assert (reply.status, reply.body) == (413, b"too much")
         assert reply.header("connection") == "close"
         replica = gateway.provider.replicas("f")[0]
-        await asyncio.wait_for(replica.idle.wait(), 5)
+        await asyncio.wait_for(replica.idle.wait(), 60)
         assert gateway.upstream.idle(replica.name) == 0
         await gateway.settled()
 
@@ -375,7 +375,10 @@ async def test_large_call_refused_by_a_full_queue_is_told_so(tmp_path: Path) -> 
         assert (reply.status, reply.header("connection")) == (429, "close")
 
 
-async def test_large_call_to_a_dead_replica_goes_to_the_next(tmp_path: Path) -> None:
+async def test_large_call_to_a_dead_replica_goes_to_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.call.REASON_SECONDS", 600.0)  # as long as the test takes
     async with running(tmp_path, digest) as gateway:
         await deployed(gateway)
         replica = gateway.provider.replicas("f")[0]

@@ -49,7 +49,7 @@ async def test_call_headers_of_the_gateway_are_on_request_and_answer(gateway: Ga
     assert call.header("x-forwarded-host") == "gw.test"
     assert re.fullmatch(r"127\.0\.0\.1:\d+", call.header("x-forwarded-for") or "")
     assert re.fullmatch(r"sluice/\d+\.\d+\.\d+", reply.header("x-served-by") or "")
-    assert 0 < float(reply.header("x-duration-seconds") or 0) < 5
+    assert 0 < float(reply.header("x-duration-seconds") or 0) < 60
     assert call.values("content-length") == ["1"]
     assert (call.header("user-agent") or "").startswith("sluice-gateway/")
     assert len(set(reply.names())) == len(reply.names())
@@ -412,7 +412,7 @@ async def test_chunked_body_over_the_limit_is_refused_and_its_call_cancelled(
         reply = await client.reply()
         assert (reply.status, reply.body) == (413, b"f.openfaas-fn: body over 1048576 bytes\n")
         await gateway.settled()
-        await asyncio.wait_for(gateway.provider.replicas("f")[0].idle.wait(), 5)
+        await asyncio.wait_for(gateway.provider.replicas("f")[0].idle.wait(), 60)
 
 
 async def test_known_targets_are_forgotten_when_a_function_goes(gateway: Gateway) -> None:
@@ -553,8 +553,9 @@ async def test_repeated_call_is_sent_and_answered_as_the_first_but_for_id_and_ti
 
 async def test_repeated_call_of_other_connections_names_their_own_port(gateway: Gateway) -> None:
     ports = []
-    for _ in range(4):
-        await gateway.call("POST", "/function/f", b"x", accept="*/*")
+    for client in [await gateway.connect() for _ in range(4)]:
+        client.request("POST", "/function/f", b"x", accept="*/*")
+        await client.reply()
         ports.append(last_call(gateway).header("x-forwarded-for"))
     assert len(set(ports)) == 4
 

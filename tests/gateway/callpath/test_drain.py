@@ -74,9 +74,11 @@ async def test_replicas_replaced_under_load_lose_no_call(tmp_path: Path) -> None
         for _ in range(25):
             new, other = await rollout.start()
             rollout.tell(old, new)
-            await asyncio.sleep(0.01)
+            enough = len(statuses) + 5
+            while len(statuses) < enough:  # noqa: ASYNC110 - what is waited for tells nobody
+                await asyncio.sleep(0.001)
             rollout.tell(Replica(old.id, old.address, ReplicaState.DRAINING), new)
-            assert await server.close(5) == 0
+            assert await server.close(60) == 0
             rollout.tell(new)
             old, server = new, other
         stop.set()
@@ -84,4 +86,3 @@ async def test_replicas_replaced_under_load_lose_no_call(tmp_path: Path) -> None
         await gateway.settled()
         await server.close(0)
         assert set(statuses) == {200}
-        assert len(statuses) > 100

@@ -36,7 +36,7 @@ async def replica(tmp_path: Path) -> AsyncIterator[FakeReplica]:
 
 @pytest.fixture
 async def upstream() -> AsyncIterator[Upstream]:
-    upstream = Upstream(connect_seconds=0.5, idle_connections=2, idle_seconds=30.0)
+    upstream = Upstream(connect_seconds=60.0, idle_connections=2, idle_seconds=30.0)
     yield upstream
     await upstream.close()
 
@@ -48,7 +48,7 @@ async def connection(upstream: Upstream, replica: FakeReplica) -> ClientConnecti
 
 
 async def closed(replica: FakeReplica, left: int) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while len(replica._tasks) > left:  # noqa: ASYNC110 - the fake tells nobody
             await asyncio.sleep(0.002)
 
@@ -127,7 +127,7 @@ async def test_abandoned_connect_tells_nobody_and_leaves_nothing(
 
 
 async def test_close_ends_what_is_kept_and_what_is_being_connected(replica: FakeReplica) -> None:
-    upstream = Upstream(connect_seconds=0.5, idle_connections=2, idle_seconds=30.0)
+    upstream = Upstream(connect_seconds=60.0, idle_connections=2, idle_seconds=30.0)
     upstream.give_back("r", replica.address, await connection(upstream, replica))
     user = User()
     upstream.connect(replica.address, user)
@@ -156,9 +156,8 @@ async def test_connect_waits_for_room_in_a_full_backlog(upstream: Upstream, tmp_
             each.close()
 
 
-async def test_connect_to_a_backlog_that_stays_full_fails_in_time(
-    upstream: Upstream, tmp_path: Path
-) -> None:
+async def test_connect_to_a_backlog_that_stays_full_fails_in_time(tmp_path: Path) -> None:
+    upstream = Upstream(connect_seconds=0.3, idle_connections=2, idle_seconds=30.0)
     path = tmp_path / "full.sock"
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
@@ -171,3 +170,4 @@ async def test_connect_to_a_backlog_that_stays_full_fails_in_time(
         for each in results:
             if isinstance(each, ClientConnection):
                 each.abort()
+    await upstream.close()
