@@ -5,6 +5,10 @@ loop stops sending while the server is slow and so hides its slowness; this one 
 whose turn comes while all connections are busy waits for one, and its wait counts. One thread,
 blocking sockets and select(), whose timeout is exact to the microsecond where an event loop's is
 to the millisecond.
+
+What is measured shares its processors with this generator, so how late it sent is told beside the
+latencies. It runs as any other process: at real-time priority it sent in time and held the others
+up instead (2 cores, predict at 10,000 calls/s: p50 6 ms, not 1).
 """
 
 import json
@@ -14,6 +18,7 @@ import sys
 import time
 from collections import deque
 from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -28,8 +33,18 @@ class AnswerError(Exception):
     """An answer was not a 200 with a length."""
 
 
-def offered(url: str, body: bytes, rate: float, seconds: float, connections: int) -> list[float]:
-    """Latencies in seconds of the calls of `seconds` at `rate` calls a second.
+@dataclass(frozen=True, slots=True)
+class Offered:
+    """Seconds. latencies: from the intended moment to the whole answer. lateness: by how much a
+    call was sent after its turn had come and a connection was free.
+    """
+
+    latencies: list[float] = field(default_factory=list)
+    lateness: list[float] = field(default_factory=list)
+
+
+def offered(url: str, body: bytes, rate: float, seconds: float, connections: int) -> Offered:
+    """What the calls of `seconds` at `rate` calls a second saw.
 
     Raises AnswerError where one is not answered with 200.
     """
@@ -45,26 +60,28 @@ def offered(url: str, body: bytes, rate: float, seconds: float, connections: int
         return _send(request, made, rate, int(rate * seconds))
 
 
-def _send(request: bytes, connections: list[socket.socket], rate: float, total: int) -> list[float]:
-    """Latencies of `total` calls, each sent when its turn comes and a connection is free."""
-    idle = deque(connections)
-    busy: dict[socket.socket, float] = {}
-    latencies: list[float] = []
+def _send(request: bytes, connections: list[socket.socket], rate: float, total: int) -> Offered:
+    """`total` calls, each sent when its turn comes and a connection is free."""
     begun, sent = time.perf_counter(), 0
-    while len(latencies) < total:
+    idle = deque((connection, begun) for connection in connections)
+    busy: dict[socket.socket, float] = {}
+    seen = Offered()
+    while len(seen.latencies) < total:
         now = time.perf_counter()
-        while sent < total and idle and begun + sent / rate <= now:
-            connection = idle.popleft()
+        while sent < total and idle and (due := begun + sent / rate) <= now:
+            connection, free = idle.popleft()
+            seen.lateness.append(time.perf_counter() - max(due, free))
             connection.sendall(request)
-            busy[connection] = begun + sent / rate
+            busy[connection] = due
             sent += 1
         due = begun + sent / rate if sent < total and idle else now + 1.0
         readable, _, _ = select.select(busy, [], [], max(0.0, due - time.perf_counter()))
         for connection in readable:
             _read(connection)
-            latencies.append(time.perf_counter() - busy.pop(connection))
-            idle.append(connection)
-    return latencies
+            answered = time.perf_counter()
+            seen.latencies.append(answered - busy.pop(connection))
+            idle.append((connection, answered))
+    return seen
 
 
 def _connect(place: tuple[str, int]) -> socket.socket:
@@ -98,11 +115,13 @@ def _more(connection: socket.socket) -> bytes:
 
 def main(arguments: list[str]) -> None:
     url, body, rate, seconds, connections = arguments
-    latencies = offered(url, Path(body).read_bytes(), float(rate), float(seconds), int(connections))
+    call = Path(body).read_bytes()
+    seen = offered(url, call, float(rate), float(seconds), int(connections))
     told = {
-        "calls": len(latencies),
-        "p50": quantile(latencies, 0.5),
-        "p99": quantile(latencies, 0.99),
+        "calls": len(seen.latencies),
+        "p50": quantile(seen.latencies, 0.5),
+        "p99": quantile(seen.latencies, 0.99),
+        "late": quantile(seen.lateness, 0.99),
     }
     sys.stdout.write(json.dumps(told) + "\n")
 

@@ -3,7 +3,8 @@
 Beside `async def handle(event, context)` a handler may define `handle_many(calls)`: a sync function
 of a list of (event, context) that returns as many answers in their order, each what `handle`
 would return, or None to leave that call to `handle`. Nobody waits for anybody: what the loop has
-read anyway runs at its end. 1.4x on `bench.run calls` for `predict` at 64 connections.
+read anyway runs at its end. 1.6x for `predict` with one row a call at 64 connections, 1.55x at 16
+(with and without, 5 interleaved slices through the gateway, 2 cores: 17,600 and 10,700 calls/s).
 """
 
 import asyncio

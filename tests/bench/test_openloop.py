@@ -25,10 +25,19 @@ def serve(answer: bytes, pause: float) -> str:
 
 def test_wait_for_a_connection_counts_from_the_intended_moment() -> None:
     # Twice as many calls as the server can take: each waits 10 ms longer than the one before.
-    latencies = offered(serve(ANSWER, 0.02), b"row", rate=100, seconds=0.2, connections=1)
+    seen = offered(serve(ANSWER, 0.02), b"row", rate=100, seconds=0.2, connections=1)
+    latencies = seen.latencies
     assert len(latencies) == 20
     assert latencies[-1] > 0.15
     assert latencies[-1] > latencies[9] > latencies[0]
+
+
+def test_wait_for_a_connection_is_no_lateness_of_the_generator() -> None:
+    seen = offered(serve(ANSWER, 0.02), b"row", rate=100, seconds=0.2, connections=1)
+    # Call n is due after n x 10 ms and has its connection after n x 20 ms, which takes 20 ms then.
+    for number, (latency, late) in enumerate(zip(seen.latencies, seen.lateness, strict=True)):
+        assert latency - late > 0.0199 + number * 0.01
+    assert min(seen.lateness) >= 0
 
 
 def test_failed_call_is_an_error_and_no_latency() -> None:
