@@ -1,6 +1,7 @@
 """Routes of queued calls: list, look at, result, replay, delete, cancel."""
 
 import logging
+import re
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -18,6 +19,7 @@ from gateway.queue.targets import without_password
 LOG: Final = logging.getLogger(__name__)
 
 MOST_LISTED: Final = 1000
+LIMIT: Final = re.compile(r"[0-9]{1,4}")
 STATES: Final = {state.name.lower(): state for state in CallState}
 # A result is data: whatever a function calls it, no browser runs it under this origin.
 RESULT_HEADERS: Final = {
@@ -100,7 +102,7 @@ def _filter(request: Request) -> Filter:
     if state and state not in STATES:
         raise InvalidRequestError(f"state: expected one of {', '.join(STATES)}, got {shown(state)}")
     limit = query.get("limit", "100")
-    if not limit.isdigit() or not 1 <= int(limit[:5]) <= MOST_LISTED:
+    if not LIMIT.fullmatch(limit) or not 1 <= int(limit) <= MOST_LISTED:
         raise InvalidRequestError(
             f"limit: expected a number from 1 to {MOST_LISTED}, got {shown(limit)}"
         )

@@ -83,7 +83,8 @@ def retry_after(status: int, headers: Pairs, now: float, longest: float) -> floa
     if status not in RETRY_AFTER_CODES:
         return None
     text = next((v for name, v in headers if name == b"retry-after"), b"").decode("latin-1")
-    if text.strip().isdigit():
+    # isdigit alone is true of Latin-1's superscripts, which float refuses.
+    if text.strip().isdecimal():
         return min(float(text), longest)
     try:
         when = parsedate_to_datetime(text)
@@ -100,6 +101,6 @@ def concurrency(annotations: Mapping[str, str], default: int) -> int:
 
 def _codes(text: str) -> frozenset[int]:
     parts = [part.strip() for part in text.split(",")]
-    if not all(part.isdigit() and 100 <= int(part) <= 999 for part in parts):
+    if not all(part.isascii() and part.isdecimal() and 100 <= int(part) <= 999 for part in parts):
         raise ValueError("status codes such as 429,503")
     return frozenset(map(int, parts))
