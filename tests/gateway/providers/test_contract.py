@@ -31,6 +31,7 @@ from tests.gateway.providers.harness import (
 
 ABSENT = FunctionId("absent")
 IMAGES = ("one", "two", "other")
+AT_ZERO = {"com.openfaas.scale.min": "0"}
 
 
 @pytest.fixture(params=["embedded", "fake"])
@@ -67,11 +68,27 @@ async def test_function_deployed_at_minimum_zero_starts_no_replica_until_it_is_s
     provider: Provider,
 ) -> None:
     watcher = Watcher(provider)
-    await provider.deploy(asked("one", labels={"com.openfaas.scale.min": "0"}))
+    await provider.deploy(asked("one", labels=AT_ZERO))
     status = await provider.status(FunctionId("one"))
     assert (status.replicas, status.running, status.reason) == (0, (), "")
     await provider.scale(FunctionId("one"), 1)
     await watcher.ready("one")
+
+
+async def test_change_beside_many_functions_at_zero_is_told_of_that_function_alone(
+    provider: Provider,
+) -> None:
+    for number in range(20):
+        idle = FunctionId(f"idle-{number}")
+        await provider.deploy(FunctionDeployment(idle, "other", labels=AT_ZERO))
+    watcher = Watcher(provider)
+    assert len(watcher.now) == 20
+    watcher.events.clear()
+    await provider.deploy(asked("one"))
+    await watcher.ready("one")
+    await provider.scale(FunctionId("one"), 2)
+    await watcher.ready("one", 2)
+    assert {event.id for event in watcher.events} == {FunctionId("one")}
 
 
 async def test_status_repeats_what_was_deployed(provider: Provider) -> None:
