@@ -30,7 +30,8 @@ pytestmark = [
     pytest.mark.skipif(bool(why_not()), reason=f"no Kafka broker: {why_not()}"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
-RECORDS = int(os.environ.get("TORTURE_RECORDS", "20000"))
+RECORDS = int(os.environ.get("TORTURE_RECORDS", "200000"))
+KILLS = int(os.environ.get("TORTURE_KILLS", "24"))
 KEYS = 64
 CALM = 2000  # records after the last kill
 GROUP = "sluice.openfaas-fn.effect"
@@ -71,7 +72,7 @@ class Effects:
     def __init__(self) -> None:
         self.seen: list[tuple[int, int, float]] = []
         self.distinct: set[tuple[int, int]] = set()
-        self.begun = asyncio.Event()
+        self._more = asyncio.Event()
         self._takers: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
 
     async def take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -83,9 +84,15 @@ class Effects:
                 key, number = (int(part) for part in line.split())
                 self.seen.append((key, number, time.monotonic()))
                 self.distinct.add((key, number))
-                self.begun.set()
+                self._more.set()
                 writer.write(b"ok\n")
         writer.close()
+
+    async def reach(self, count: int) -> None:
+        """Return once so many records had their effect."""
+        while len(self.distinct) < count:
+            self._more.clear()
+            await self._more.wait()
 
     async def end(self) -> None:
         """Hang up on every function and wait until all connections are closed."""
@@ -152,16 +159,22 @@ def restart(broker: KafkaBroker) -> None:
     broker.start()
 
 
-async def kill_until_done(
-    kills: list[float], targets: list[Callable[[], None]], effects: Effects
-) -> None:
-    """Kill one at random every few seconds until nine tenths of all records had their effect."""
+async def kill_along(targets: list[Callable[[], None]], effects: Effects) -> list[float]:
+    """Kill at random points of the first nine tenths of all records; when that was."""
     rng = random.Random(11)
-    while len(effects.distinct) < RECORDS * 0.9 or len(kills) < len(targets):
-        await asyncio.sleep(rng.uniform(2, 6))
-        target = targets[len(kills)] if len(kills) < len(targets) else rng.choice(targets)
-        kills.append(time.monotonic())
-        await asyncio.to_thread(target)
+    kills: list[float] = []
+    for turn, point in enumerate(
+        sorted(rng.sample(range(RECORDS // 100, RECORDS * 9 // 10), KILLS))
+    ):
+        await effects.reach(point)
+        # Each of them early on, the first while records are published; later now and then two.
+        chosen = (
+            [targets[turn]] if turn < len(targets) else rng.sample(targets, 1 + (turn % 4 == 0))
+        )
+        for target in chosen:
+            kills.append(time.monotonic())
+            await asyncio.to_thread(target)
+    return kills
 
 
 async def test_every_record_has_its_effect_in_order_whatever_is_killed(tmp_path: Path) -> None:
@@ -194,15 +207,13 @@ def deploy(platform: LivePlatform, folder: Path, port: int) -> None:
 
 async def run(platform: LivePlatform, broker: KafkaBroker, effects: Effects) -> list[float]:
     """The times of all kills, once every record had its effect."""
-    kills: list[float] = []
     targets = [
+        lambda: restart(broker),
         kill_program(platform, "triggers"),
         kill_program(platform, "gateway"),
-        lambda: restart(broker),
     ]
     with publishing(broker.bootstrap, range(RECORDS)) as publisher:
-        await effects.begun.wait()
-        await kill_until_done(kills, targets, effects)
+        kills = await kill_along(targets, effects)
         await asyncio.to_thread(publisher.join)
     await committed(broker, effects, RECORDS)
     return kills
