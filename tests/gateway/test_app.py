@@ -22,7 +22,7 @@ OFF = GatewaySettings()
 
 def settings_in(folder: Path, **knobs: Any) -> GatewaySettings:
     return GatewaySettings(
-        data_dir=folder / "data", port=0, metrics_port=0, drain_timeout=5.0, **knobs
+        data_dir=folder / "data", port=0, metrics_port=0, drain_timeout=30.0, **knobs
     )
 
 
@@ -38,7 +38,7 @@ async def client_of(gateway: Gateway) -> AsyncIterator[httpx.AsyncClient]:
     found = read(gateway.settings.secrets_dir)
     auth = (found.user.decode(), found.password.decode())
     url = f"http://127.0.0.1:{gateway.port}"
-    async with httpx.AsyncClient(base_url=url, auth=auth, timeout=30) as client:
+    async with httpx.AsyncClient(base_url=url, auth=auth, timeout=60) as client:
         yield client
 
 
@@ -104,12 +104,13 @@ async def test_gateway_ends_followed_logs_when_it_stops(tmp_path: Path) -> None:
     settings = settings_in(tmp_path)
     async with create(settings, fake_backend(provider)) as gateway:
         found = read(settings.secrets_dir)
-        client = httpx.AsyncClient(auth=(found.user.decode(), found.password.decode()))
+        login = (found.user.decode(), found.password.decode())
+        client = httpx.AsyncClient(auth=login, timeout=60)
         url = f"http://127.0.0.1:{gateway.port}/system/logs?name=echo&follow=true"
         request = client.build_request("GET", url)
         answer = await client.send(request, stream=True)
         assert answer.status_code == 200
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(60):
         assert await answer.aread() == b""
     await client.aclose()
 
@@ -123,7 +124,7 @@ async def test_gateway_stops_reading_an_api_body_over_the_limit(tmp_path: Path) 
         )
         for _ in range(20):
             writer.write(b"10000\r\n" + b" " * 0x10000 + b"\r\n")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             head = await reader.readuntil(b"\r\n\r\n")
             assert head.startswith(b"HTTP/1.1 413 ")
             assert b"connection: close" in head

@@ -409,11 +409,11 @@ async def test_cancelled_build_ends_its_download(tmp_path: Path) -> None:
     port = server.sockets[0].getsockname()[1]
     machine = machine_of_index(tmp_path, f"http://127.0.0.1:{port}/simple")
     build = asyncio.create_task(machine.build(HANDLER))
-    await asyncio.wait_for(asked.wait(), 20)
+    await asyncio.wait_for(asked.wait(), 60)
     build.cancel()
     with pytest.raises(asyncio.CancelledError):
         await build
-    await asyncio.wait_for(ended.wait(), 20)
+    await asyncio.wait_for(ended.wait(), 60)
     assert machine.leftovers() == []
     server.close()
     await server.wait_closed()

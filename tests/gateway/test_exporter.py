@@ -54,7 +54,7 @@ def registry() -> CollectorRegistry:
 @pytest.fixture
 def targets(tmp_path: Path) -> Targets:
     services = {"registry": UnixAddress(str(tmp_path / "registry.sock"))}
-    return Targets(services, seconds=0.3)
+    return Targets(services, seconds=30)
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ async def client(registry: CollectorRegistry, targets: Targets) -> AsyncIterator
     app = exporter.application(registry, targets, "127.0.0.1:8082")
     server = Server(AsgiApplication(app))
     port = await server.listen_tcp("127.0.0.1", 0)
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
         yield client
     await server.close(1.0)
 
@@ -190,6 +190,7 @@ async def test_target_that_is_gone_is_502(
 async def test_target_that_does_not_answer_is_504(
     client: httpx.AsyncClient, targets: Targets, tmp_path: Path
 ) -> None:
+    targets._seconds = 0.3
     async with replica(targets, tmp_path / "r.sock", hangs):
         answer = await client.get("/targets/echo-1/metrics")
     assert (answer.status_code, answer.text) == (504, "echo-1: no metrics within 0.3 s")

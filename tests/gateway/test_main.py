@@ -18,6 +18,7 @@ import pytest
 from gateway.credentials import read
 
 READY = re.compile(r"ready api=127\.0\.0\.1:(\d+) metrics_port=(\d+)")
+PATIENCE = 60.0
 CAT = {"service": "cat", "image": "none:1", "envProcess": "cat"}
 
 
@@ -32,12 +33,12 @@ class Program:
 
     async def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         self.process.send_signal(number)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             return await self.process.wait()
 
     async def measures(self, sample: str) -> None:
         """Returns when the metrics hold the line `sample`."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             while True:
                 if sample in (await self.client.get(f"{self.metrics}/metrics")).text:
                     return
@@ -45,7 +46,7 @@ class Program:
 
     async def ready(self, name: str, replicas: int = 1) -> None:
         """Returns when so many replicas are ready, as a client sees it."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             while True:
                 found = (await self.client.get(f"/system/function/{name}")).json()
                 if found.get("availableReplicas", 0) == replicas:
@@ -55,7 +56,7 @@ class Program:
 
 def environment(folder: Path, **more: str) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("SLUICE_")}
-    ports = {"SLUICE_PORT": "0", "SLUICE_METRICS_PORT": "0", "SLUICE_DRAIN_TIMEOUT": "10s"}
+    ports = {"SLUICE_PORT": "0", "SLUICE_METRICS_PORT": "0", "SLUICE_DRAIN_TIMEOUT": "30s"}
     return {**kept, **ports, "SLUICE_DATA_DIR": str(folder / "data"), **more}
 
 
@@ -70,7 +71,7 @@ async def program(folder: Path, **more: str) -> AsyncIterator[Program]:
     )
     assert process.stderr is not None
     said: list[str] = []
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE):
         async for line in process.stderr:
             said.append(line.decode())
             if found := READY.search(said[-1]):
@@ -81,7 +82,7 @@ async def program(folder: Path, **more: str) -> AsyncIterator[Program]:
     credentials = read(folder / "data" / "secrets")
     login = (credentials.user.decode(), credentials.password.decode())
     async with httpx.AsyncClient(
-        base_url=f"http://127.0.0.1:{found[1]}", auth=login, timeout=20
+        base_url=f"http://127.0.0.1:{found[1]}", auth=login, timeout=PATIENCE
     ) as client:
         yield Program(process, client, f"http://127.0.0.1:{found[2]}", said)
     if process.returncode is None:
@@ -167,7 +168,7 @@ async def run_once(folder: Path, **more: str) -> tuple[int, str]:
         env=environment(folder, **more),
         stderr=asyncio.subprocess.PIPE,
     )
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE):
         _, said = await process.communicate()
     assert process.returncode is not None
     return process.returncode, said.decode()

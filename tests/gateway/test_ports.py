@@ -3,11 +3,12 @@ import os
 import socket
 
 from gateway.ports import PortTakenError, explain, port_owner
+from tests.ports import free_port
 
 
 def test_port_owner_names_the_process_that_listens() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
+    port = free_port()
+    with socket.create_server(("127.0.0.1", port)):
         owner = port_owner(port)
         assert owner is not None
         assert owner.endswith(f"(pid {os.getpid()})")

@@ -40,7 +40,7 @@ async def scaled(provider: RecordingProvider, count: int) -> None:
     """Returns when the function is to have so many replicas."""
     changed = asyncio.Event()
     end = provider.watch(lambda _event: changed.set())
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while (await provider.status(ECHO)).replicas != count:
             changed.clear()
             await changed.wait()
@@ -70,7 +70,7 @@ async def test_wake_of_a_function_that_runs_changes_nothing(
     told = await failure(waker)
     waker.wake(ECHO)
     waker.wake(FunctionId("gone"))
-    await asyncio.wait_for(told, 5)
+    await asyncio.wait_for(told, 60)
     assert (await provider.status(ECHO)).replicas == 7
 
 
@@ -81,7 +81,7 @@ async def test_wake_that_fails_is_told_and_the_next_one_served(
         provider.broken = broken
         told = await failure(waker)
         waker.wake(ECHO)
-        function, error = await asyncio.wait_for(told, 5)
+        function, error = await asyncio.wait_for(told, 60)
         assert function == ECHO
         assert text in str(error)
     assert "waking failed function=echo.openfaas-fn" in caplog.text

@@ -18,12 +18,12 @@ LOOPS = [
 
 
 def on_both_loops(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
-    """The coroutine function `test` as a plain one, run once a loop; ended after 30 s."""
+    """The coroutine function `test` as a plain one, run once a loop; ended after 100 s."""
 
     def run(loop_factory: Callable[[], asyncio.AbstractEventLoop], **fixtures: Any) -> None:
         with asyncio.Runner(loop_factory=loop_factory) as runner:
             try:
-                runner.run(asyncio.wait_for(test(**fixtures), 30))
+                runner.run(asyncio.wait_for(test(**fixtures), 100))
             except BaseException:
                 # uvloop's close hangs when its warning of a server left open becomes an error.
                 warnings.simplefilter("ignore", ResourceWarning)

@@ -61,7 +61,7 @@ async def test_scope_tells_the_request() -> None:
 
     async with (
         serving(app, lifespan_state={"db": 1}) as port,
-        httpx.AsyncClient() as client,
+        httpx.AsyncClient(timeout=60) as client,
     ):
         await client.put(f"http://127.0.0.1:{port}/a%20b/%C3%A9?x=%20", headers={"X-A": "b"})
     scope = seen[0]
@@ -85,7 +85,7 @@ async def test_state_of_one_call_is_not_that_of_the_next() -> None:
         scope["state"]["count"] += 1
         await answer(send, b"%d" % scope["state"]["count"])
 
-    async with serving(app, lifespan_state=state) as port, httpx.AsyncClient() as client:
+    async with serving(app, lifespan_state=state) as port, httpx.AsyncClient(timeout=60) as client:
         for _ in range(2):
             assert (await client.get(f"http://127.0.0.1:{port}/")).text == "2"
     assert state == {"count": 1}
@@ -97,7 +97,7 @@ async def test_bodies_of_every_size_and_framing_come_back() -> None:
         for start in range(0, size, 10_000):
             yield b"x" * min(10_000, size - start)
 
-    async with serving(echo) as port, httpx.AsyncClient() as client:
+    async with serving(echo) as port, httpx.AsyncClient(timeout=60) as client:
         for size in (0, 1, 8_000, 100_000, 3_000_000):
             url = f"http://127.0.0.1:{port}/e"
             whole = await client.post(url, content=b"x" * size)
@@ -119,7 +119,7 @@ async def test_streamed_answer_arrives_piece_by_piece() -> None:
 
     async with (
         serving(app) as port,
-        httpx.AsyncClient() as client,
+        httpx.AsyncClient(timeout=60) as client,
         client.stream("GET", f"http://127.0.0.1:{port}/") as response,
     ):
         assert response.headers["transfer-encoding"] == "chunked"
@@ -144,7 +144,7 @@ async def test_declared_length_is_kept_and_framing_headers_are_ours() -> None:
         await send({"type": "http.response.body", "body": b"one", "more_body": True})
         await send({"type": "http.response.body", "body": b"two"})
 
-    async with serving(app) as port, httpx.AsyncClient() as client:
+    async with serving(app) as port, httpx.AsyncClient(timeout=60) as client:
         response = await client.get(f"http://127.0.0.1:{port}/")
         assert response.content == b"onetwo"
         names = [name.lower() for name, _ in response.headers.raw]
@@ -159,7 +159,7 @@ async def test_head_is_answered_with_the_length_and_no_body() -> None:
         )
 
     lengths = {"/declared": [(b"content-length", b"5")], "/body": []}
-    async with serving(app) as port, httpx.AsyncClient() as client:
+    async with serving(app) as port, httpx.AsyncClient(timeout=60) as client:
         for path in lengths:
             response = await client.head(f"http://127.0.0.1:{port}{path}")
             assert response.headers["content-length"] == "5"
@@ -231,7 +231,7 @@ async def test_receive_after_the_answer_is_a_disconnect() -> None:
         await answer(send, b"ok")
         seen.append(await receive())
 
-    async with serving(app) as port, httpx.AsyncClient() as client:
+    async with serving(app) as port, httpx.AsyncClient(timeout=60) as client:
         await client.get(f"http://127.0.0.1:{port}/")
         await until(lambda: bool(seen))
     assert seen == [{"type": "http.disconnect"}]
@@ -245,7 +245,7 @@ async def test_application_that_fails_before_its_answer_is_a_500_with_a_tracebac
         if scope["path"] == "/raise":
             raise LookupError("secret detail")
 
-    async with serving(app) as port, httpx.AsyncClient() as client:
+    async with serving(app) as port, httpx.AsyncClient(timeout=60) as client:
         response = await client.get(f"http://127.0.0.1:{port}/raise")
         assert (response.status_code, response.text) == (500, "internal error\n")
         assert "secret detail" in caplog.text
@@ -262,7 +262,7 @@ async def test_application_that_ends_within_its_answer_cuts_it(how: str) -> None
         if how == "raises":
             raise LookupError("too late")
 
-    async with serving(app) as port, httpx.AsyncClient() as client:
+    async with serving(app) as port, httpx.AsyncClient(timeout=60) as client:
         with pytest.raises((httpx.RemoteProtocolError, httpx.ReadError)):
             await client.get(f"http://127.0.0.1:{port}/")
 
@@ -291,7 +291,7 @@ async def test_message_out_of_order_or_form_is_the_applications_error(
         for message in messages:
             await send(message)
 
-    async with serving(app) as port, httpx.AsyncClient() as client:
+    async with serving(app) as port, httpx.AsyncClient(timeout=60) as client:
         assert (await client.get(f"http://127.0.0.1:{port}/")).status_code == 500
 
 

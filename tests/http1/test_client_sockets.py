@@ -36,7 +36,7 @@ class Peer:
 
     async def connect(self) -> tuple[ClientConnection, socket.socket]:
         """A connection and the peer's end of it."""
-        connection = await connect(self.address, 5)
+        connection = await connect(self.address, 60)
         sock, _ = self.listener.accept()
         sock.setblocking(False)
         return connection, sock
@@ -162,11 +162,11 @@ async def test_reset_in_the_middle_of_an_answer_without_length_is_a_failure(tmp_
 @on_both_loops
 async def test_connect_to_nobody_fails(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
-        await connect(str(tmp_path / "none.sock"), 5)
+        await connect(str(tmp_path / "none.sock"), 60)
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         with pytest.raises(ConnectionRefusedError):
-            await connect(unused.getsockname(), 5)
+            await connect(unused.getsockname(), 60)
 
 
 @on_both_loops
@@ -254,7 +254,7 @@ async def test_request_body_to_a_stalled_peer_pauses_the_sender(peer: Peer) -> N
 def drain_all(sock: socket.socket, count: int) -> None:
     with sock:
         sock.setblocking(True)
-        sock.settimeout(5)
+        sock.settimeout(60)
         while count > 0:
             data = sock.recv(65_536)
             if not data:

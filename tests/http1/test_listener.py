@@ -14,6 +14,7 @@ from http1.limits import Limits
 from http1.listener import Server
 from tests.http1.fakes import Call, Echo, bodies, get, post, statuses
 from tests.http1.loops import on_both_loops, resident, until
+from tests.ports import free_port
 
 
 class Application:
@@ -105,11 +106,11 @@ async def test_sweep_ends_a_slow_head_and_an_idle_connection() -> None:
 async def test_drain_answers_the_call_in_flight_and_takes_no_new_connection() -> None:
     application = Application(Call)
     server = Server(application)
-    port = await server.listen_tcp("127.0.0.1", 0)
+    port = await server.listen_tcp("127.0.0.1", free_port())
     in_flight = asyncio.create_task(ask(("127.0.0.1", port), get("/slow")))
     idle = asyncio.create_task(ask(("127.0.0.1", port), b""))
     await until(lambda: len(application.calls) == 1 and len(server.connections) == 2)
-    closing = asyncio.create_task(server.close(10))
+    closing = asyncio.create_task(server.close(60))
     assert await idle == b""
     with pytest.raises(ConnectionRefusedError):
         await ask(("127.0.0.1", port), get())

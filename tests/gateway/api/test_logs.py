@@ -89,7 +89,7 @@ async def test_logs_follow_sends_each_line_at_once_until_the_client_leaves(
         assert b"later" in (await wired.next())["body"]
         assert provider.followers == 1
         await wired.leave()
-        await asyncio.wait_for(wired.task, 5)
+        await asyncio.wait_for(wired.task, 60)
     assert provider.followers == 0
 
 
@@ -102,7 +102,7 @@ async def test_logs_follow_ends_when_the_gateway_stops(
         await wired.next()
         control.stopping.set()
         assert await wired.rest() == b""
-        await asyncio.wait_for(wired.task, 5)
+        await asyncio.wait_for(wired.task, 60)
     assert provider.followers == 0
 
 
@@ -131,7 +131,7 @@ async def test_logs_streams_are_limited_and_freed(
             await three.body()
             assert (await three.next())["status"] == 429
         await one.leave()
-        await asyncio.wait_for(one.task, 5)
+        await asyncio.wait_for(one.task, 60)
         async with Wired(app, "GET", target) as four:
             await four.body()
             assert (await four.next())["status"] == 200

@@ -52,7 +52,7 @@ class Wired:
 
     async def next(self) -> Message:
         """The next message that says something."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while True:
                 message = await self.sent.get()
                 if message.get("body") != b"" or not message["more_body"]:

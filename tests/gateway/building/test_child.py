@@ -10,9 +10,9 @@ from gateway.building.child import run_child
 
 TREE = """
 import os, subprocess, sys, time
-child = subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(60)"])
+child = subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(600)"])
 print("pids", os.getpid(), child.pid, file=sys.stderr, flush=True)
-time.sleep(60)
+time.sleep(600)
 """
 
 
@@ -35,13 +35,17 @@ def alive(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
     # A killed process that nobody has reaped yet is dead all the same.
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return stat.rpartition(")")[2].split()[0] != "Z"
 
 
 async def gone(pid: int) -> bool:
-    """Whether the process ends within five seconds."""
-    for _ in range(100):
+    """Whether the process ends within a minute."""
+    for _ in range(1200):
         if not alive(pid):
             return True
         await asyncio.sleep(0.05)

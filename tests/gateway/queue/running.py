@@ -16,7 +16,7 @@ from tests.fake_replica import Behaviour, FakeReplica, ReplicaCall
 from tests.fakes import FakeProvider, deployment, echo
 from tests.gateway.test_app import client_of, fake_backend, settings_in
 
-PATIENCE = 10.0
+PATIENCE = 60.0
 # So that a test of retries takes no seconds.
 QUICK = {"com.openfaas.retry.min_wait": "1ms", "com.openfaas.retry.max_wait": "2ms"}
 

@@ -229,15 +229,15 @@ async def test_retry_after_holds_the_next_attempt_back(tmp_path: Path) -> None:
     async def busy(call: ReplicaCall) -> None:
         await call.body()
         first = len(call.replica.calls) == 1
-        await call.reply(429 if first else 200, b"", **({"retry-after": "1"} if first else {}))
+        await call.reply(429 if first else 200, b"", **({"retry-after": "60"} if first else {}))
 
     async with queue_in(tmp_path, {"f": busy}) as queue:
         call = await queue.accept("f")
         await eventually(lambda: queue.gateway.queue.metrics.retries)
         waiting = await queue.until(call, CallState.QUEUED)
-        assert 0.5 < waiting.due - waiting.accepted < 2
+        assert waiting.due - waiting.accepted >= 60
         assert queue.gateway.queue.pending(FunctionId("f")) == 1
-        assert (await queue.done(call)).attempts == 2
+        assert len(queue.calls("f")) == 1
 
 
 async def test_dead_letter_says_why_and_is_replayed(tmp_path: Path) -> None:
@@ -340,7 +340,7 @@ async def test_backlog_of_one_function_does_not_delay_another(tmp_path: Path) ->
         blocked = [await queue.accept("stuck") for _ in range(40)]
         view = await queue.done(await queue.accept("quick"))
         assert view.state is CallState.SUCCEEDED
-        assert queue.provider.replicas("stuck")[0].peak == 10
+        await eventually(lambda: queue.provider.replicas("stuck")[0].peak == 10)
         gate.set()
         for call in blocked:
             await queue.done(call)
@@ -348,13 +348,17 @@ async def test_backlog_of_one_function_does_not_delay_another(tmp_path: Path) ->
 
 
 async def test_queue_takes_no_more_calls_than_replicas_have_slots(tmp_path: Path) -> None:
-    async def slow(call: ReplicaCall) -> None:
+    gate = asyncio.Event()
+
+    async def held(call: ReplicaCall) -> None:
         await call.body()
-        await asyncio.sleep(0.01)
+        await gate.wait()
         await call.reply(200)
 
-    async with queue_in(tmp_path, {"f": slow}, {"com.sluice.concurrency": "2"}) as queue:
+    async with queue_in(tmp_path, {"f": held}, {"com.sluice.concurrency": "2"}) as queue:
         calls = [await queue.accept("f") for _ in range(10)]
+        await eventually(lambda: queue.provider.replicas("f")[0].inflight == 2)
+        gate.set()
         for call in calls:
             assert (await queue.done(call)).attempts == 1
         assert queue.provider.replicas("f")[0].peak == 2
@@ -426,7 +430,8 @@ async def test_calls_are_listed_by_pages(tmp_path: Path) -> None:
         rest = (await get(f"/system/calls?limit=2&after={first[-1]['id']}")).json()
         assert [each["id"] for each in first + rest] == calls[::-1]
         assert (await get("/system/calls?function=g")).json() == []
-        for query in ("state=lost", "limit=0", "limit=x", "function=A%20B"):
+        limits = ("limit=0", "limit=x", "limit=%C2%B2", "limit=0000199999")
+        for query in ("state=lost", *limits, "function=A%20B"):
             assert (await get(f"/system/calls?{query}")).status_code in {400, 404}, query
         assert (await get("/system/calls", auth=("a", "b"))).status_code == 401
         assert (await get("/system/calls/none")).status_code == 404
@@ -436,6 +441,8 @@ async def test_calls_are_listed_by_pages(tmp_path: Path) -> None:
 async def test_metrics_tell_of_the_queue(tmp_path: Path) -> None:
     async with queue_in(tmp_path) as queue:
         await queue.done(await queue.accept("f"))
+        # The call is finished in the file a moment before it is counted.
+        await eventually(lambda: queue.gateway.queue.metrics.finished)
         text = (
             await queue.client.get(f"http://127.0.0.1:{queue.gateway.metrics_port}/metrics")
         ).text
