@@ -13,9 +13,9 @@ from typing import Any
 from sqlalchemy import Connection, delete, select, update
 
 from registry.errors import ConflictError
-from registry.models import idempotency
 from registry.names import timestamp
 from registry.store.upsert import insert_missing
+from registry.tables import idempotency
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,8 @@ import pytest
 
 from tests.tails import tails
 
+pytest_plugins = ["tests.databases"]
+
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:

@@ -43,7 +43,7 @@ class Triggers:
             settings, self.gateway, self.catalog, self.database, self.metrics
         )
         self.cron = CronSource(settings, self.gateway, self.database, self.metrics)
-        self.cron.pipelines = self.pipelines
+        self.cron.caller.pipelines = self.pipelines
         self.sources: list[Source] = [self.catalog, self.cron, self.pipelines]
         self.catalog.subscribe(self.cron.apply)
         self.pipelines.subscribe(self.cron.apply_pipelines)

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, delete, insert, select, update
 
 from registry.errors import ConflictError, InvalidRequestError, NotFoundError
-from registry.models import alias, alias_move, model, model_version
 from registry.names import timestamp
 from registry.records import Alias, AliasMove
 from registry.store import events
 from registry.store.upsert import lock_named
+from registry.tables import alias, alias_move, model, model_version
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,10 +5,10 @@ from collections.abc import Iterable
 from sqlalchemy import Connection, select
 
 from registry.errors import InvalidRequestError, NotFoundError
-from registry.models import artifact
 from registry.names import timestamp
 from registry.records import Artifact
 from registry.store.upsert import insert_missing
+from registry.tables import artifact
 
 
 def put(connection: Connection, sha256: str, size: int) -> Artifact:

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from sqlalchemy import Connection, func, insert, select
 
 from registry.errors import InvalidRequestError, NotFoundError
-from registry.models import dataset, dataset_version
 from registry.names import LATEST, timestamp
 from registry.records import Dataset, DatasetVersion, JsonObject
 from registry.store import events
 from registry.store.upsert import insert_missing, lock_named
+from registry.tables import dataset, dataset_version
 
 
 def add(

@@ -5,9 +5,9 @@ from typing import Final
 
 from sqlalchemy import Connection, delete, func, insert, select, update
 
-from registry.models import counter, event
 from registry.names import timestamp
 from registry.records import Event, JsonObject
+from registry.tables import counter, event
 
 ALIAS_MOVED: Final = "alias.moved"
 ALIAS_REMOVED: Final = "alias.removed"

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from sqlalchemy import Connection, insert, select
 
 from registry.errors import InvalidRequestError, NotFoundError
-from registry.models import feature_set
 from registry.names import timestamp
 from registry.records import FeatureSet, JsonObject
 from registry.store import artifacts, datasets
+from registry.tables import feature_set
 
 FIELDS = [column for column in feature_set.c if column.name != "seq"]
 

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from sqlalchemy import Connection, func, insert, select
 
 from registry.errors import InvalidRequestError, NotFoundError
-from registry.models import alias, model, model_version
 from registry.names import LATEST, timestamp
 from registry.records import JsonObject, Model, ModelVersion
 from registry.store import artifacts, datasets, events, feature_sets, runs
 from registry.store.upsert import insert_missing, lock_named
+from registry.tables import alias, model, model_version
 
 
 def register(

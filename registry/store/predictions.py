@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 
 from sqlalchemy import Connection, delete, func, insert, select
 
-from registry.models import prediction
 from registry.records import JsonObject, Prediction
+from registry.tables import prediction
 
 
 def add(connection: Connection, batch: Sequence[JsonObject]) -> int:

@@ -7,11 +7,11 @@ from typing import Any, Final
 from sqlalchemy import Connection, and_, func, insert, select, update
 
 from registry.errors import ConflictError, InvalidRequestError, NotFoundError
-from registry.models import metric, param, run, run_artifact
 from registry.names import timestamp
 from registry.records import JsonObject, Metric, Run
 from registry.store import artifacts, datasets, feature_sets
 from registry.store.upsert import insert_missing
+from registry.tables import metric, param, run, run_artifact
 
 RUNNING: Final = "running"
 METRICS_A_RUN: Final = 100_000  # points; a loop that logs without end must not fill the disk

@@ -2,19 +2,17 @@
 
 import asyncio
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
-from sqlalchemy import Connection, NullPool, create_engine, inspect, text
+from sqlalchemy import Connection, inspect
 
-from registry import models as tables
+from registry import tables
 from registry.app import open_database
 from registry.errors import ConflictError
 from registry.idempotency import Claim, Reply, forget_old, once
 from registry.store import aliases, artifacts, datasets, events, models, predictions, runs
 from service.database import Database
-from tests.postgres import server
 
 T = TypeVar("T")
 DIGEST = "a" * 64
@@ -43,36 +41,17 @@ VERSION: dict[str, Any] = {
 }
 
 
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[str]:
-    with server() as address:
-        yield address
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path / 'registry.sqlite'}"
-        return
-    shared: str = request.getfixturevalue("postgres")
-    yield shared
-    engine = create_engine(shared, poolclass=NullPool)
-    with engine.begin() as connection:
-        connection.execute(text("DROP SCHEMA public CASCADE"))
-        connection.execute(text("CREATE SCHEMA public"))
-
-
 @pytest.fixture
-def database(url: str) -> Iterator[Database]:
-    opened = open_database(url)
+def database(database_url: str) -> Iterator[Database]:
+    opened = open_database(database_url)
     yield opened
     opened.close()
 
 
 @pytest.fixture
-def writers(url: str, database: Database) -> Iterator[list[Database]]:
+def writers(database_url: str, database: Database) -> Iterator[list[Database]]:
     """As many writers as may be: on PostgreSQL one for each of several processes."""
-    more = [open_database(url) for _ in range(3)] if database.shared else []
+    more = [open_database(database_url) for _ in range(3)] if database.shared else []
     yield [database, *more]
     for one in more:
         one.close()

@@ -28,9 +28,9 @@ def ids(connection: Connection) -> list[int]:
 
 
 async def test_write_is_seen_by_a_second_process_when_it_is_answered(
-    url: str, database: Database
+    database_url: str, database: Database
 ) -> None:
-    other = Database(url, SCHEMA)
+    other = Database(database_url, SCHEMA)
     assert await database.write(put(1)) == 1
     assert await other.read(ids) == [1]
     other.close()
@@ -111,8 +111,8 @@ async def test_reads_do_not_wait_for_a_writer_and_see_what_is_committed(
     assert await database.read(ids) == [1, 2]
 
 
-async def test_closed_database_finishes_what_it_took_and_takes_no_more(url: str) -> None:
-    opened = Database(url, SCHEMA)
+async def test_closed_database_finishes_what_it_took_and_takes_no_more(database_url: str) -> None:
+    opened = Database(database_url, SCHEMA)
     taken = [asyncio.ensure_future(opened.write(put(number))) for number in range(50)]
     await asyncio.sleep(0)
     await asyncio.to_thread(opened.close)

@@ -21,11 +21,11 @@ def extended(migration: Migration) -> Schema:
     return dataclasses.replace(SCHEMA, migrations=(*SCHEMA.migrations, migration))
 
 
-async def test_migrations_run_once_each_in_order(url: str) -> None:
-    Database(url, SCHEMA).close()
+async def test_migrations_run_once_each_in_order(database_url: str) -> None:
+    Database(database_url, SCHEMA).close()
     later = extended(Migration("author", add_author))
     for _ in range(2):
-        database = Database(url, later)
+        database = Database(database_url, later)
         assert database.version == 2
         noted = await database.read(
             lambda connection: connection.execute(
@@ -36,19 +36,21 @@ async def test_migrations_run_once_each_in_order(url: str) -> None:
         database.close()
 
 
-async def test_migration_that_fails_leaves_nothing(url: str) -> None:
-    Database(url, SCHEMA).close()
+async def test_migration_that_fails_leaves_nothing(database_url: str) -> None:
+    Database(database_url, SCHEMA).close()
     broken = extended(Migration("broken", break_off))
     with pytest.raises(ZeroDivisionError):
-        Database(url, broken)
-    database = Database(url, SCHEMA)
+        Database(database_url, broken)
+    database = Database(database_url, SCHEMA)
     tables = await database.read(lambda connection: inspect(connection).get_table_names())
     assert set(tables) == {"note", "notes_version"}
     database.close()
 
 
-async def test_database_of_a_newer_release_is_refused(url: str, database: Database) -> None:
+async def test_database_of_a_newer_release_is_refused(
+    database_url: str, database: Database
+) -> None:
     later = "INSERT INTO notes_version VALUES (99, 'later', 'x')"
     await database.write(lambda connection: connection.execute(text(later)).rowcount)
     with pytest.raises(SchemaTooNewError, match="has schema 99, this release knows up to 1"):
-        Database(url, SCHEMA)
+        Database(database_url, SCHEMA)

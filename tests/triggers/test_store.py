@@ -2,13 +2,10 @@
 
 import asyncio
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from sqlalchemy import create_engine, text
 
 from service.database import Database
-from tests.postgres import server
 from triggers.cron.store import Claim, FireStore, Outcome
 from triggers.errors import ConflictError
 from triggers.pipelines.records import Result, Start
@@ -18,32 +15,9 @@ from triggers.schema import SCHEMA
 LEASE = 10.0
 
 
-@pytest.fixture(scope="module")
-def postgresql() -> Iterator[str]:
-    yield from _served()
-
-
-def _served() -> Iterator[str]:
-    with server() as url:
-        yield url
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'triggers.sqlite'}"
-    found: str = request.getfixturevalue("postgresql")
-    engine = create_engine(found)
-    with engine.begin() as connection:
-        connection.execute(text("DROP SCHEMA public CASCADE"))
-        connection.execute(text("CREATE SCHEMA public"))
-    engine.dispose()
-    return found
-
-
 @pytest.fixture
-def databases(url: str) -> Iterator[tuple[Database, Database]]:
-    both = Database(url, SCHEMA), Database(url, SCHEMA)
+def databases(database_url: str) -> Iterator[tuple[Database, Database]]:
+    both = Database(database_url, SCHEMA), Database(database_url, SCHEMA)
     yield both
     for one in both:
         one.close()

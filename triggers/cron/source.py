@@ -1,43 +1,29 @@
-"""Calls what is due: follows schedules, claims fire times, records what came of each."""
+"""What is due when: follows schedules, claims fire times, takes over what a killed process left."""
 
 import asyncio
 import logging
 import math
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
-from datetime import UTC, datetime
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from service.database import Database
-from triggers.answer import Answer
 from triggers.clock import Clock, SystemClock
+from triggers.cron.calling import LONGEST_DELAY, FireCaller, told
 from triggers.cron.entries import BadEntry, Entry, entries_of, make_entry, missed
 from triggers.cron.schedule import Schedule
 from triggers.cron.store import Claim, FireStore, Outcome
-from triggers.errors import CallError, GatewayAwayError, TriggersError
 from triggers.gateway import DeployedFunction, FunctionCaller
 from triggers.metrics import TriggersMetrics
 from triggers.settings import TriggersSettings
 
 LONGEST_WAIT: Final = 30.0  # so that a clock that was set is noticed
 TIDY_EVERY: Final = 60.0
-FIRST_DELAY, LONGEST_DELAY = 0.2, 5.0
 FAILED_DELAY: Final = 1.0
-ENTRY_AT_ONCE: Final = 10
-SHOWN: Final = 500  # characters of a failed answer that are kept
 log = logging.getLogger(__name__)
 
 
-class Starter(Protocol):
-    """What cron needs of PipelineService."""
-
-    async def start_for_schedule(self, pipeline: str, key: str) -> str:
-        """The id of the run."""
-
-
 class CronSource:
-    """All schedules of one process. `pipelines` is joined by the composition root."""
-
-    pipelines: Starter
+    """All schedules of one process."""
 
     def __init__(
         self,
@@ -47,9 +33,10 @@ class CronSource:
         metrics: TriggersMetrics,
         clock: Clock | None = None,
     ) -> None:
-        self._settings, self._gateway, self._metrics = settings, gateway, metrics
+        self._settings, self._metrics = settings, metrics
         self._clock = clock or SystemClock()
         self._store = FireStore(database, settings.process_name)
+        self.caller = FireCaller(settings, gateway, self._store, metrics, self._clock)
         self._functions: dict[str, Entry] = {}
         self._pipelines: dict[str, Entry] = {}
         self.bad: list[BadEntry] = []
@@ -57,8 +44,6 @@ class CronSource:
         self._tidied: float | None = None
         self._changed = asyncio.Event()
         self._done: dict[str, float] = {}
-        self._under_way: dict[str, int] = {}
-        self._slots = asyncio.Semaphore(settings.cron_at_once)
 
     @property
     def entries(self) -> dict[str, Entry]:
@@ -160,20 +145,20 @@ class CronSource:
             claim = Claim(entry.id, int(first), entry.target)
             if await self._store.claim(claim, 0.0, "skipped"):
                 self._metrics.cron_fires.labels(entry.target, "skipped").inc()
-                log.warning("event=missed target=%s first=%s policy=skip", *_told(claim))
+                log.warning("event=missed target=%s first=%s policy=skip", *told(claim))
         return times
 
     async def _fire(self, group: asyncio.TaskGroup, entry: Entry, moment: int) -> None:
         claim = Claim(entry.id, moment, entry.target)
-        busy = self._under_way.get(entry.id, 0) >= ENTRY_AT_ONCE
+        busy = self.caller.busy(entry)
         state = "skipped" if busy else "claimed"
         if not await self._store.claim(claim, self._claimed_until(), state):
             return
         if busy:
             self._metrics.cron_fires.labels(entry.target, "skipped").inc()
-            log.warning("event=overrun target=%s fire_time=%s", *_told(claim))
+            log.warning("event=overrun target=%s fire_time=%s", *told(claim))
             return
-        group.create_task(self._recorded(self._call(entry, claim), claim))
+        group.create_task(self._recorded(self.caller.call(entry, claim), claim))
 
     def _claimed_until(self) -> float:
         return self._clock.time() + 2 * self._settings.upstream_timeout + self._settings.lease
@@ -183,18 +168,8 @@ class CronSource:
         for claim in await self._store.take_over(
             self._clock.time(), self._claimed_until(), mine=mine
         ):
-            log.info("event=resumed target=%s fire_time=%s", *_told(claim))
+            log.info("event=resumed target=%s fire_time=%s", *told(claim))
             group.create_task(self._recorded(self._resume(claim), claim))
-
-    async def _resume(self, claim: Claim) -> None:
-        while not self._listed:
-            await self._clock.wait(LONGEST_DELAY)
-        entry = self.entries.get(claim.schedule)
-        if entry is None:
-            gone = Outcome("failed", self._clock.time(), 0.0, 0, "the schedule is gone")
-            await self._store.finish(claim, gone)
-            return
-        await self._call(entry, claim)
 
     async def _recorded(self, call: Awaitable[None], claim: Claim) -> None:
         """Await a call; without a record it is made again, under its key, by whoever takes over."""
@@ -204,64 +179,15 @@ class CronSource:
             log.exception("event=fire-not-recorded target=%s key=%s", claim.target, claim.key)
             self._metrics.failures.labels("cron").inc()
 
-    async def _call(self, entry: Entry, claim: Claim) -> None:
-        self._under_way[entry.id] = self._under_way.get(entry.id, 0) + 1
-        try:
-            async with self._slots:
-                outcome = await self._outcome(entry, claim)
-            await self._store.finish(claim, outcome)
-        finally:
-            self._under_way[entry.id] -= 1
-        labels = entry.target, outcome.state
-        self._metrics.cron_fires.labels(*labels).inc()
-        self._metrics.cron_seconds.labels(entry.target).observe(outcome.seconds)
-        self._metrics.cron_late_seconds.labels(entry.target).set(
-            outcome.started_at - claim.fire_time
-        )
-        log.log(
-            logging.INFO if outcome.state == "succeeded" else logging.WARNING,
-            "event=fired target=%s fire_time=%s status=%d seconds=%.3f error=%r",
-            *_told(claim),
-            outcome.status,
-            outcome.seconds,
-            outcome.error,
-        )
-
-    async def _outcome(self, entry: Entry, claim: Claim) -> Outcome:
-        started, status, error = self._clock.time(), 0, ""
-        try:
-            if entry.kind == "pipeline":
-                await self.pipelines.start_for_schedule(entry.target, claim.key)
-                status = 202
-            else:
-                answer = await self._answer(entry, claim, started)
-                status = answer.status
-                if not answer.succeeded:
-                    error = answer.body[:SHOWN].decode("utf-8", "replace")
-        except TriggersError as failure:
-            error = str(failure)
-        state = "succeeded" if 200 <= status < 300 else "failed"
-        return Outcome(state, started, self._clock.time() - started, status, error)
-
-    async def _answer(self, entry: Entry, claim: Claim, started: float) -> Answer:
-        """Call, and again while the gateway is away, within the time that a call may take."""
-        timeout = self._settings.upstream_timeout
-        delay = FIRST_DELAY
-        while True:
-            try:
-                return await self._gateway.call(
-                    entry.target,
-                    headers=_headers(claim),
-                    timeout=timeout,
-                    asynchronous=entry.asynchronous,
-                )
-            except GatewayAwayError:
-                if self._clock.time() + delay > started + timeout:
-                    raise
-            except ValueError as error:
-                raise CallError(str(error)) from error
-            await self._clock.wait(delay)
-            delay = min(delay * 2, LONGEST_DELAY)
+    async def _resume(self, claim: Claim) -> None:
+        while not self._listed:
+            await self._clock.wait(LONGEST_DELAY)
+        entry = self.entries.get(claim.schedule)
+        if entry is None:
+            gone = Outcome("failed", self._clock.time(), 0.0, 0, "the schedule is gone")
+            await self._store.finish(claim, gone)
+            return
+        await self.caller.call(entry, claim)
 
 
 def _between(entry: Entry, after: float, until: float) -> list[int]:
@@ -271,16 +197,3 @@ def _between(entry: Entry, after: float, until: float) -> list[int]:
         times.append(int(moment))
         moment = entry.schedule.next(moment)
     return times
-
-
-def _headers(claim: Claim) -> list[tuple[str, str]]:
-    return [
-        ("X-Topic", "cron-function"),
-        ("X-Connector", "cron-connector"),
-        ("Idempotency-Key", claim.key),
-        ("X-Cron-Fire-Time", _told(claim)[1]),
-    ]
-
-
-def _told(claim: Claim) -> tuple[str, str]:
-    return claim.target, datetime.fromtimestamp(claim.fire_time, UTC).isoformat()

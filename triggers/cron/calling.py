@@ -1,0 +1,124 @@
+"""Calls of fire times that are claimed: what is called, how often, and what is recorded of it."""
+
+import asyncio
+import logging
+from datetime import UTC, datetime
+from typing import Final, Protocol
+
+from triggers.answer import Answer
+from triggers.clock import Clock
+from triggers.cron.entries import Entry
+from triggers.cron.store import Claim, FireStore, Outcome
+from triggers.errors import CallError, GatewayAwayError, TriggersError
+from triggers.gateway import FunctionCaller
+from triggers.metrics import TriggersMetrics
+from triggers.settings import TriggersSettings
+
+FIRST_DELAY, LONGEST_DELAY = 0.2, 5.0
+ENTRY_AT_ONCE: Final = 10
+SHOWN: Final = 500  # characters of a failed answer that are kept
+log = logging.getLogger(__name__)
+
+
+class Starter(Protocol):
+    """What cron needs of PipelineService."""
+
+    async def start_for_schedule(self, pipeline: str, key: str) -> str:
+        """The id of the run."""
+
+
+class FireCaller:
+    """All calls of one process. `pipelines` is joined by the composition root."""
+
+    pipelines: Starter
+
+    def __init__(
+        self,
+        settings: TriggersSettings,
+        gateway: FunctionCaller,
+        store: FireStore,
+        metrics: TriggersMetrics,
+        clock: Clock,
+    ) -> None:
+        self._timeout = settings.upstream_timeout
+        self._gateway, self._store = gateway, store
+        self._metrics, self._clock = metrics, clock
+        self._under_way: dict[str, int] = {}
+        self._slots = asyncio.Semaphore(settings.cron_at_once)
+
+    def busy(self, entry: Entry) -> bool:
+        """Whether as many calls of the schedule are under way as may be."""
+        return self._under_way.get(entry.id, 0) >= ENTRY_AT_ONCE
+
+    async def call(self, entry: Entry, claim: Claim) -> None:
+        """Call what was claimed and record what came of it."""
+        self._under_way[entry.id] = self._under_way.get(entry.id, 0) + 1
+        try:
+            async with self._slots:
+                outcome = await self._outcome(entry, claim)
+            await self._store.finish(claim, outcome)
+        finally:
+            self._under_way[entry.id] -= 1
+        labels = entry.target, outcome.state
+        self._metrics.cron_fires.labels(*labels).inc()
+        self._metrics.cron_seconds.labels(entry.target).observe(outcome.seconds)
+        self._metrics.cron_late_seconds.labels(entry.target).set(
+            outcome.started_at - claim.fire_time
+        )
+        log.log(
+            logging.INFO if outcome.state == "succeeded" else logging.WARNING,
+            "event=fired target=%s fire_time=%s status=%d seconds=%.3f error=%r",
+            *told(claim),
+            outcome.status,
+            outcome.seconds,
+            outcome.error,
+        )
+
+    async def _outcome(self, entry: Entry, claim: Claim) -> Outcome:
+        started, status, error = self._clock.time(), 0, ""
+        try:
+            if entry.kind == "pipeline":
+                await self.pipelines.start_for_schedule(entry.target, claim.key)
+                status = 202
+            else:
+                answer = await self._answer(entry, claim, started)
+                status = answer.status
+                if not answer.succeeded:
+                    error = answer.body[:SHOWN].decode("utf-8", "replace")
+        except TriggersError as failure:
+            error = str(failure)
+        state = "succeeded" if 200 <= status < 300 else "failed"
+        return Outcome(state, started, self._clock.time() - started, status, error)
+
+    async def _answer(self, entry: Entry, claim: Claim, started: float) -> Answer:
+        """Call, and again while the gateway is away, within the time that a call may take."""
+        delay = FIRST_DELAY
+        while True:
+            try:
+                return await self._gateway.call(
+                    entry.target,
+                    headers=_headers(claim),
+                    timeout=self._timeout,
+                    asynchronous=entry.asynchronous,
+                )
+            except GatewayAwayError:
+                if self._clock.time() + delay > started + self._timeout:
+                    raise
+            except ValueError as error:
+                raise CallError(str(error)) from error
+            await self._clock.wait(delay)
+            delay = min(delay * 2, LONGEST_DELAY)
+
+
+def _headers(claim: Claim) -> list[tuple[str, str]]:
+    return [
+        ("X-Topic", "cron-function"),
+        ("X-Connector", "cron-connector"),
+        ("Idempotency-Key", claim.key),
+        ("X-Cron-Fire-Time", told(claim)[1]),
+    ]
+
+
+def told(claim: Claim) -> tuple[str, str]:
+    """The target and the fire time, as logs and headers write them."""
+    return claim.target, datetime.fromtimestamp(claim.fire_time, UTC).isoformat()
