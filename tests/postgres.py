@@ -55,7 +55,7 @@ def _run(folder: Path, home: Path, user: str | None) -> Iterator[str]:
         "-N",
     ]
     subprocess.run(made, user=user, cwd=home, check=True, capture_output=True)
-    control = [str(folder / "pg_ctl"), "-D", str(data), "-w", "-t", "30"]
+    control = [str(folder / "pg_ctl"), "-D", str(data), "-w", "-t", "120"]
     options = f"-c listen_addresses='' -c unix_socket_directories='{home}' -c fsync=off"
     start = [*control, "-l", str(home / "log"), "-o", options, "start"]
     subprocess.run(start, user=user, cwd=home, check=True, stdout=subprocess.DEVNULL)

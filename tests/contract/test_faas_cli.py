@@ -11,7 +11,7 @@ import pytest
 from tests.contract.conftest import Cli
 from tests.live import LivePlatform
 
-pytestmark = [pytest.mark.contract, pytest.mark.network]
+pytestmark = [pytest.mark.contract, pytest.mark.network, pytest.mark.timeout(600)]
 
 
 def build(cli: Cli, remotebuild: Path, image: str = "contract/greet:1") -> None:
@@ -38,7 +38,7 @@ def greet(cli: Cli, remotebuild: Path) -> Cli:
 
 def until(condition: Callable[[], bool]) -> None:
     """Ask until it is so: faas-cli has no command that waits for this."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.1)

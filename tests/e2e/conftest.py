@@ -51,7 +51,7 @@ class Stage:
 
     def until(self, name: str, **wanted: object) -> Mapping[str, Any]:
         """The description of a function once the keys of `wanted` have these values."""
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while True:
             status = self.api.function(name)
             if all(status.get(key, 0) == value for key, value in wanted.items()):

@@ -8,7 +8,7 @@ import pytest
 from sluice.errors import CommandError
 from tests.e2e.conftest import ECHO, Stage
 
-pytestmark = pytest.mark.network
+pytestmark = [pytest.mark.network, pytest.mark.timeout(600)]
 
 
 def test_handler_with_a_syntax_error_fails_its_build_with_file_and_line(
@@ -34,7 +34,7 @@ def test_handler_that_fails_at_import_leaves_its_reason_in_describe(
     stage: Stage, tmp_path: Path
 ) -> None:
     stage.deploy(tmp_path, "broken", "import absent_module\n" + ECHO)
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while "absent_module" not in str(stage.api.function("broken")):
         assert time.monotonic() < deadline, stage.api.function("broken")
         time.sleep(0.05)
@@ -47,7 +47,7 @@ def test_handler_that_fails_at_import_leaves_its_reason_in_describe(
 def test_failed_update_keeps_the_old_version(stage: Stage, tmp_path: Path) -> None:
     stage.serve(tmp_path, "kept", ECHO)
     stage.deploy(tmp_path, "kept", "raise RuntimeError('not today')\n" + ECHO)
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while "not today" not in str(stage.api.function("kept")):
         assert stage.http.post("/function/kept", content=b"still").content == b"still"
         assert time.monotonic() < deadline, stage.api.function("kept")
@@ -64,8 +64,10 @@ def test_handler_that_raises_answers_500_with_a_call_id_and_no_traceback(
     assert "call-42" in answer.text
     assert "secret-7" not in answer.text
     assert "Traceback" not in answer.text
-    logs = stage.platform.sluice("logs", "raises").stdout
-    assert "secret-7" in logs
+    deadline = time.monotonic() + 120
+    # What a replica writes goes through a pipe, its answers do not.
+    while "secret-7" not in (logs := stage.platform.sluice("logs", "raises").stdout):
+        assert time.monotonic() < deadline, logs
     assert "call-42" in logs
     stage.api.remove("raises")
 
@@ -122,7 +124,7 @@ def test_sync_handler_over_its_timeout_answers_504_and_is_replaced(
         "import threading\ndef handle(event, context):\n"
         "    if event.body == b'stay':\n        threading.Event().wait()\n    return 'alive'\n"
     )
-    stage.serve(tmp_path, "stays", source, envVars={"exec_timeout": "1s"})
+    stage.serve(tmp_path, "stays", source, envVars={"exec_timeout": "3s"})
     assert stage.http.post("/function/stays", content=b"stay").status_code == 504
     assert stage.http.post("/function/stays", content=b"?").text == "alive"
     stage.api.remove("stays")

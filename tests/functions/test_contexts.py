@@ -62,7 +62,7 @@ class Served:
 
     def stop(self) -> int:
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(20)
+        return self.process.wait(60)
 
 
 @pytest.fixture
@@ -150,7 +150,8 @@ def test_calls_of_many_clients_get_each_its_own_answer(
     alone: dict[int, float] = {}
     for number in range(24):
         ask(number, alone)
-    assert together == alone
+    # Rows that are run together are rounded otherwise in the last bits of 32.
+    assert together == pytest.approx(alone, rel=1e-6)
     assert len(set(alone.values())) == 24
 
 

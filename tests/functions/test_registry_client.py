@@ -87,7 +87,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
     def run(script: Script) -> tuple[Registry, Scripted]:
         server = Scripted(script)
         where = Place(f"http://127.0.0.1:{server.port}", tmp_path, tmp_path)
-        opened.append((Registry(where, timeout=2, attempts=3), server))
+        opened.append((Registry(where, timeout=30, attempts=3), server))
         return opened[-1]
 
     yield run

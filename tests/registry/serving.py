@@ -72,7 +72,7 @@ def process(folder: Path, **variables: str) -> Iterator[subprocess.Popen[bytes]]
 
 async def until_up(client: httpx.AsyncClient, started: subprocess.Popen[bytes]) -> None:
     """Return when the process answers; fails with its words when it ends instead."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while True:
             with contextlib.suppress(httpx.TransportError):
                 if (await client.get("/healthz")).status_code == 200:
@@ -84,6 +84,6 @@ async def until_up(client: httpx.AsyncClient, started: subprocess.Popen[bytes]) 
 
 async def until_waiting(client: httpx.AsyncClient) -> None:
     """Return when a request for events waits."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while "sluice_registry_event_waits 1.0" not in (await client.get("/metrics")).text:  # noqa: ASYNC110 - another process's state can only be asked for
             await asyncio.sleep(0.01)

@@ -189,7 +189,7 @@ async def test_events_wait_for_the_first_and_come_in_order(client: httpx.AsyncCl
     moved = loop.time()
     await client.put("/models/iris/aliases/champion", json={"version": 1})
     answer = (await waiting).json()
-    assert loop.time() - moved < 5
+    assert loop.time() - moved < 25, "as long as nothing had happened"
     assert [event["kind"] for event in answer["events"]] == ["alias.moved"]
     assert answer["next"] == 2
 

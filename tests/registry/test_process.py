@@ -61,13 +61,12 @@ async def test_kill_loses_nothing_that_was_answered(tmp_path: Path) -> None:
                     asyncio.create_task(write(client, round_, said))
                     for write in (write_until_gone, write_until_gone, upload_until_gone)
                 ]
-                seen = len(said.datasets)
-                async with asyncio.timeout(30):
-                    while len(said.datasets) < seen + 2:  # noqa: ASYNC110 - a process is watched
+                uploads, versions = len(said.datasets) + 2, len(said.versions) + 10
+                async with asyncio.timeout(60):
+                    while len(said.datasets) < uploads or len(said.versions) < versions:  # noqa: ASYNC110 - a process is watched
                         await asyncio.sleep(0.02)
                 started.kill()
                 await asyncio.gather(*writers)
-    assert len(said.versions) > 10 * KILLS
     with process(tmp_path) as started:
         async with connect(settings) as client:
             await until_up(client, started)
@@ -119,8 +118,8 @@ async def test_sigterm_ends_waits_and_open_requests_and_leaves_no_socket(tmp_pat
             asked = loop.time()
             started.send_signal(signal.SIGTERM)
             assert (await waiting).json()["events"] == []
-        code = await asyncio.to_thread(started.wait, 20)
-        assert loop.time() - asked < 10
+        code = await asyncio.to_thread(started.wait, 60)
+        assert loop.time() - asked < 30, "the wait was not cut"
         assert code == 0
         assert not settings.socket_path.exists()
 
@@ -140,7 +139,7 @@ async def test_restart_serves_what_was_there(tmp_path: Path) -> None:
                     for path in ("/models/iris", "/datasets/iris/versions/1", "/events")
                 ]
             started.send_signal(signal.SIGTERM)
-            assert await asyncio.to_thread(started.wait, 20) == 0
+            assert await asyncio.to_thread(started.wait, 60) == 0
     assert told[0] == told[1]
 
 
@@ -150,7 +149,7 @@ async def test_second_registry_on_a_folder_is_refused_naming_the_first(tmp_path:
         async with connect(settings) as client:
             await until_up(client, started)
             with process(tmp_path) as second:
-                assert await asyncio.to_thread(second.wait, 20) == 1
+                assert await asyncio.to_thread(second.wait, 60) == 1
                 assert second.stderr is not None
                 assert f"in use by process {started.pid}" in second.stderr.read().decode()
             assert (await client.get("/healthz")).status_code == 200
@@ -178,14 +177,14 @@ async def test_worker_ends_when_the_registry_is_killed(tmp_path: Path) -> None:
             started.kill()
             with contextlib.suppress(httpx.TransportError):
                 await upload
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 while running(worker):  # noqa: ASYNC110 - a process is watched
                     await asyncio.sleep(0.01)
 
 
 async def child_of(pid: int) -> int:
     children = Path(f"/proc/{pid}/task/{pid}/children")
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not (found := children.read_text().split()):  # noqa: ASYNC110 - a process is watched
             await asyncio.sleep(0.005)
     return int(found[0])
@@ -195,6 +194,6 @@ def running(pid: int) -> bool:
     """Whether the process runs; one that ended and that nobody waited for does not."""
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
-        return False
+    except (FileNotFoundError, ProcessLookupError):
+        return False  # the second where it ends between open and read
     return state != "Z"

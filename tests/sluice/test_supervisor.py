@@ -48,12 +48,12 @@ async def until_started(folder: Path, times: int) -> None:
 async def test_program_that_dies_is_started_again(tmp_path: Path) -> None:
     supervisor = Supervisor([program(tmp_path, SERVER)], echo=False, kill_after=5)
     ready = asyncio.Event()
-    running = asyncio.create_task(supervisor.run(ready.set, 20))
-    await asyncio.wait_for(ready.wait(), 20)
+    running = asyncio.create_task(supervisor.run(ready.set, 60))
+    await asyncio.wait_for(ready.wait(), 60)
     os.kill(pids(tmp_path)[0], signal.SIGKILL)
-    await asyncio.wait_for(until_started(tmp_path, 2), 20)
+    await asyncio.wait_for(until_started(tmp_path, 2), 60)
     os.kill(os.getpid(), signal.SIGTERM)
-    await asyncio.wait_for(running, 20)
+    await asyncio.wait_for(running, 60)
     with pytest.raises(ProcessLookupError):
         os.kill(pids(tmp_path)[1], 0)
 
@@ -62,7 +62,7 @@ async def test_start_that_fails_ends_with_what_the_program_said(tmp_path: Path) 
     broken = program(tmp_path, "import sys; sys.exit('port 8080 is taken by nginx')")
     supervisor = Supervisor([broken], echo=False, kill_after=5)
     with pytest.raises(CommandError, match="port 8080 is taken by nginx"):
-        await supervisor.run(lambda: None, 20)
+        await supervisor.run(lambda: None, 60)
     assert "port 8080" in (tmp_path / "program.log").read_text()
 
 
@@ -73,19 +73,19 @@ import asyncio
 from pathlib import Path, PosixPath
 from sluice.child import Program
 from sluice.supervisor import Supervisor
-asyncio.run(Supervisor([{described!r}], False, 5).run(lambda: print("ready", flush=True), 20))
+asyncio.run(Supervisor([{described!r}], False, 5).run(lambda: print("ready", flush=True), 60))
 """
     supervisor = await asyncio.create_subprocess_exec(
         sys.executable, "-c", code, stdout=asyncio.subprocess.PIPE
     )
     assert supervisor.stdout is not None
-    assert await asyncio.wait_for(supervisor.stdout.readline(), 20) == b"ready\n"
+    assert await asyncio.wait_for(supervisor.stdout.readline(), 60) == b"ready\n"
     child = os.pidfd_open(pids(tmp_path)[0])
     supervisor.kill()
     await supervisor.wait()
     ended = asyncio.Event()
     asyncio.get_running_loop().add_reader(child, ended.set)
-    await asyncio.wait_for(ended.wait(), 10)
+    await asyncio.wait_for(ended.wait(), 60)
     asyncio.get_running_loop().remove_reader(child)
     os.close(child)
 
@@ -101,17 +101,17 @@ def test_second_platform_on_one_data_folder_is_refused(tmp_path: Path) -> None:
 
 async def test_stop_waits_for_the_process_to_end() -> None:
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", "input()", stdin=-1)
-    await asyncio.to_thread(stop, process.pid, 10)
+    await asyncio.to_thread(stop, process.pid, 60)
     assert await process.wait() == -signal.SIGTERM
 
 
 async def test_program_killed_the_moment_it_is_ready_is_started_again(tmp_path: Path) -> None:
     supervisor = Supervisor([program(tmp_path, SERVER)], echo=False, kill_after=5)
     running = asyncio.create_task(
-        supervisor.run(lambda: os.kill(pids(tmp_path)[0], signal.SIGKILL), 20)
+        supervisor.run(lambda: os.kill(pids(tmp_path)[0], signal.SIGKILL), 60)
     )
     while not (tmp_path / "starts").exists():  # noqa: ASYNC110 (another process makes the file)
         await asyncio.sleep(0.02)
-    await asyncio.wait_for(until_started(tmp_path, 2), 20)
+    await asyncio.wait_for(until_started(tmp_path, 2), 60)
     os.kill(os.getpid(), signal.SIGTERM)
-    await asyncio.wait_for(running, 20)
+    await asyncio.wait_for(running, 60)

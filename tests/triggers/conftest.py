@@ -78,7 +78,7 @@ class Desk:
 
     async def ended(self, run: str) -> dict[str, Any]:
         """The run's row once it has ended."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while (row := await self.service.store.row(run))["state"] in OPEN:
                 execution = self.service.active(run)
                 if execution is None:

@@ -7,6 +7,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests.ports import free_port
+
 USER, PASSWORD = "admin", "of-the-tests"
 
 
@@ -59,8 +61,8 @@ class FakeGateway:
 
     async def start(self) -> None:
         """Listen, on the port of before where there was one."""
+        self.port = self.port or free_port()
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
-        self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
         """Go away as a killed process does: every connection is cut."""
@@ -74,7 +76,7 @@ class FakeGateway:
         """Calls of one function, in order."""
         return [call for call in self.calls if call.function.partition(".")[0] == function]
 
-    async def until(self, condition: Callable[[], bool], seconds: float = 20.0) -> None:
+    async def until(self, condition: Callable[[], bool], seconds: float = 60.0) -> None:
         """Return once `condition` holds, looked at after each call and listing."""
         async with asyncio.timeout(seconds):
             while not condition():
@@ -174,7 +176,7 @@ class FakeClock:
 
     async def waits(self, count: int) -> None:
         """Return once `wait` was called so many times in all."""
-        async with asyncio.timeout(20), self._waits:
+        async with asyncio.timeout(60), self._waits:
             await self._waits.wait_for(lambda: self._count >= count)
 
     async def advance(self, seconds: float) -> None:

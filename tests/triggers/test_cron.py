@@ -51,7 +51,7 @@ class Bench:
 
     async def states(self, source: CronSource, count: int) -> list[str]:
         """The states of `count` fire times once all have a result, oldest first."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while True:
                 rows = await source.history(100)
                 if len(rows) >= count and all(row["state"] != "claimed" for row in rows):

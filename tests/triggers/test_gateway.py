@@ -22,7 +22,7 @@ async def test_call_carries_method_path_headers_and_body(
         path="/a?b=c",
         headers=[("X-Topic", "t"), ("X-Topic", "u")],
         body=b'"x"',
-        timeout=5,
+        timeout=60,
     )
     assert (answer.status, answer.body) == (200, b'"x"')
     (call,) = gateway.calls
@@ -35,19 +35,19 @@ async def test_connection_is_kept_for_the_next_call(
     gateway: FakeGateway, client: GatewayClient
 ) -> None:
     for _ in range(3):
-        await client.call("echo", body=b"1", timeout=5)
+        await client.call("echo", body=b"1", timeout=60)
     assert len(gateway._writers) == 1
 
 
 async def test_gateway_that_restarted_is_called_on_a_new_connection(
     gateway: FakeGateway, client: GatewayClient
 ) -> None:
-    await client.call("echo", body=b"1", timeout=5)
+    await client.call("echo", body=b"1", timeout=60)
     await gateway.stop()
     with pytest.raises(GatewayAwayError):
-        await client.call("echo", body=b"1", timeout=5)
+        await client.call("echo", body=b"1", timeout=60)
     await gateway.start()
-    assert (await client.call("echo", body=b"1", timeout=5)).status == 200
+    assert (await client.call("echo", body=b"1", timeout=60)).status == 200
 
 
 async def test_call_over_its_time_cuts_the_connection(
@@ -63,7 +63,7 @@ async def test_gateway_that_goes_away_in_a_call_is_told_from_an_answer(
     gateway: FakeGateway, client: GatewayClient
 ) -> None:
     gateway.functions["hang"] = hang
-    call = asyncio.create_task(client.call("hang", timeout=5))
+    call = asyncio.create_task(client.call("hang", timeout=60))
     await gateway.until(lambda: len(gateway.calls) == 1)
     await gateway.stop()
     with pytest.raises(GatewayAwayError, match="closed the connection"):
@@ -74,7 +74,7 @@ async def test_answer_over_its_limit_is_refused(
     gateway: FakeGateway, client: GatewayClient
 ) -> None:
     with pytest.raises(AnswerTooLargeError):
-        await client.call("echo", body=b'"%b"' % (b"x" * 1000), timeout=5, answer_bytes=100)
+        await client.call("echo", body=b'"%b"' % (b"x" * 1000), timeout=60, answer_bytes=100)
 
 
 @pytest.mark.parametrize("path", ["/a b", "/a\r\nX-Bad: 1"])
@@ -82,12 +82,12 @@ async def test_path_that_would_break_the_request_is_refused(
     client: GatewayClient, path: str
 ) -> None:
     with pytest.raises(ValueError, match="white space"):
-        await client.call("echo", path=path, timeout=5)
+        await client.call("echo", path=path, timeout=60)
 
 
 async def test_header_that_would_break_the_request_is_refused(client: GatewayClient) -> None:
     with pytest.raises(ValueError, match="holds CR, LF or NUL"):
-        await client.call("echo", headers=[("X-Key", "a\r\nb: c")], timeout=5)
+        await client.call("echo", headers=[("X-Key", "a\r\nb: c")], timeout=60)
 
 
 async def test_functions_of_all_namespaces_are_listed_with_the_login(

@@ -57,9 +57,9 @@ class Process:
         log.close()
         transport = httpx.AsyncHTTPTransport(uds=socket)
         self.client = httpx.AsyncClient(
-            transport=transport, base_url="http://triggers", headers=ADMIN, timeout=30
+            transport=transport, base_url="http://triggers", headers=ADMIN, timeout=60
         )
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not await self._answers():
                 assert self.process.returncode is None, (self.data_dir / "triggers.log").read_text()
                 await asyncio.sleep(0.02)
@@ -88,7 +88,7 @@ class Process:
     async def ended(self, run: str) -> Mapping[str, Any]:
         """The run once it has ended, by long poll."""
         found: dict[str, Any] = (await self.ask("GET", f"/runs/{run}")).json()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while found["state"] in {"waiting", "running"}:
                 query = {"wait": "10", "revision": found["revision"]}
                 found = (await self.ask("GET", f"/runs/{run}", params=query)).json()
@@ -148,7 +148,7 @@ async def test_killed_run_goes_on_and_repeats_no_recorded_step(
 ) -> None:
     counter.hang_at = step
     run = await started(process)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await counter.hanging.wait()
     assert await process.end(signal.SIGKILL) == -signal.SIGKILL
     before = list(counter.answered)

@@ -210,7 +210,7 @@ async def test_answer_becomes_json_whatever_it_is(
         return 200, answer
 
     desk.gateway.functions["f"] = answering
-    await desk.put(one_step("timeout: 5s"))
+    await desk.put(one_step("timeout: 60s"))
     run = await desk.start("one")
     assert (await desk.ended(run))["state"] == "succeeded"
     assert await desk.outputs(run) == {("only", -1): output}
@@ -227,7 +227,7 @@ async def test_answer_that_cannot_be_kept_fails_the_step(
 
     desk = desk_of(SLUICE_TRIGGERS_OUTPUT_BYTES="1000")
     desk.gateway.functions["f"] = answering
-    await desk.put(one_step("timeout: 5s"))
+    await desk.put(one_step("timeout: 60s"))
     row = await desk.ended(await desk.start("one"))
     assert told in row["error"]
 
@@ -315,7 +315,7 @@ async def test_runs_over_the_limit_wait_and_the_queue_is_bounded(
 
     desk = desk_of(SLUICE_TRIGGERS_RUNS_AT_ONCE="2", SLUICE_TRIGGERS_RUNS_WAITING="1")
     desk.gateway.functions["f"] = wait
-    await desk.put(one_step("timeout: 20s"))
+    await desk.put(one_step("timeout: 60s"))
     runs = [await desk.start("one") for _ in range(3)]
     assert (await desk.service.store.row(runs[2]))["state"] == "waiting"
     with pytest.raises(BusyError, match="1 runs wait already"):
@@ -331,7 +331,7 @@ async def test_run_that_waits_can_be_cancelled(desk_of: Callable[..., Desk]) -> 
 
     desk = desk_of(SLUICE_TRIGGERS_RUNS_AT_ONCE="1")
     desk.gateway.functions["f"] = hang
-    await desk.put(one_step("timeout: 20s"))
+    await desk.put(one_step("timeout: 60s"))
     running, waiting = await desk.start("one"), await desk.start("one")
     await desk.service.cancel(waiting)
     await desk.service.cancel(running)
@@ -394,7 +394,7 @@ async def test_database_that_fails_at_a_heartbeat_ends_no_run(
 
     desk = desk_of(SLUICE_TRIGGERS_LEASE="60ms")
     desk.gateway.functions["f"] = wait
-    await desk.put(one_step("timeout: 20s"))
+    await desk.put(one_step("timeout: 60s"))
     run = await desk.start("one")
     await desk.gateway.until(lambda: len(desk.gateway.of("f")) == 1)
     with without_table(tmp_path / "triggers.sqlite", "pipeline_run"):
@@ -439,14 +439,14 @@ async def test_run_of_a_silent_process_is_taken_over_by_another(
 
     one = desk_of(SLUICE_TRIGGERS_NAME="one", SLUICE_TRIGGERS_LEASE="300ms")
     one.gateway.functions["f"] = wait
-    await one.put(one_step("timeout: 20s"))
+    await one.put(one_step("timeout: 60s"))
     run = await one.start("one")
     await one.gateway.until(lambda: len(one.gateway.of("f")) == 1)
     for task in one.service._tasks.values():
         task.cancel()
     one.service.store.owner = "gone"  # what it renews from now on is nobody's
     desk_of(SLUICE_TRIGGERS_NAME="two", SLUICE_TRIGGERS_LEASE="300ms")
-    await one.gateway.until(lambda: len(one.gateway.of("f")) == 2)
+    await one.gateway.until(lambda: len(one.gateway.of("f")) >= 2)
     gate.set()
     assert (await one.ended(run))["state"] == "succeeded"
     assert len({call.key for call in one.gateway.of("f")}) == 1

@@ -29,14 +29,15 @@ from gateway.providers import Provider
 from gateway.settings import GatewaySettings
 
 LOCK_KEY: Final = "test-lock"
-PATIENCE: Final = 30.0
+PATIENCE: Final = 60.0
 RUNTIME_LIBRARIES: Final = ("httptools", "prometheus_client", "uvloop")
 HELLO: Final = "def handle(event, context):\n    return 'hello'\n"
 
 
 def settings_of(data_dir: Path, **knobs: Any) -> GatewaySettings:
-    """Settings with a data folder and quick health checks."""
-    return replace(GatewaySettings(), data_dir=data_dir, **({"health_interval": 0.5} | knobs))
+    """Settings with a data folder and quick health checks that a slow machine passes too."""
+    quick = {"health_interval": 0.5, "health_timeout": 30.0}
+    return replace(GatewaySettings(), data_dir=data_dir, **(quick | knobs))
 
 
 def make_bundles(data_dir: Path, whole: bool = False) -> Bundles:
@@ -126,6 +127,14 @@ class Watcher:
 
         await self.until(settled)
         return list(self.now[function].running)
+
+    async def successor(self, name: str, replica: Replica) -> Replica:
+        """The replica of a function that is ready once `replica` is gone."""
+        function = FunctionId(name)
+        await self.until(
+            lambda: replica.id not in {each.id for each in self.now[function].running}
+        )
+        return (await self.ready(name))[0]
 
     async def failed(self, name: str) -> Replica:
         """The first replica of a function that is seen to have failed."""

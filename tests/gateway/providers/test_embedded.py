@@ -35,7 +35,7 @@ Start = Callable[..., Awaitable[EmbeddedProvider]]
 EXITS = "import os\ndef handle(event, context):\n    os._exit(3)\n"
 CRASHES = "import os, signal\ndef handle(event, context):\n    os.kill(1, signal.SIGSEGV)\n"
 LOOPS = "async def handle(event, context):\n    while True:\n        pass\n"
-SLEEPS = "import time\ndef handle(event, context):\n    time.sleep(60)\n"
+SLEEPS = "import time\ndef handle(event, context):\n    time.sleep(600)\n"
 HOG = """
 def handle(event, context):
     held = []
@@ -50,15 +50,16 @@ def handle(event, context):
         pass
     return str(time.process_time() - used)
 """
-WAITS_A_SECOND = """
-import asyncio
+WAITS = """
+import asyncio, os
 begun = asyncio.Event()
 async def handle(event, context):
     if event.body != b"wait":
         await begun.wait()
         return "begun"
     begun.set()
-    await asyncio.sleep(1)
+    while not os.path.exists("/tmp/enough"):
+        await asyncio.sleep(0.01)
     return "waited"
 """
 SECRET = """
@@ -130,8 +131,7 @@ async def test_build_is_fixed_at_deploy_over_restarts(tmp_path: Path, bundles: B
     (replica,) = await watcher.ready("one")
     assert await call(replica.address) == (200, b"hello")
     await again.deploy(asked("one"))
-    await watcher.until(lambda: watcher.status("one").running[0].id != replica.id)
-    (replica,) = await watcher.ready("one")
+    replica = await watcher.successor("one", replica)
     assert await call(replica.address) == (200, b"newer")
     assert len(again.digests_in_use()) == 1
     await again.close()
@@ -307,8 +307,7 @@ async def test_stuck_sync_handler_gets_a_successor_at_once(start: Start, bundles
     (replica,) = await watcher.ready("one")
     status, _ = await call(replica.address)
     assert status == 504
-    (successor,) = await watcher.ready("one")
-    assert successor.id != replica.id
+    await watcher.successor("one", replica)
     statuses = [each for each in watcher.events if isinstance(each, FunctionStatus)]
     seen = [each for event in statuses for each in event.running if each.id == replica.id]
     draining = [each for each in seen if each.state is ReplicaState.DRAINING]
@@ -328,7 +327,7 @@ async def test_replica_over_its_memory_limit_dies_alone(start: Start, bundles: B
         await call(hog.address)
     reason = (await watcher.failed("hog")).reason
     assert reason.startswith("memory limit 64Mi exceeded: used ")
-    assert 60 <= int(reason.split()[-2]) <= 200
+    assert int(reason.split()[-2]) >= 60
     assert await watcher.ready("one") == [other]
     await watcher.ready("hog")
 
@@ -342,10 +341,15 @@ async def test_cpu_limit_holds_and_usage_shows_it(start: Start, bundles: Bundles
     quotas = list(Path("/sys/fs/cgroup").glob(f"cpu/**/{replica.id}/cpu.cfs_quota_us"))
     if not quotas:
         pytest.skip("this user has no control group for CPU here: the limit is not enforced")
-    status, body = await call(replica.address)
-    assert status == 200
-    assert float(body) < 0.6, "CPU seconds of one second on the clock"
-    assert 20 < (await provider.usage(FunctionId("one"))).cpu_millicores < 600
+    async with asyncio.timeout(60):
+        while True:
+            status, body = await call(replica.address)
+            assert status == 200
+            assert float(body) < 0.6, "CPU seconds of one second on the clock"
+            used = (await provider.usage(FunctionId("one"))).cpu_millicores
+            assert used < 600
+            if used > 20:  # a busy machine may have kept it from running
+                return
 
 
 async def test_function_reads_its_secret_and_its_next_value(start: Start, bundles: Bundles) -> None:
@@ -410,7 +414,7 @@ async def test_tmp_is_the_replica_s_own_and_goes_with_it(
 
 
 async def test_start_that_takes_too_long_is_ended(start: Start, bundles: Bundles) -> None:
-    build(bundles, "one", f"import time\ndef init():\n    time.sleep(60)\n{HELLO}")
+    build(bundles, "one", f"import time\ndef init():\n    time.sleep(600)\n{HELLO}")
     provider = await start(start_timeout=1.0)
     watcher = Watcher(provider)
     await provider.deploy(asked("one"))
@@ -420,7 +424,7 @@ async def test_start_that_takes_too_long_is_ended(start: Start, bundles: Bundles
 async def test_delete_while_a_replica_starts_leaves_nothing(
     start: Start, bundles: Bundles, tmp_path: Path
 ) -> None:
-    build(bundles, "one", f"import time\ndef init():\n    time.sleep(60)\n{HELLO}")
+    build(bundles, "one", f"import time\ndef init():\n    time.sleep(600)\n{HELLO}")
     provider = await start()
     watcher = Watcher(provider)
     await provider.deploy(asked("one"))
@@ -486,8 +490,7 @@ async def test_dead_zygote_takes_its_replicas_along_and_both_come_back(
     (replica,) = await watcher.ready("one")
     (zygote,) = provider.zygote_processes()
     os.kill(zygote, signal.SIGKILL)
-    await watcher.until(lambda: watcher.status("one").running[0].id != replica.id)
-    (again,) = await watcher.ready("one")
+    again = await watcher.successor("one", replica)
     assert await call(again.address) == (200, b"hello")
     assert provider.zygote_processes() != [zygote]
 
@@ -503,7 +506,7 @@ async def test_idle_zygote_ends_and_returns_on_demand(start: Start, bundles: Bun
     await provider.scale(FunctionId("one"), 0)
     over = asyncio.Event()
     asyncio.get_running_loop().add_reader(ended, over.set)
-    await asyncio.wait_for(over.wait(), 10)
+    await asyncio.wait_for(over.wait(), 60)
     asyncio.get_running_loop().remove_reader(ended)
     os.close(ended)
     await provider.scale(FunctionId("one"), 1)
@@ -530,11 +533,11 @@ async def test_library_that_starts_a_thread_makes_a_cold_start_that_says_so(
 
 
 async def test_removal_answers_while_a_call_under_way_runs_on_to_its_end(
-    start: Start, bundles: Bundles, monkeypatch: pytest.MonkeyPatch
+    start: Start, bundles: Bundles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A client waits a minute for its removal; a call may take ten."""
     monkeypatch.setattr("gateway.providers.embedded.provider.DELETE_SECONDS", 0.0)
-    build(bundles, "one", WAITS_A_SECOND)
+    build(bundles, "one", WAITS)
     provider = await start()
     watcher = Watcher(provider)
     await provider.deploy(asked("one"))
@@ -544,4 +547,5 @@ async def test_removal_answers_while_a_call_under_way_runs_on_to_its_end(
     await provider.delete(FunctionId("one"))
     assert FunctionId("one") not in watcher.now
     assert not running.done()
+    (tmp_path / "run" / "replicas" / replica.id / "enough").touch()
     assert await running == (200, b"waited")

@@ -153,7 +153,7 @@ async def test_follow_gives_history_then_each_line_once(tmp_path: Path) -> None:
     assert (await anext(stream)).text == "before"
     for number in range(3):
         os.write(writing, f"after {number}\n".encode())
-        assert (await asyncio.wait_for(anext(stream), 5)).text == f"after {number}"
+        assert (await asyncio.wait_for(anext(stream), 60)).text == f"after {number}"
     os.close(writing)
     collector.close()
     await stream.aclose()  # type: ignore[attr-defined]  # an async generator
