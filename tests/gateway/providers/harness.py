@@ -131,9 +131,7 @@ class Watcher:
     async def successor(self, name: str, replica: Replica) -> Replica:
         """The replica of a function that is ready once `replica` is gone."""
         function = FunctionId(name)
-        await self.until(
-            lambda: replica.id not in {each.id for each in self.now[function].running}
-        )
+        await self.until(lambda: replica.id not in {each.id for each in self.now[function].running})
         return (await self.ready(name))[0]
 
     async def failed(self, name: str) -> Replica:
