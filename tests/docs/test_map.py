@@ -3,6 +3,7 @@
 import importlib
 import re
 from functools import reduce
+from pathlib import Path
 
 import pytest
 import yaml
@@ -13,6 +14,8 @@ from tests.live import ROOT
 PACKAGES = "gateway|http1|registry|runtime|service|settings|sluice|triggers"
 NAME = re.compile(rf"`((?:{PACKAGES})(?:\.[a-z0-9_]+)*)(?::([A-Za-z_.]+))?`")
 LINK = re.compile(r"\]\(([^)#:]+\.md)?(?:#([^)]+))?\)")
+FILE = re.compile(r"`((?:[a-z_0-9]+/)+[\w.-]+\.(?:py|yml|md|json|toml|xml|sh))`")
+TEST = re.compile(r"`(test_[a-z_]+\.py)`")
 # Its headings are those of the suites that the last run measured.
 MEASURED = DOCS / "performance.md"
 PAGES = sorted([*DOCS.rglob("*.md"), ROOT / "README.md"])
@@ -47,12 +50,19 @@ def test_map_has_entries_of_every_package() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_links_between_pages_lead_somewhere(page: object) -> None:
-    path = ROOT / str(page)
-    for file, anchor in LINK.findall(path.read_text()):
-        target = (path.parent / file).resolve() if file else path
+def test_links_between_pages_lead_somewhere(page: Path) -> None:
+    for file, anchor in LINK.findall(page.read_text()):
+        target = (page.parent / file).resolve() if file else page
         assert target.is_file(), file
         assert not anchor or target == MEASURED or anchor in anchors(target.read_text()), anchor
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_files_that_a_page_names_are_there(page: Path) -> None:
+    text = page.read_text()
+    ours = [path for path in FILE.findall(text) if (ROOT / path.partition("/")[0]).is_dir()]
+    assert not [path for path in ours if not (ROOT / path).is_file()]
+    assert not [name for name in TEST.findall(text) if not list(ROOT.glob(f"tests/**/{name}"))]
 
 
 def test_alerts_ask_for_series_that_the_gateway_has() -> None:
