@@ -8,10 +8,11 @@ BENCH_PYTHON ?= $(firstword $(wildcard /usr/bin/python3.11 /usr/bin/python3.12 /
 BENCH_VENV := .venv/bench
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 FAAS_CLI := .bin/faas-cli
+BROKER := .bin/kafka/.done
 CLIENTS := tests/contract/clients
 
 .DEFAULT_GOAL := help
-.PHONY: help dev fmt lint check test torture bench up down kafka docs locks faas-cli clean
+.PHONY: help dev fmt lint check test torture bench up down kafka docs locks faas-cli broker clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z][a-z-]*:.*## / {printf "%-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,10 +43,10 @@ lint: $(VENV)/.dev ## Check style, types and import contracts
 check: $(VENV)/.dev ## Fast tests, without network and under a minute
 	$(BIN)/pytest -q -m "not torture and not contract and not network" tests/http1 tests/runtime tests/settings tests/gateway
 
-test: $(VENV)/.dev $(FAAS_CLI) ## All tests but torture
+test: $(VENV)/.dev $(FAAS_CLI) $(BROKER) ## All tests but torture
 	$(BIN)/pytest -m "not torture" --numprocesses 3 --dist loadfile
 
-torture: $(VENV)/.dev ## Kill, load and fresh-clone tests
+torture: $(VENV)/.dev $(BROKER) ## Kill, load and fresh-clone tests
 	$(BIN)/pytest -m torture
 
 bench: $(BENCH_VENV)/.ready ## Measure everything that has a target beside its control
@@ -65,6 +66,8 @@ locks: $(VENV)/.dev ## Resolve the dependencies again
 
 faas-cli: $(FAAS_CLI) ## Build the pinned OpenFaaS command line into .bin/
 
+broker: $(BROKER) ## Fetch the Kafka broker of the tests into .bin/
+
 clean: ## Remove what was installed or built here; .sluice/ stays
 	rm -rf $(VENV) .bin build dist .ruff_cache .mypy_cache .pytest_cache .import_linter_cache
 
@@ -75,6 +78,11 @@ $(FAAS_CLI): $(wildcard $(CLIENTS)/*/go.mod $(CLIENTS)/*/*.go)
 	  (cd $(CLIENTS)/faascli && $(GO) build -o ../../../../.bin/faas-cli github.com/openfaas/faas-cli); \
 	  (cd $(CLIENTS)/remotebuild && $(GO) build -o ../../../../.bin/remotebuild .); touch $@; \
 	else echo "go is missing: the contract tests will skip"; fi
+
+# Ahead of the tests, whose patience with a broker's start is none with a download.
+$(BROKER): deploy/kafka/pom.xml
+	@if command -v java >/dev/null && command -v mvn >/dev/null; then deploy/kafka/run.sh fetch; \
+	else echo "java or mvn is missing: the tests with a Kafka broker will skip"; fi
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

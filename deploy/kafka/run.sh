@@ -1,5 +1,6 @@
 #!/bin/sh
 # One Kafka broker (KRaft) in the foreground: fetch it once, format its storage once, start it.
+# With the word `fetch`: fetch it, no more.
 # KAFKA_PORT 9092, KAFKA_CONTROLLER_PORT 9093, KAFKA_DATA .sluice/kafka, KAFKA_LIBS .bin/kafka, KAFKA_HEAP 512m,
 # KAFKA_PROPERTIES: a file of more properties, which go before those below.
 set -eu
@@ -18,6 +19,18 @@ for program in java mvn; do
   }
 done
 
+# What was fetched before a failure is kept by Maven, so that another try goes on from there.
+fetch() {
+  for pause in 2 10 30; do
+    mvn -q -B -U -f "$here/pom.xml" dependency:copy-dependencies \
+      -DincludeScope=runtime -DoutputDirectory="$libs" >&2 && return
+    echo "fetching Kafka failed, again in $pause s" >&2
+    sleep "$pause"
+  done
+  mvn -B -U -f "$here/pom.xml" dependency:copy-dependencies \
+    -DincludeScope=runtime -DoutputDirectory="$libs" >&2
+}
+
 # One at a time fetches: a second one would take the first one's files away.
 mkdir -p "${libs%/*}"
 exec 9>"$libs.lock"
@@ -25,12 +38,12 @@ flock 9
 if [ ! -f "$libs/.done" ] || [ "$here/pom.xml" -nt "$libs/.done" ]; then
   echo "fetching Kafka into $libs"
   rm -rf "$libs"
-  mvn -q -B -f "$here/pom.xml" dependency:copy-dependencies \
-    -DincludeScope=runtime -DoutputDirectory="$libs" >&2
+  fetch
   touch "$libs/.done"
 fi
 flock -u 9
 exec 9>&-
+[ "${1:-}" != fetch ] || exit 0
 
 mkdir -p "$data"
 # The short session lets a broker that was killed register again within seconds.

@@ -28,7 +28,7 @@ class Newcomer:
 
     def run(self, script: str) -> str:
         """Run `script` in the clone with empty caches; its output."""
-        kept = {"PATH", "LANG", "SSL_CERT_FILE"}
+        kept = {"PATH", "LANG", "SSL_CERT_FILE", "UV_HTTP_RETRIES"}
         environ = {
             name: value
             for name, value in os.environ.items()
