@@ -68,7 +68,7 @@ async def served(application: Application) -> tuple[Server, socket.socket]:
     server = Server(application)
     port = await server.listen_tcp("127.0.0.1", 0)
     client = socket.create_connection(("127.0.0.1", port))
-    client.settimeout(20)
+    client.settimeout(60)
     return server, client
 
 
