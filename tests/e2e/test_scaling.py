@@ -7,7 +7,7 @@ import pytest
 
 from tests.e2e.conftest import Stage
 
-pytestmark = pytest.mark.network
+pytestmark = [pytest.mark.network, pytest.mark.timeout(600)]
 
 CALLS = 6
 # Answers once as many calls run as came: each on a replica of its own, that takes only one.
