@@ -13,6 +13,7 @@ import uvicorn
 
 from registry.app import create
 from registry.settings import read_settings
+from tests.ports import free_port
 
 TOKEN = "a-token-of-the-tests"
 Message = MutableMapping[str, Any]
@@ -45,7 +46,7 @@ class Gateway:
         self._data = data
         self.functions: dict[str, ModuleType] = {}
         self.requests: list[tuple[str, str]] = []
-        self.port = 0
+        self.port = free_port()
         self._server: uvicorn.Server | None = None
         self._thread: threading.Thread | None = None
 
@@ -69,7 +70,6 @@ class Gateway:
         self._server = uvicorn.Server(config)
         socket = config.bind_socket()
         socket.listen(256)  # from here on calls wait instead of being refused
-        self.port = socket.getsockname()[1]
         self._thread = threading.Thread(target=self._server.run, args=([socket],))
         self._thread.start()
 

@@ -172,8 +172,11 @@ async def test_worker_ends_when_the_registry_is_killed(tmp_path: Path) -> None:
     with process(tmp_path) as started:
         async with connect(settings) as client:
             await until_up(client, started)
-            upload = asyncio.create_task(client.post("/datasets/d", content=b"a,b,c\n" + rows))
-            worker = await child_of(started.pid)
+            worker, number = None, 0
+            while worker is None:  # the upload may be read before anybody has looked
+                path, number = f"/datasets/d{number}", number + 1
+                upload = asyncio.create_task(client.post(path, content=b"a,b,c\n" + rows))
+                worker = await child_of(started.pid, upload)
             started.kill()
             with contextlib.suppress(httpx.TransportError):
                 await upload
@@ -182,12 +185,14 @@ async def test_worker_ends_when_the_registry_is_killed(tmp_path: Path) -> None:
                     await asyncio.sleep(0.01)
 
 
-async def child_of(pid: int) -> int:
+async def child_of(pid: int, upload: asyncio.Task[httpx.Response]) -> int | None:
+    """A child of the process while `upload` goes on; None when it ended without one being seen."""
     children = Path(f"/proc/{pid}/task/{pid}/children")
-    async with asyncio.timeout(60):
-        while not (found := children.read_text().split()):  # noqa: ASYNC110 - a process is watched
-            await asyncio.sleep(0.005)
-    return int(found[0])
+    while not upload.done():
+        if found := children.read_text().split():
+            return int(found[0])
+        await asyncio.sleep(0.005)
+    return None
 
 
 def running(pid: int) -> bool:

@@ -10,6 +10,7 @@ from http1.exchange import Exchange
 from http1.limits import Limits
 from http1.listener import Server
 from http1.wire import header_lines
+from tests.ports import free_port
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,7 @@ class FakeGateway:
         self.signals: list[dict[str, Any]] = []
         self.knows_signals = True
         self.answer: Answering = lambda call: Reply(200, call.body)
-        self.port = 0
+        self.port = free_port()
         self._changed = asyncio.Event()
         self._server: Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
