@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 
 import httpx
@@ -172,11 +173,7 @@ async def test_worker_ends_when_the_registry_is_killed(tmp_path: Path) -> None:
     with process(tmp_path) as started:
         async with connect(settings) as client:
             await until_up(client, started)
-            worker, number = None, 0
-            while worker is None:  # the upload may be read before anybody has looked
-                path, number = f"/datasets/d{number}", number + 1
-                upload = asyncio.create_task(client.post(path, content=b"a,b,c\n" + rows))
-                worker = await child_of(started.pid, upload)
+            worker, upload = await reading(client, started.pid, b"a,b,c\n" + rows)
             started.kill()
             with contextlib.suppress(httpx.TransportError):
                 await upload
@@ -185,14 +182,21 @@ async def test_worker_ends_when_the_registry_is_killed(tmp_path: Path) -> None:
                     await asyncio.sleep(0.01)
 
 
-async def child_of(pid: int, upload: asyncio.Task[httpx.Response]) -> int | None:
-    """A child of the process while `upload` goes on; None when it ended without one being seen."""
+async def reading(
+    client: httpx.AsyncClient, pid: int, content: bytes
+) -> tuple[int, asyncio.Task[httpx.Response]]:
+    """The worker of an upload to the registry `pid` that goes on, and that upload.
+
+    One may be read before anybody has looked: then another is sent.
+    """
     children = Path(f"/proc/{pid}/task/{pid}/children")
-    while not upload.done():
-        if found := children.read_text().split():
-            return int(found[0])
-        await asyncio.sleep(0.005)
-    return None
+    for number in count():
+        upload = asyncio.create_task(client.post(f"/datasets/d{number}", content=content))
+        while not upload.done():
+            if found := children.read_text().split():
+                return int(found[0]), upload
+            await asyncio.sleep(0.005)
+    raise AssertionError("count() has no end")
 
 
 def running(pid: int) -> bool:
