@@ -11,9 +11,9 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from bench.processes import rss_mib
-from bench.rows import Row, at_most, ratio_at_least, ratio_at_most, told
+from bench.rows import Row, at_most, ratio_at_least, ratio_at_most, ratio_told, told
 from bench.slices import Target, interleave
-from bench.stage import FIXED, Stage, client, platform_on
+from bench.stage import FIXED, Stage, StageError, client, platform_on
 from bench.wrk import Request, load
 from gateway.activator import Activator
 from gateway.autoscaler import Autoscaler
@@ -27,11 +27,11 @@ from gateway.function import (
 )
 from gateway.metrics import Metrics
 from gateway.signals import Signals
-from tests.live import ROOT, LivePlatform
+from tests.live import ROOT, LivePlatform, start
 
 FUNCTIONS: Final = 2000
 LISTS: Final = 9
-ROUNDS: Final = 6
+ROUNDS: Final = 8
 TICKS: Final = 5
 FEW: Final = 4
 MANY: Final = 64
@@ -57,51 +57,37 @@ def handle(event, context):
 
 def run(stage: Stage) -> list[Row]:
     """Rows of a crowded control plane and of fairness."""
+    stage.deploy("echo-one", "sluice/echo:latest")
     return _crowded(stage) + asyncio.run(_ticks()) + _fairness(stage)
 
 
 def _crowded(stage: Stage) -> list[Row]:
     """A second platform with many functions at zero, beside the stage's own with a few."""
-    stage.log(f"deploying {FUNCTIONS} functions")
-    stage.deploy("echo-one", "sluice/echo:latest")
     with ExitStack() as opened:
+        begun = time.perf_counter()
         platform = opened.enter_context(platform_on(stage.folder / "crowd"))
-        api = opened.enter_context(client(platform))
-        crowd = Stage(platform, api, stage.folder, stage.log)
-        echo = (ROOT / "functions" / "echo" / "handler.py").read_text()
-        image = crowd.build("echo", echo)
-        crowd.deploy("echo-one", image)
-        deployed = _deploy_many(platform, image)
-        taken, listed = [], 0
-        for _ in range(LISTS):
-            begun = time.perf_counter()
-            listed = len(api.functions())
-            taken.append((time.perf_counter() - begun) * 1000)
-        request = Request.write(stage.folder / "crowd.lua", ["row"])
-        targets = {
-            "crowd": Target(crowd.calls("echo-one"), request, crowd.gateway),
-            "few": Target(stage.calls("echo-one"), request, stage.gateway),
-        }
-        stage.log("calls beside many functions")
-        seen = interleave(targets, 16, ROUNDS)
-        note = f"{listed} functions listed"
+        empty = time.perf_counter() - begun
+        with client(platform) as api:
+            each = _fill(Stage(platform, api, stage.folder, stage.log))
+        full = _restart(platform)
+        crowd = Stage(platform, opened.enter_context(client(platform)), stage.folder, stage.log)
+        crowd.until("echo-one", availableReplicas=1)
         return [
-            at_most("list of 2,000 functions", statistics.median(taken), "ms", 300, note=note),
-            told("deploy of one function", deployed, "ms"),
+            _list(crowd),
+            told("deploy of one function, beside up to 2,000", each, "ms"),
+            told("start to ready with 2,000 functions, against none", full, "s", empty),
+            *_beside_many(crowd, stage),
             at_most("gateway with 2,000 functions", rss_mib(crowd.gateway), "MiB RSS", 250),
-            ratio_at_least(
-                "echo beside 2,000 functions against beside a few, 16 connections",
-                list(zip(seen["crowd"].rates, seen["few"].rates, strict=True)),
-                "calls/s",
-                0.95,
-            ),
         ]
 
 
-def _deploy_many(platform: LivePlatform, image: str) -> float:
-    """Deploy the functions at zero, a few at a time; milliseconds for each."""
+def _fill(crowd: Stage) -> float:
+    """Deploy an echo that is awake and many at zero, a few at a time; milliseconds for each."""
+    crowd.log(f"deploying {FUNCTIONS} functions")
+    image = crowd.build("echo", (ROOT / "functions" / "echo" / "handler.py").read_text())
+    crowd.deploy("echo-one", image)
     begun = time.perf_counter()
-    with platform.client() as http, ThreadPoolExecutor(FEW) as callers:
+    with crowd.platform.client() as http, ThreadPoolExecutor(FEW) as callers:
 
         def deploy(number: int) -> None:
             body = {"service": f"idle-{number}", "image": image, "labels": AT_ZERO}
@@ -109,6 +95,48 @@ def _deploy_many(platform: LivePlatform, image: str) -> float:
 
         list(callers.map(deploy, range(FUNCTIONS)))
     return (time.perf_counter() - begun) / FUNCTIONS * 1000
+
+
+def _restart(platform: LivePlatform) -> float:
+    """Seconds that a start takes with what is deployed."""
+    platform.sluice("down")
+    begun = time.perf_counter()
+    start(platform)
+    return time.perf_counter() - begun
+
+
+def _list(crowd: Stage) -> Row:
+    taken: list[float] = []
+    listed: list[dict[str, Any]] = []
+    for _ in range(LISTS):
+        begun = time.perf_counter()
+        listed = crowd.api.functions()
+        taken.append((time.perf_counter() - begun) * 1000)
+    awake = sum(int(one.get("replicas", 0)) for one in listed)
+    if (len(listed), awake) != (FUNCTIONS + 1, 1):
+        raise StageError(f"{len(listed)} functions with {awake} replicas, expected one awake")
+    note = f"{len(listed)} functions listed"
+    return at_most("list of 2,000 functions", statistics.median(taken), "ms", 300, note=note)
+
+
+def _beside_many(crowd: Stage, stage: Stage) -> list[Row]:
+    """What a call costs where there are many functions against where there are a few."""
+    crowd.log("calls beside many functions")
+    request = Request.write(crowd.folder / "crowd.lua", ["row"])
+    targets = {
+        name: Target(each.calls("echo-one"), request, each.gateway)
+        for name, each in (("crowd", crowd), ("few", stage))
+    }
+    seen = interleave(targets, 16, ROUNDS)
+    many, few = seen["crowd"], seen["few"]
+    title = "beside 2,000 functions against beside a few, 16 connections"
+    return [
+        ratio_at_least(
+            f"echo {title}", list(zip(many.rates, few.rates, strict=True)), "calls/s", 0.95
+        ),
+        ratio_told(f"p99 of echo {title}", list(zip(many.p99, few.p99, strict=True)), "ms"),
+        ratio_told(f"gateway CPU {title}", list(zip(many.cpu, few.cpu, strict=True)), "us/call"),
+    ]
 
 
 async def _ticks() -> list[Row]:
@@ -161,7 +189,8 @@ def _fairness(stage: Stage) -> list[Row]:
         pairs = _beside(stage, name, request)
         stage.api.remove(name)
         title = f"p99 of echo beside a saturated function that {verb}"
-        rows.append(ratio_at_most(title, pairs, "ms", 2, note="4 callers, beside 64 of the other"))
+        note = f"{FEW} callers beside {MANY} of the other, which has one replica"
+        rows.append(ratio_at_most(title, pairs, "ms", 2, note=note))
     return rows
 
 
