@@ -3,13 +3,30 @@
 A test that fails shows the ends of the logs of the programs that run for it.
 """
 
+import getpass
 import os
+import shutil
+import tempfile
 from collections.abc import Generator
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
 from tests.tails import tails
+
+# What is left of a Unix socket's 107 bytes for the folder above those of workers and tests.
+LONGEST_FOLDER: Final = 39
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Have tests' folders where their paths are short enough for sockets, whatever TMPDIR says."""
+    usual = f"{tempfile.gettempdir()}/pytest-of-{getpass.getuser()}/pytest-1000"
+    if config.option.basetemp is None and len(usual) > LONGEST_FOLDER:
+        folder = tempfile.mkdtemp(prefix="sluice-", dir="/tmp")
+        config.option.basetemp = folder
+        config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+
 
 pytest_plugins = ["tests.databases"]
 
