@@ -509,8 +509,10 @@ async def test_idle_zygote_ends_and_returns_on_demand(start: Start, bundles: Bun
     await asyncio.wait_for(over.wait(), 60)
     asyncio.get_running_loop().remove_reader(ended)
     os.close(ended)
+    assert provider.zygote_processes() == []
     await provider.scale(FunctionId("one"), 1)
     await watcher.ready("one")
+    assert len(provider.zygote_processes()) == 1
 
 
 async def test_library_that_starts_a_thread_makes_a_cold_start_that_says_so(
