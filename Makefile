@@ -50,7 +50,7 @@ torture: $(VENV)/.dev $(BROKER) ## Kill, load and fresh-clone tests
 	$(BIN)/pytest -m torture
 
 bench: $(BENCH_VENV)/.ready ## Measure everything that has a target beside its control
-	@for pair in wrk:wrk nginx:nginx java:default-jre-headless mvn:maven; do program=$${pair%:*}; \
+	@for pair in wrk:wrk nginx:nginx cc:build-essential java:default-jre-headless mvn:maven; do program=$${pair%:*}; \
 	  command -v $$program >/dev/null || [ -x /usr/sbin/$$program ] || missing="$$missing $${pair#*:}"; done; \
 	if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	  apt-get install --yes --no-install-recommends $$missing; fi

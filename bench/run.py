@@ -27,7 +27,7 @@ SUITES: Final = (
     *("calls", "bento", "bodies", "starts", "batches"),
     *("asynchronous", "kafka", "pipelines", "crowd", "scaling"),
 )
-NEEDED: Final = {"wrk": "wrk", "nginx": "nginx"}
+NEEDED: Final = {"wrk": "wrk", "nginx": "nginx", "cc": "build-essential"}
 
 
 def main(arguments: list[str]) -> int:

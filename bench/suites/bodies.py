@@ -6,9 +6,10 @@ import sys
 import time
 from typing import Any, Final
 
+from bench.openloop import Generator, Offered
 from bench.peers import nginx
 from bench.processes import rss_mib
-from bench.rows import Row, at_least, at_most, told
+from bench.rows import Row, at_least, at_most, quantile, told
 from bench.stage import Stage
 from bench.suites.calls import body_of_row
 from bench.wrk import Request, load
@@ -49,38 +50,45 @@ def _open_loop(stage: Stage) -> list[Row]:
     """
     stage.log("open loop")
     stage.deploy_predict("predict-one")
-    body = stage.folder / "row.json"
-    body.write_text(body_of_row())
-    request = Request.write(stage.folder / "open.lua", [body.read_text()])
+    body = body_of_row()
+    request = Request.write(stage.folder / "open.lua", [body])
     url = stage.calls("predict-one")
-    ours, theirs = [], []
+    generator = Generator(stage.folder)
+    ours: list[Offered] = []
+    theirs: list[Offered] = []
     with nginx(stage.folder / "nginx", {"predict-one": stage.socket_of("predict-one")}) as (
         peer,
         _,
     ):
         for _ in range(OPEN_ROUNDS):
             rate = load(url, request, CONNECTIONS, 1).rate / 2
-            words = (str(body), f"{rate:.0f}", str(OPEN_SECONDS), str(CONNECTIONS))
-            ours.append(_child("bench.openloop", url, *words))
-            theirs.append(_child("bench.openloop", f"{peer}/function/predict-one", *words))
+            offer = (body.encode(), rate, OPEN_SECONDS, CONNECTIONS)
+            ours.append(generator.offer(url, *offer))
+            theirs.append(generator.offer(f"{peer}/function/predict-one", *offer))
     seen, control = _median_round(ours), _median_round(theirs)
     most = "open loop p99 at half the highest rate, against its p50"
     through = "open loop p99 through nginx at the same rate, against its p50"
     return [
-        at_most(most, seen["p99"] * 1000, "ms", 10, seen["p50"] * 1000, _told_of(seen)),
-        told(through, control["p99"] * 1000, "ms", control["p50"] * 1000, _told_of(control)),
+        at_most(most, _ms(seen, 0.99), "ms", 10, _ms(seen, 0.5), _told_of(seen)),
+        told(through, _ms(control, 0.99), "ms", _ms(control, 0.5), _told_of(control)),
     ]
 
 
-def _median_round(rounds: list[dict[str, Any]]) -> dict[str, Any]:
+def _ms(seen: Offered, share: float) -> float:
+    """The latency that `share` of the calls did not exceed, in milliseconds."""
+    return quantile(seen.latencies, share) * 1000
+
+
+def _median_round(rounds: list[Offered]) -> Offered:
     """The round with the median of p99 / p50."""
-    return sorted(rounds, key=lambda found: found["p99"] / found["p50"])[len(rounds) // 2]
+    return sorted(rounds, key=lambda seen: _ms(seen, 0.99) / _ms(seen, 0.5))[len(rounds) // 2]
 
 
-def _told_of(found: dict[str, Any]) -> str:
+def _told_of(seen: Offered) -> str:
+    late = quantile(seen.lateness, 0.99) * 1000
     return (
-        f"{found['calls'] / OPEN_SECONDS:.0f} calls/s, the median of {OPEN_ROUNDS} rounds; "
-        f"the generator itself sent late, p99 {found['late'] * 1000:.2f} ms"
+        f"{len(seen.latencies) / OPEN_SECONDS:.0f} calls/s, the median of {OPEN_ROUNDS} rounds; "
+        f"the generator itself sent late, p99 {late:.2f} ms"
     )
 
 
