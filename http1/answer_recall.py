@@ -120,7 +120,9 @@ class RecallingReader(AnswerReader):
     def _parsed(self, data: bytes) -> Head | None:
         """The head that ended in `data`."""
         self._head = None
+        self._wanted = True
         super().data_received(data)
+        self._wanted = False
         return self._head
 
 

@@ -103,6 +103,7 @@ class AnswerReader(asyncio.Protocol):
         "_reason",
         "_skip",
         "_until_close",
+        "_wanted",
     )
 
     def __init__(self) -> None:
@@ -115,8 +116,9 @@ class AnswerReader(asyncio.Protocol):
         self._answered = self._head_only = self._keep_alive = self._skip = False
         self._chunked = self._until_close = False
         self._failure: Exception | None = None
-        # The last head that was parsed; chunks of the read that is being parsed.
+        # The head that was parsed while one was wanted; chunks of the read that is being parsed.
         self._head: Head | None = None
+        self._wanted = False
         self._pieces: list[bytes] = []
 
     @property
@@ -190,7 +192,8 @@ class AnswerReader(asyncio.Protocol):
         if self._head_only:
             self._answered = True
             self._until_close = False
-        self._head = Head(status, reason, headers, length, self._keep_alive)
+        if self._wanted:
+            self._head = Head(status, reason, headers, length, self._keep_alive)
         if self._listener is not None:
             self._listener.response_started(status, reason, headers, length)
 
