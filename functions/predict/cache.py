@@ -11,17 +11,15 @@ import logging
 import os
 import re
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 _LOG: Final = logging.getLogger("predict")
 _MAX_REFERENCES: Final = 256
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
+class Known(NamedTuple):
     """A model version as the registry described it, and the ETag it came with."""
 
     body: dict[str, Any]

@@ -4,7 +4,8 @@ import asyncio
 import logging
 import math
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from time import monotonic
@@ -112,24 +113,35 @@ class Models:
         return entry.served
 
     def warm(self, reference: Reference) -> None:
-        """Load what is cached and ask whether it still holds, without waiting for the answer: the
-        call that woke this replica finds it there. Where nothing is cached, ask and wait. Raises as
-        look_up does.
+        """Load what is cached and ask meanwhile whether it still holds, without waiting for the
+        answer: the call that woke this replica finds it there. Where nothing is cached, or what is
+        never changes, as `load`. Raises as look_up does.
         """
         known = self._cache.known(str(reference))
-        if known is not None:
-            try:
-                self._put(reference, known, trusted_until=0.0)
-            except CallError as error:
-                _LOG.warning("model=%s cached version not usable: %s", reference, error)
-            else:
-                self._pool.submit(self._ask_early, reference)
-                return
-        self._first(reference)
+        if known is None or reference.version:
+            self._first(reference)
+            return
+        begun = monotonic()
+        asked = self._pool.submit(self._source.alias, reference.name, reference.alias, known.etag)
+        try:
+            self._put(reference, known, trusted_until=0.0)
+        except CallError as error:
+            _LOG.warning("model=%s cached version not usable: %s", reference, error)
+            self._first(reference)
+            return
+        entry = self._entries[reference]
+        # Until it is there: a call that comes waits for this answer instead of asking again.
+        entry.lock.acquire()
+        asked.add_done_callback(lambda _: self._take_early(reference, entry, begun, asked))
 
-    def _ask_early(self, reference: Reference) -> None:
-        with suppress(CallError):  # the call that comes asks again, and is told
-            self.load(reference)
+    def _take_early(
+        self, reference: Reference, entry: Entry, begun: float, asked: Future[Seen]
+    ) -> None:
+        try:
+            with suppress(CallError):  # the call that comes asks again, and is told
+                self._take(reference, entry, begun, asked.result)
+        finally:
+            entry.lock.release()
 
     def close(self) -> None:
         """End the threads."""
@@ -200,9 +212,20 @@ class Models:
         """Ask where the alias points and swap the model if it moved. Raises NotFoundError when it
         is gone.
         """
-        begun = monotonic()
+        source, etag = self._source, entry.etag
+        self._take(
+            reference,
+            entry,
+            monotonic(),
+            lambda: source.alias(reference.name, reference.alias, etag),
+        )
+
+    def _take(
+        self, reference: Reference, entry: Entry, begun: float, answer: Callable[[], Seen]
+    ) -> None:
+        """Take the registry's answer to a question of the time `begun`; raises as `_ask`."""
         try:
-            seen = self._source.alias(reference.name, reference.alias, entry.etag)
+            seen = answer()
         except NotFoundError:
             self._drop(reference)
             raise
@@ -219,8 +242,11 @@ class Models:
         entry.trusted_until = begun + TRUSTED_SECONDS
 
     def _swap(self, reference: Reference, entry: Entry, known: Known) -> None:
-        """Load the version the alias moved to, then swap; until then the old one answers."""
-        entry.trusted_until = monotonic() + AWAY_SECONDS
+        """Load the version the alias moved to, then swap; until then the old one answers where it
+        still may: calls of a woken replica wait.
+        """
+        if monotonic() < entry.trusted_until:
+            entry.trusted_until = monotonic() + AWAY_SECONDS
         before = entry.served.version
         try:
             served = self._built(known)

@@ -1,8 +1,7 @@
 """How a caller names a model: NAME, NAME@ALIAS or NAME:VERSION."""
 
 import re
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from sluice_ml.errors import InvalidInputError
 from sluice_ml.fields import shown
@@ -14,8 +13,7 @@ _FORM: Final = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Reference:
+class Reference(NamedTuple):
     """A model's name and either an alias, which may move, or a version, which never changes."""
 
     name: str

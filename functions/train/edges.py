@@ -1,6 +1,5 @@
 """Rows at the edges of what training rows hold: where a conversion goes wrong first."""
 
-from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
@@ -46,7 +45,7 @@ def _with_unseen(column: Column) -> Column:
     unseen = "unseen"
     while unseen in column.categories:
         unseen += "-"
-    return replace(column, categories=(*column.categories, unseen))
+    return column._replace(categories=(*column.categories, unseen))
 
 
 def _extremes(numbers: NDArray[np.float64], pick: np.ufunc) -> NDArray[np.float64]:

@@ -5,4 +5,7 @@ The template folder is the root of a build context, so a handler imports this pa
 `sluice_ml`. `errors fields answers place transport registry` need the standard library alone;
 `table signature metrics featureset` need numpy, `session` needs onnxruntime: the function that
 imports them requires them.
+
+Their values are NamedTuples: a frozen dataclass takes 0.5 ms of every start of a replica to be
+made, one of these 0.1, and `predict` makes ten.
 """

@@ -4,8 +4,7 @@ import hashlib
 import json
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 from urllib.parse import quote
 
 from .errors import (
@@ -44,8 +43,7 @@ class Keys:
         return f"{self._base}/{step}"
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
+class Seen(NamedTuple):
     """What an alias pointed at when asked. body None: not changed since `etag`."""
 
     body: dict[str, Any] | None

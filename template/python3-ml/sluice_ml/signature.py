@@ -1,8 +1,7 @@
 """What a model takes and answers, as stored with its version."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +13,7 @@ WHOLE: Final = "X"
 DTYPES: Final[Mapping[str, type[np.floating[Any]]]] = {"FP32": np.float32, "FP64": np.float64}
 
 
-@dataclass(frozen=True, slots=True)
-class Input:
+class Input(NamedTuple):
     """One column of a model: the name callers use, and the tensor that carries it."""
 
     name: str
@@ -24,8 +22,7 @@ class Input:
     tensor: str
 
 
-@dataclass(frozen=True, slots=True)
-class Signature:
+class Signature(NamedTuple):
     """Columns in order, the task, and for a classifier the class of each code.
 
     datatype: FP32 or FP64, of the numbers. All-numeric models take one tensor X [rows, columns]; a

@@ -8,7 +8,6 @@ import json
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from http.client import (
     BadStatusLine,
     HTTPConnection,
@@ -17,7 +16,7 @@ from http.client import (
     HTTPSConnection,
     IncompleteRead,
 )
-from typing import Any, BinaryIO, Final
+from typing import Any, BinaryIO, Final, NamedTuple
 from urllib.parse import urlsplit
 
 from .errors import UnavailableError
@@ -28,8 +27,7 @@ CHUNK_BYTES: Final = 1 << 20
 MAX_IDLE: Final = 4
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """Status, lower-case headers and body of an HTTP answer."""
 
     status: int
@@ -44,8 +42,7 @@ class Answer:
             raise UnavailableError("the registry's answer is not JSON") from error
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """One request. path: below the base URL, with its query."""
 
     method: str
