@@ -1,8 +1,8 @@
 """Numbered migrations and their runner: each runs once, in order, under a lock."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Final
 
 from sqlalchemy import (
     Column,
@@ -17,6 +17,12 @@ from sqlalchemy import (
     text,
 )
 
+# What {serial} stands for in a statement: a counted key.
+SERIAL: Final = {
+    "sqlite": "INTEGER PRIMARY KEY AUTOINCREMENT",
+    "postgresql": "BIGSERIAL PRIMARY KEY",
+}
+
 
 class SchemaTooNewError(Exception):
     """The database was written by a newer release; going on could lose what that one keeps."""
@@ -24,10 +30,19 @@ class SchemaTooNewError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Migration:
-    """One step of a schema. Frozen once released: a later change is a migration of its own."""
+    """One step of a schema: SQL for SQLite and PostgreSQL alike.
+
+    Frozen once released: a later change of the tables is a migration of its own.
+    """
 
     name: str
-    apply: Callable[[Connection], None]
+    statements: tuple[str, ...]
+
+    def apply(self, connection: Connection) -> None:
+        """Execute every statement in the caller's transaction."""
+        serial = SERIAL[connection.dialect.name]
+        for statement in self.statements:
+            connection.execute(text(statement.replace("{serial}", serial)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import NullPool, create_engine, text
+from sqlalchemy import Connection, MetaData, NullPool, create_engine, inspect, text
 
+from service.schema import Schema
 from tests.postgres import server
 
 
@@ -28,3 +29,22 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
     with engine.begin() as connection:
         connection.execute(text("DROP SCHEMA public CASCADE"))
         connection.execute(text("CREATE SCHEMA public"))
+
+
+def check_tables(connection: Connection, metadata: MetaData, schema: Schema) -> None:
+    """Fail unless the migrated tables are those that the code speaks of."""
+    found = inspect(connection)
+    assert set(found.get_table_names()) == {*metadata.tables, schema.table}
+    for table in metadata.sorted_tables:
+        columns = {column["name"]: column for column in found.get_columns(table.name)}
+        assert set(columns) == set(table.c.keys())
+        key = found.get_pk_constraint(table.name)["constrained_columns"]
+        assert key == [column.name for column in table.primary_key]
+        assert {index["name"] for index in found.get_indexes(table.name)} >= {
+            index.name for index in table.indexes
+        }
+        for column in table.c:
+            if not column.primary_key:
+                assert columns[column.name]["nullable"] == column.nullable, column
+            same = columns[column.name]["type"]._type_affinity
+            assert same is column.type._type_affinity, column

@@ -14,8 +14,8 @@ from triggers.catalog import Catalog
 from triggers.cron.source import CronSource
 from triggers.gateway import GatewayClient
 from triggers.metrics import TriggersMetrics
+from triggers.migrations import SCHEMA
 from triggers.pipelines.service import PipelineService
-from triggers.schema import SCHEMA
 from triggers.settings import TriggersSettings
 
 SECRETS_SECONDS: Final = 30.0

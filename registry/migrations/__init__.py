@@ -9,5 +9,5 @@ SCHEMA: Final = Schema(
     service="registry",
     table="schema_version",
     lock_key=0x51_C1CE,
-    migrations=(Migration("tables", m0001_tables.apply),),
+    migrations=(Migration("tables", m0001_tables.STATEMENTS),),
 )

@@ -2,13 +2,6 @@
 
 from typing import Final
 
-from sqlalchemy import Connection, text
-
-SERIAL: Final = {
-    "sqlite": "INTEGER PRIMARY KEY AUTOINCREMENT",
-    "postgresql": "BIGSERIAL PRIMARY KEY",
-}
-# {serial} stands for a counted key.
 STATEMENTS: Final = (
     "CREATE TABLE counter (name TEXT PRIMARY KEY, value BIGINT NOT NULL)",
     "INSERT INTO counter VALUES ('event', 0)",
@@ -71,10 +64,3 @@ STATEMENTS: Final = (
         at TEXT NOT NULL, inputs JSON, output JSON, latency DOUBLE PRECISION, request_id TEXT)""",
     "CREATE INDEX prediction_model ON prediction (model, version, id)",
 )
-
-
-def apply(connection: Connection) -> None:
-    """Make the tables."""
-    serial = SERIAL[connection.dialect.name]
-    for statement in STATEMENTS:
-        connection.execute(text(statement.replace("{serial}", serial)))

@@ -5,14 +5,16 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import pytest
-from sqlalchemy import Connection, inspect
+from sqlalchemy import Connection
 
 from registry import tables
 from registry.app import open_database
 from registry.errors import ConflictError
 from registry.idempotency import Claim, Reply, forget_old, once
+from registry.migrations import SCHEMA
 from registry.store import aliases, artifacts, datasets, events, models, predictions, runs
 from service.database import Database
+from tests.databases import check_tables
 
 T = TypeVar("T")
 DIGEST = "a" * 64
@@ -86,21 +88,7 @@ async def at_once(
 
 
 async def test_migrated_schema_is_the_one_that_the_code_speaks_of(database: Database) -> None:
-    def look(connection: Connection) -> None:
-        found = inspect(connection)
-        assert set(found.get_table_names()) == {*tables.metadata.tables, "schema_version"}
-        for table in tables.metadata.sorted_tables:
-            columns = {column["name"]: column for column in found.get_columns(table.name)}
-            assert set(columns) == set(table.c.keys())
-            key = found.get_pk_constraint(table.name)["constrained_columns"]
-            assert key == [column.name for column in table.primary_key]
-            for column in table.c:
-                if not column.primary_key:
-                    assert columns[column.name]["nullable"] == column.nullable, column
-                same = columns[column.name]["type"]._type_affinity
-                assert same is column.type._type_affinity, column
-
-    await database.write(look)
+    await database.write(lambda connection: check_tables(connection, tables.metadata, SCHEMA))
 
 
 async def test_compare_and_set_at_once_has_one_winner(

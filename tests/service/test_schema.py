@@ -1,20 +1,12 @@
 import dataclasses
 
 import pytest
-from sqlalchemy import Connection, inspect, text
+from sqlalchemy import inspect, text
+from sqlalchemy.exc import DBAPIError
 
 from service.database import Database
 from service.schema import Migration, Schema, SchemaTooNewError
 from tests.service.conftest import SCHEMA
-
-
-def add_author(connection: Connection) -> None:
-    connection.execute(text("ALTER TABLE note ADD COLUMN author TEXT"))
-
-
-def break_off(connection: Connection) -> None:
-    connection.execute(text("CREATE TABLE half (id INTEGER)"))
-    raise ZeroDivisionError
 
 
 def extended(migration: Migration) -> Schema:
@@ -23,7 +15,7 @@ def extended(migration: Migration) -> Schema:
 
 async def test_migrations_run_once_each_in_order(database_url: str) -> None:
     Database(database_url, SCHEMA).close()
-    later = extended(Migration("author", add_author))
+    later = extended(Migration("author", ("ALTER TABLE note ADD COLUMN author TEXT",)))
     for _ in range(2):
         database = Database(database_url, later)
         assert database.version == 2
@@ -38,12 +30,20 @@ async def test_migrations_run_once_each_in_order(database_url: str) -> None:
 
 async def test_migration_that_fails_leaves_nothing(database_url: str) -> None:
     Database(database_url, SCHEMA).close()
-    broken = extended(Migration("broken", break_off))
-    with pytest.raises(ZeroDivisionError):
+    broken = extended(Migration("broken", ("CREATE TABLE half (id INTEGER)", "DROP TABLE nowhere")))
+    with pytest.raises(DBAPIError, match="nowhere"):
         Database(database_url, broken)
     database = Database(database_url, SCHEMA)
     tables = await database.read(lambda connection: inspect(connection).get_table_names())
     assert set(tables) == {"note", "notes_version"}
+    database.close()
+
+
+async def test_counted_key_is_counted_by_the_database(database_url: str) -> None:
+    counted = extended(Migration("log", ("CREATE TABLE log (seq {serial}, line TEXT)",)))
+    database = Database(database_url, counted)
+    put = text("INSERT INTO log (line) VALUES ('x') RETURNING seq")
+    assert [await database.write(lambda connection: connection.scalar(put)) for _ in "ab"] == [1, 2]
     database.close()
 
 

@@ -13,9 +13,9 @@ from tests.triggers.fakes import FakeGateway, echo
 from triggers.catalog import Catalog
 from triggers.gateway import GatewayClient
 from triggers.metrics import TriggersMetrics
+from triggers.migrations import SCHEMA
 from triggers.pipelines.records import Start
 from triggers.pipelines.service import PipelineService
-from triggers.schema import SCHEMA
 from triggers.settings import TriggersSettings
 
 OPEN = {"waiting", "running"}

@@ -6,11 +6,13 @@ from collections.abc import Iterator
 import pytest
 
 from service.database import Database
+from tests.databases import check_tables
 from triggers.cron.store import Claim, FireStore, Outcome
 from triggers.errors import ConflictError
+from triggers.migrations import SCHEMA
 from triggers.pipelines.records import Result, Start
 from triggers.pipelines.store import RunStore
-from triggers.schema import SCHEMA
+from triggers.tables import METADATA
 
 LEASE = 10.0
 
@@ -21,6 +23,12 @@ def databases(database_url: str) -> Iterator[tuple[Database, Database]]:
     yield both
     for one in both:
         one.close()
+
+
+async def test_migrated_schema_is_the_one_that_the_code_speaks_of(database_url: str) -> None:
+    database = Database(database_url, SCHEMA)
+    await database.write(lambda connection: check_tables(connection, METADATA, SCHEMA))
+    database.close()
 
 
 def result(step: str, output: str = "1") -> Result:

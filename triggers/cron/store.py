@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, delete, select, update
 
 from service.database import Database
-from triggers.schema import FIRES, SCHEDULES
+from triggers.tables import FIRES, SCHEDULES
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Float, Select, bindparam, delete, func, inser
 from service.database import Database
 from triggers.errors import BusyError, ConflictError, NotFoundError
 from triggers.pipelines.records import OPEN, Result, Run, RunState, Start
-from triggers.schema import DEFINITIONS, RUNS, STEPS
+from triggers.tables import DEFINITIONS, RUNS, STEPS
 
 COPIED: Final = ("step", "item", "state", "input", "output", "error", "status", "attempts")
 TIMES: Final = ("started_at", "seconds")

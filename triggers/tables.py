@@ -1,4 +1,4 @@
-"""Tables of the triggers, the same on SQLite and PostgreSQL, and their numbered migrations.
+"""The tables as SQLAlchemy Core sees them; triggers.migrations creates them.
 
 Times are seconds since the epoch. Text columns named input, output and error hold JSON or text
 within the limits of the settings.
@@ -9,7 +9,6 @@ from typing import Final
 from sqlalchemy import (
     BigInteger,
     Column,
-    Connection,
     Float,
     Index,
     Integer,
@@ -18,8 +17,6 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
 )
-
-from service.schema import Migration, Schema
 
 METADATA: Final = MetaData()
 
@@ -90,16 +87,4 @@ STEPS: Final = Table(
     Column("attempts", Integer, nullable=False),
     Column("started_at", Float, nullable=False),
     Column("seconds", Float, nullable=False),
-)
-
-
-def _make_tables(connection: Connection) -> None:
-    METADATA.create_all(connection)
-
-
-SCHEMA: Final = Schema(
-    service="triggers",
-    table="triggers_schema_version",
-    lock_key=0x51_C1CF,
-    migrations=(Migration("tables", _make_tables),),
 )
