@@ -314,6 +314,26 @@ class GatewaySettings:
     replica_limit: int = setting(
         "SLUICE_REPLICA_LIMIT", "100", _positive_count, "Most replicas of one function."
     )
+    process_limit: int = setting(
+        "SLUICE_PROCESS_LIMIT",
+        "1024",
+        _positive_count,
+        "About how many processes and threads a replica may have, where the kernel can tell them "
+        "from others' (Linux 6.14; for an ordinary user 5.14).",
+    )
+    tmp_bytes: int = setting(
+        "SLUICE_TMP_BYTES",
+        "1Gi",
+        _positive_size,
+        "What a replica's /tmp holds, in bytes; it is memory, and counts for its memory limit.",
+    )
+    cache_bytes: int = setting(
+        "SLUICE_CACHE_BYTES",
+        "2Gi",
+        _positive_size,
+        "What a function may keep in SLUICE_CACHE_DIR, in bytes; above it the files that were "
+        "written or touched longest ago are removed.",
+    )
     log_file_bytes: int = setting(
         "SLUICE_LOG_FILE_BYTES",
         "10Mi",

@@ -15,6 +15,7 @@ from typing import Any, Final, Self
 
 from runtime import kernel
 from runtime.kernel import KernelError
+from runtime.limits import limit_processes, mount_memory
 
 DEVICES: Final = ("null", "zero", "full", "random", "urandom", "tty")
 SECRETS_DIR: Final = "/var/openfaas/secrets"
@@ -33,7 +34,8 @@ class Sandbox:
 
     hide: folders replaced by empty ones. show: files and folders that stay visible, read-only,
     though a hidden folder holds them. tmp: the folder seen as /tmp. secrets: the folder seen as
-    /var/openfaas/secrets, cache: seen as /tmp/.cache; empty for none.
+    /var/openfaas/secrets, cache: seen as /tmp/.cache; empty for none. tmp_bytes: what /tmp holds
+    when it is memory; 0 for the folder, without limit. processes: as `limit_processes` takes it.
     """
 
     hide: tuple[str, ...]
@@ -41,13 +43,16 @@ class Sandbox:
     tmp: str
     secrets: str = ""
     cache: str = ""
+    tmp_bytes: int = 0
+    processes: int = 0
 
     @classmethod
     def read(cls, document: Mapping[str, Any]) -> Self:
         """The sandbox of a decoded JSON object, as `document` wrote it."""
         hide, show = tuple(document["hide"]), tuple(document["show"])
         tmp, secrets, cache = (str(document[name]) for name in ("tmp", "secrets", "cache"))
-        return cls(hide, show, tmp, secrets, cache)
+        sizes = (int(document[name]) for name in ("tmp_bytes", "processes"))
+        return cls(hide, show, tmp, secrets, cache, *sizes)
 
     def document(self) -> dict[str, Any]:
         """The sandbox as JSON can carry it."""
@@ -100,12 +105,17 @@ def confine(sandbox: Sandbox) -> None:
     KernelError.
     """
     kernel.mount("proc", "/proc", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC)
+    if sandbox.processes:
+        limit_processes(sandbox.processes)
     # Once what holds them is covered, sources are reached by descriptor only.
     optional = filter(None, [sandbox.secrets, sandbox.cache])
     with _opened({*sandbox.show, sandbox.tmp, *optional}) as sources:
         _make_devices()
         _make_secrets_point()
-        kernel.bind(sources[sandbox.tmp], PRIVATE_TMP)
+        if sandbox.tmp_bytes:
+            mount_memory(PRIVATE_TMP, "700", sandbox.tmp_bytes)
+        else:
+            kernel.bind(sources[sandbox.tmp], PRIVATE_TMP)
         _hide(sandbox.hide)
         for path in sorted(sandbox.show, key=len):
             _show(path, sources[path])
@@ -157,8 +167,7 @@ def _make_devices() -> None:
     for name, target in (("fd", ""), ("stdin", "/0"), ("stdout", "/1"), ("stderr", "/2")):
         Path("/dev", name).symlink_to(f"/proc/self/fd{target}")
     Path(SHARED_MEMORY).mkdir()
-    options = f"mode=1777,size={SHARED_MEMORY_BYTES}"
-    kernel.mount("tmpfs", SHARED_MEMORY, kernel.MS_NOSUID | kernel.MS_NODEV, options)
+    mount_memory(SHARED_MEMORY, "1777", SHARED_MEMORY_BYTES)
 
 
 def _make_secrets_point() -> None:

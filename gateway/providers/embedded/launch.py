@@ -1,12 +1,12 @@
 """What a replica is made of and with, and everything about its start that blocks."""
 
-import shutil
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from gateway.bundles import Bundle
 from gateway.function import FunctionDeployment
+from gateway.providers.embedded import scratch
 from gateway.providers.embedded.cgroups import Group, Groups, Limits
 from gateway.providers.embedded.logs import Logs
 from gateway.providers.embedded.places import Places
@@ -65,7 +65,7 @@ def prepare(host: Host, plan: Plan, replica: str) -> Parts:
     cache = host.places.make_cache(function)
     with ExitStack() as undo:
         folder = host.places.make_replica(replica)
-        undo.callback(shutil.rmtree, folder, ignore_errors=True)
+        undo.callback(scratch.remove, folder)
         group = host.groups.create(replica, plan.limits) if host.groups and plan.limits else None
         if group is not None:
             undo.callback(group.remove)
@@ -81,7 +81,7 @@ def prepare(host: Host, plan: Plan, replica: str) -> Parts:
 def remove(parts: Parts) -> None:
     """Give back what an ended replica held; blocks."""
     Path(parts.path).unlink(missing_ok=True)
-    shutil.rmtree(parts.folder, ignore_errors=True)
+    scratch.remove(parts.folder)
     if parts.group is not None:
         parts.group.remove()
 

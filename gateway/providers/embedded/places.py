@@ -11,6 +11,7 @@ from typing import Final
 
 from gateway.errors import UnavailableError
 from gateway.function import FunctionId
+from gateway.providers.embedded import scratch
 
 LONGEST_SOCKET_PATH: Final = 107  # bytes of sun_path without its last zero
 SOCKET_NAME_BYTES: Final = 17
@@ -54,15 +55,16 @@ class Places:
 
     def make_cache(self, function: FunctionId) -> Path:
         """The folder that outlives the function's replicas and is theirs alone."""
-        folder = self._cache(function)
+        folder = self.cache(function)
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         return folder
 
     def remove_cache(self, function: FunctionId) -> None:
         """Forget what a removed function kept."""
-        shutil.rmtree(self._cache(function), ignore_errors=True)
+        scratch.remove(self.cache(function))
 
-    def _cache(self, function: FunctionId) -> Path:
+    def cache(self, function: FunctionId) -> Path:
+        """Where that folder is, or would be."""
         return self.data_dir / "cache" / function.namespace / function.name
 
     def listen(self) -> tuple[str, socket.socket]:
@@ -99,7 +101,7 @@ class Places:
 
     def _remove_leftovers(self) -> None:
         for folder in (self.replicas, self.secret_views):
-            shutil.rmtree(folder, ignore_errors=True)
+            scratch.remove(folder)
         self._remove_sockets()
 
     def _remove_sockets(self) -> None:

@@ -25,6 +25,7 @@ from gateway.function import (
     Usage,
 )
 from gateway.providers import Listener
+from gateway.providers.embedded import scratch
 from gateway.providers.embedded.assembly import assemble
 from gateway.providers.embedded.names import check_label
 from gateway.providers.embedded.places import Places
@@ -36,6 +37,7 @@ from gateway.settings import GatewaySettings
 
 LOG: Final = logging.getLogger(__name__)
 PRUNE_SECONDS: Final = 300.0
+TRIM_SECONDS: Final = 10.0
 DELETE_SECONDS: Final = 2.0  # a removal answers by then; what drains longer ends by itself
 
 
@@ -57,7 +59,7 @@ class EmbeddedProvider:
         self._namespaces: dict[str, Namespace] = {}
         self._listeners: list[Listener] = []
         self._tasks: set[asyncio.Task[None]] = set()
-        self._pruning: asyncio.Task[None] | None = None
+        self._upkeep: list[asyncio.Task[None]] = []
         self.isolation = "none: not started"
 
     async def start(self) -> None:
@@ -72,7 +74,8 @@ class EmbeddedProvider:
         self._namespaces = {each.name: each for each in await self._store.namespaces()}
         for record in await self._store.functions():
             self._add_runner(record).run()
-        self._pruning = asyncio.create_task(self._prune_forever())
+        loops = (self._prune_forever(), self._trim_forever())
+        self._upkeep = [asyncio.create_task(each) for each in loops]
         level = logging.INFO if self._host.isolated else logging.WARNING
         LOG.log(level, "started: functions=%d isolation=%s", len(self._runners), self.isolation)
 
@@ -180,9 +183,10 @@ class EmbeddedProvider:
         await asyncio.to_thread(self._host.secrets.delete, namespace, name)
 
     async def close(self) -> None:
-        if self._pruning is not None:
-            self._pruning.cancel()
-            await asyncio.wait([self._pruning])
+        if self._upkeep:
+            for task in self._upkeep:
+                task.cancel()
+            await asyncio.wait(self._upkeep)
             await self._end_replicas()
         await self._store.close()
         await asyncio.to_thread(self._places.close)
@@ -265,6 +269,19 @@ class EmbeddedProvider:
             if freed:
                 LOG.info("logs pruned: bytes=%d", freed)
             await asyncio.sleep(PRUNE_SECONDS)
+
+    async def _trim_forever(self) -> None:
+        """Keep the caches of functions that run within their size."""
+        while True:
+            for function, runner in list(self._runners.items()):
+                if runner.replicas():
+                    await self._trim(function)
+            await asyncio.sleep(TRIM_SECONDS)
+
+    async def _trim(self, function: FunctionId) -> None:
+        folder, most = self._places.cache(function), self._settings.cache_bytes
+        if removed := await asyncio.to_thread(scratch.trim, folder, most):
+            LOG.warning("cache over its size: function=%s removed_bytes=%d", function, removed)
 
 
 def _nothing() -> None:

@@ -131,6 +131,8 @@ class Machine:
             "tmp": str(own.tmp),
             "secrets": str(own.secrets),
             "cache": str(own.cache),
+            "tmp_bytes": self.settings.tmp_bytes,
+            "processes": self.settings.process_limit,
         }
 
     def _covers(self, path: str) -> bool:

@@ -9,10 +9,12 @@ stops at the end of stdin.
 import asyncio
 import json
 import os
+import socket
 import sys
 from pathlib import Path
 from typing import Any
 
+from gateway.bundles import Bundles
 from gateway.function import (
     DEFAULT_NAMESPACE,
     FunctionEvent,
@@ -54,6 +56,30 @@ def described(replica: Replica) -> dict[str, str]:
     return {"id": replica.id, "socket": getattr(replica.address, "path", "")}
 
 
+def listening(path: Path) -> socket.socket:
+    """A socket where a service of the platform would have its own."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(path))
+    listener.listen()
+    return listener
+
+
+def shared_files(data_dir: Path, bundles: Bundles) -> list[str]:
+    """Files that replicas of several functions, or their zygote, have in common."""
+    bundle = bundles.resolve("intruder")
+    assert bundle is not None
+    site = next(bundle.python.parent.parent.glob("lib/*/site-packages"))
+    runtime = next((data_dir / "runtime").iterdir())
+    return [
+        str(bundle.folder / "function" / "handler.py"),
+        str(site / "httptools" / "__init__.py"),
+        str(site / "planted.pth"),
+        str(runtime / "runtime" / "zygote.py"),
+    ]
+
+
 async def main() -> None:
     reader = asyncio.StreamReader()
     loop = asyncio.get_running_loop()
@@ -64,7 +90,9 @@ async def main() -> None:
     for image, code in request["images"].items():
         build(bundles, image, code)
     (data_dir / "secrets").mkdir(mode=0o700, exist_ok=True)
-    (data_dir / "secrets" / "basic-auth-password").write_text("the gateway's password")
+    for name in ("basic-auth-password", "payload-secret", "registry-token"):
+        (data_dir / "secrets" / name).write_text("the gateway's")
+    services = [listening(data_dir / "run" / f"{name}.sock") for name in ("registry", "triggers")]
     provider = EmbeddedProvider(settings_of(data_dir, **request.get("knobs", {})), bundles)
     await provider.start()
     watcher, end = Watcher(provider), provider.watch(Failures())
@@ -76,10 +104,13 @@ async def main() -> None:
         isolation=provider.isolation,
         replicas=replicas,
         zygotes=list(provider.zygote_processes()),
+        shared=shared_files(data_dir, bundles),
     )
     await reader.read()
     end()
     await provider.close()
+    for service in services:
+        service.close()
 
 
 if __name__ == "__main__":

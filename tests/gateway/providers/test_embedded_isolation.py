@@ -17,6 +17,8 @@ from typing import Any, Final
 import pytest
 
 from gateway.function import UnixAddress
+from gateway.providers.embedded import scratch
+from runtime.limits import OWN_PID_MAX, kernel_version
 from tests.gateway.providers.harness import PATIENCE, call_json
 
 ROOT: Final = Path(__file__).parents[3]
@@ -24,7 +26,12 @@ ORDINARY_USER: Final = "tester"
 WITHOUT_CAPABILITIES: Final = "root without capabilities"
 SYSTEM_PYTHON: Final = "/usr/bin/python3"
 INTRUDER: Final = """
-import ctypes, json, os, signal, subprocess, sys
+import ctypes, json, os, signal, socket, subprocess, sys
+
+def attach(pid):
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.ptrace(16, pid, None, None) != 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
 def attempt(action):
     try:
@@ -49,7 +56,55 @@ def uncover(path):
     if libc.umount2(path.encode(), 2) != 0:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
+def leave_namespaces(path):
+    # with every capability in namespaces of its own
+    libc = ctypes.CDLL(None, use_errno=True)
+    child = os.fork()
+    if child == 0:
+        refused = libc.unshare(0x10000000 | 0x00020000) or libc.umount2(path.encode(), 2)
+        os._exit(0 if refused else 1)
+    if os.waitpid(child, 0)[1] == 0:
+        raise OSError(1, "refused")
+
+def fork_until_refused(most):
+    children = []
+    try:
+        while len(children) < most:
+            child = os.fork()
+            if child == 0:
+                signal.pause()
+            children.append(child)
+    finally:
+        for child in children:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+    return len(children)
+
+def fill(path):
+    try:
+        with open(path, "wb", buffering=0) as file:
+            while file.write(bytes(1 << 20)) == 1 << 20:
+                pass
+            return file.write(bytes(1 << 20))
+    finally:
+        os.unlink(path)
+
+def dig(path):
+    os.chdir(path)
+    for _ in range(3000):
+        os.mkdir("d")
+        os.chdir("d")
+    os.mkdir("locked", 0)
+    os.chdir("/")
+
 ACTIONS = {
+    "leave": leave_namespaces,
+    "fork": fork_until_refused,
+    "fill": fill,
+    "dig": dig,
+    "signal": lambda pid: os.kill(int(pid), signal.SIGTERM),
+    "connect": lambda path: socket.socket(socket.AF_UNIX).connect(path),
+    "attach": lambda pid: attach(int(pid)),
     "read": read,
     "write": write,
     "list": lambda path: sorted(os.listdir(path)),
@@ -67,6 +122,8 @@ def handle(event, context):
     asked = json.loads(event.body)
     return json.dumps([attempt(lambda: ACTIONS[action](value)) for action, value in asked])
 """
+PROCESS_LIMIT: Final = 64
+TMP_BYTES: Final = 8 << 20
 HELLO: Final = "def handle(event, context):\n    return 'hello'\n"
 HOG: Final = """
 def handle(event, context):
@@ -151,8 +208,7 @@ async def bare_gateway() -> AsyncIterator[Gateway]:
         async with running(WITHOUT_CAPABILITIES, folder / "data") as started:
             yield started
     finally:
-        make_removable(folder)
-        shutil.rmtree(folder)
+        scratch.remove(folder)
 
 
 @pytest.fixture(params=["own", "ordinary"])
@@ -167,11 +223,12 @@ async def gateway(request: pytest.FixtureRequest) -> AsyncIterator[Gateway]:
     folder = Path(tempfile.mkdtemp(prefix="sluice-test-", dir=parent))
     shutil.chown(folder, user)
     try:
-        async with running(user, folder / "data") as started:
+        async with running(
+            user, folder / "data", tmp_bytes=TMP_BYTES, process_limit=PROCESS_LIMIT
+        ) as started:
             yield started
     finally:
-        make_removable(folder)
-        shutil.rmtree(folder)
+        scratch.remove(folder)
 
 
 def ordinary_user() -> str:
@@ -186,11 +243,6 @@ def ordinary_user() -> str:
     return ORDINARY_USER
 
 
-def make_removable(folder: Path) -> None:
-    for parent, _, _ in os.walk(folder):
-        Path(parent).chmod(0o700)
-
-
 async def test_function_reaches_nothing_but_its_own(gateway: Gateway) -> None:
     data, pid = gateway.data_dir, gateway.facts["pid"]
     victim = gateway.facts["replicas"]["victim"]["id"]
@@ -200,6 +252,9 @@ async def test_function_reaches_nothing_but_its_own(gateway: Gateway) -> None:
         ("read", f"{data}/function-secrets/openfaas-fn/victim-token"),
         ("read", f"{data}/run/secret-views/openfaas-fn.victim/victim-token"),
         ("read", f"{data}/secrets/basic-auth-password"),
+        ("read", f"{data}/secrets/payload-secret"),
+        ("read", f"{data}/secrets/registry-token"),
+        ("read", f"{data}/function-secrets/openfaas-fn/registry-token"),
         ("read", f"{data}/functions.sqlite"),
         ("read", f"{data}/logs/openfaas-fn/victim/{victim}.log"),
         ("list", f"{data}/run/replicas/{victim}"),
@@ -208,6 +263,14 @@ async def test_function_reaches_nothing_but_its_own(gateway: Gateway) -> None:
         ("read", f"/proc/{pid}/mem"),
         ("kill", pid),
         ("kill", gateway.facts["zygotes"][0]),
+        ("attach", pid),
+        ("attach", gateway.facts["zygotes"][0]),
+        ("connect", gateway.facts["replicas"]["victim"]["socket"]),
+        ("connect", f"{data}/run/registry.sock"),
+        ("connect", f"{data}/run/triggers.sock"),
+        ("leave", str(data)),
+        ("leave", "/run"),
+        *(("write", path) for path in gateway.facts["shared"]),
         ("write", "/sluice-test"),
         ("write", "/etc/sluice-test"),
         ("write", "/proc/sys/kernel/core_pattern"),
@@ -224,6 +287,30 @@ async def test_function_reaches_nothing_but_its_own(gateway: Gateway) -> None:
     assert [action for action in allowed if action != ("write", f"{data}/sluice-test")] == []
     assert not (data / "sluice-test").exists()
     assert gateway.process.returncode is None
+
+
+async def test_function_holds_no_more_than_its_share_of_disk(gateway: Gateway) -> None:
+    (full,) = await gateway.attempts(("fill", "/tmp/file"))  # noqa: S108 - the replica's own
+    assert full == {"refused": "No space left on device"}
+    (again,) = await gateway.attempts(("write", "/tmp/file"))  # noqa: S108 - likewise
+    assert "done" in again
+
+
+async def test_fork_bomb_stays_within_its_replica(gateway: Gateway) -> None:
+    if kernel_version() < OWN_PID_MAX:
+        pytest.skip(f"Linux {OWN_PID_MAX}: before it root's processes are not counted apart")
+    (forked,) = await gateway.attempts(("fork", 10 * PROCESS_LIMIT))
+    assert forked == {"refused": "Resource temporarily unavailable"}
+    assert await gateway.attempts(("processes", None)) == [{"done": "[1]"}]
+
+
+async def test_folders_without_end_in_a_cache_do_not_outlive_the_replica(gateway: Gateway) -> None:
+    (dug,) = await gateway.attempts(("dig", "/tmp/.cache"))  # noqa: S108 - the function's own
+    assert "done" in dug
+    assert gateway.process.stdin is not None
+    gateway.process.stdin.close()
+    assert await asyncio.wait_for(gateway.process.wait(), PATIENCE) == 0
+    assert not (gateway.data_dir / "run" / "replicas").exists()
 
 
 async def test_function_has_what_it_needs(gateway: Gateway) -> None:
