@@ -39,6 +39,7 @@ from gateway.upstream import Upstream
 from gateway.waking import Waker
 from http1.asgi import AsgiApplication
 from http1.server import Limits, Server
+from settings.sockets import socket_address
 
 LOG: Final = logging.getLogger(__name__)
 
@@ -60,8 +61,8 @@ class Gateway:
         self._provider = backend.provider
         self._auth = Auth(secrets, enabled=settings.basic_auth)
         self._services = {
-            "registry": UnixAddress(str(settings.registry_path)),
-            "triggers": UnixAddress(str(settings.triggers_path)),
+            "registry": UnixAddress(socket_address(settings.registry_path)),
+            "triggers": UnixAddress(socket_address(settings.triggers_path)),
         }
         self._shared = {REGISTRY_FILE: secrets.registry_token} if secrets.registry_token else {}
         self._open = AsyncExitStack()

@@ -16,6 +16,7 @@ import uvloop
 
 from service.schema import SchemaTooNewError
 from settings import SettingError
+from settings.sockets import socket_address
 
 BACKLOG: Final = 1024
 log = logging.getLogger(__name__)
@@ -100,7 +101,7 @@ def listening(path: Path) -> Iterator[socket.socket]:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
         before = os.umask(0o177)
         try:
-            listener.bind(str(path))
+            listener.bind(socket_address(path))
         finally:
             os.umask(before)
         listener.listen(BACKLOG)

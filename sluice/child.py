@@ -14,6 +14,8 @@ from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Final
 
+from settings.sockets import socket_address
+
 LOG_BYTES: Final = 10 * 1024 * 1024
 LOG_FILES: Final = 3
 LINE_BYTES: Final = 256 * 1024
@@ -135,8 +137,9 @@ async def _probe(health: str) -> bool:
 
 async def _answers(health: str) -> bool:
     if health.startswith("unix:"):
+        address = socket_address(Path(health.removeprefix("unix:")))
         path = "/healthz"
-        reader, writer = await asyncio.open_unix_connection(health.removeprefix("unix:"))
+        reader, writer = await asyncio.open_unix_connection(address)
     else:
         url = urllib.parse.urlsplit(health)
         path = url.path

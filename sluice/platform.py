@@ -18,7 +18,6 @@ from sluice.supervisor import Supervisor, notify
 
 DRAIN_MARGIN: Final = 10.0
 READY: Final = "ready"
-SOCKET_BYTES: Final = 107  # of the kernel's sockaddr_un, less its NUL
 # The extra `triggers` of the package is what brings it.
 # Set in every process of ours before onnxruntime may be imported: it would start a thread,
 # write a file and look up a host.
@@ -90,7 +89,6 @@ def start(environ: Mapping[str, str]) -> bool:
     """
     settings = GatewaySettings.load(environ)
     with _named(settings.data_dir):
-        _check_sockets(settings)
         if running_pid(pidfile_path(settings.data_dir)) is None:
             said = _start_detached(environ, settings.data_dir / "logs")
             if said == READY:
@@ -144,17 +142,6 @@ async def _await_other(environ: Mapping[str, str], seconds: float) -> None:
             f"a platform runs on this data folder but {url} is not healthy after {seconds:.0f} s; "
             "see its logs, or use the SLUICE_PORT that it was started with"
         ) from error
-
-
-def _check_sockets(settings: GatewaySettings) -> None:
-    for path in (settings.registry_path, settings.triggers_path):
-        if (length := len(os.fsencode(path))) > SOCKET_BYTES:
-            raise CommandError(
-                f"data folder {settings.data_dir}: expected a path short enough for Unix sockets "
-                f"of {SOCKET_BYTES} bytes, {path.name} in it has {length}; choose another with "
-                "SLUICE_DATA_DIR",
-                2,
-            )
 
 
 @contextmanager
