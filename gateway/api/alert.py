@@ -2,7 +2,7 @@
 
 import logging
 import math
-from typing import Any, Final
+from typing import Final
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import PlainTextResponse
@@ -23,17 +23,23 @@ DEFAULT_FACTOR: Final = 10
 ALERT_MAX: Final = 5
 
 
+class Labels(BaseModel):
+    """Those of an alert's labels that count."""
+
+    function_name: str = ""
+
+
 class Alert(BaseModel):
     """The part of an alert that counts."""
 
     status: str = ""
-    labels: dict[str, Any] = {}
+    labels: Labels = Labels()
 
 
 class Alerts(BaseModel):
     """Alertmanager's document."""
 
-    alerts: list[Alert] = []
+    alerts: list[Alert] | None = None
 
 
 def factor_of(deployment: FunctionDeployment) -> int:
@@ -72,7 +78,7 @@ def routes(control: ControlPlane) -> APIRouter:
             document = Alerts.model_validate(parse_json(body))
         except (MalformedError, ValidationError):
             return PlainTextResponse(BAD_FORMAT, status_code=400)
-        failures = [text for each in document.alerts if (text := await _obey(control, each))]
+        failures = [text for each in document.alerts or () if (text := await _obey(control, each))]
         return PlainTextResponse("\n".join(failures), status_code=500 if failures else 200)
 
     return router
@@ -80,8 +86,8 @@ def routes(control: ControlPlane) -> APIRouter:
 
 async def _obey(control: ControlPlane, alert: Alert) -> str:
     """Scale the function that the alert names; the text of what failed, if anything did."""
-    name = alert.labels.get("function_name")
-    if not isinstance(name, str) or not name:
+    name = alert.labels.function_name
+    if not name:
         return ""
     try:
         await _step(control, function_id(name, None), firing=alert.status == "firing")

@@ -16,6 +16,8 @@ M = TypeVar("M", bound=BaseModel)
 NAME: Final = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 NAME_RULE: Final = "lower-case letters, digits and inner hyphens, 63 at most"
 SHOWN_CHARACTERS: Final = 60
+# Whose values are often credentials.
+PRIVATE: Final = "envVars."
 
 EXPECTED: Final = {
     "missing": "a value",
@@ -128,7 +130,7 @@ def shown(value: Any) -> str:
 
 
 def _describe(detail: ErrorDetails, hidden: bool) -> str:
-    field = ".".join(str(part) for part in detail["loc"]) or "body"
+    field = _field(detail["loc"])
     kind, value = detail["type"], detail["input"]
     if kind == "missing":
         return f"{field}: expected a value, got nothing"
@@ -136,8 +138,15 @@ def _describe(detail: ErrorDetails, hidden: bool) -> str:
         expected = str(detail["ctx"]["error"])
     else:
         expected = EXPECTED.get(kind, detail["msg"])
-    came = type_of(value) if hidden else shown(value)
+    came = type_of(value) if hidden or field.startswith(PRIVATE) else shown(value)
     return f"{field}: expected {expected}, got {came}"
+
+
+def _field(places: tuple[int | str, ...]) -> str:
+    """Where in the document; the key of an object is told as what came."""
+    if places and places[-1] == "[key]":
+        return f"{'.'.join(map(str, places[:-2]))} key"
+    return ".".join(str(place)[:SHOWN_CHARACTERS] for place in places) or "body"
 
 
 def type_of(value: Any) -> str:

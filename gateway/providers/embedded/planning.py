@@ -41,6 +41,7 @@ class Planner:
         for what, resources in (("limits", deployment.limits), ("requests", deployment.requests)):
             memory_bytes(resources, what)
             cpu_cores(resources, what)
+        check_requests(deployment)
         missing = self._secrets.missing(deployment.id.namespace, deployment.secrets)
         if missing:
             raise InvalidRequestError(
@@ -98,6 +99,19 @@ class Planner:
                 f"{HOW_TO_BUILD}"
             )
         return bundle
+
+
+def check_requests(deployment: FunctionDeployment) -> None:
+    """Raise InvalidRequestError when more is requested than the limit allows."""
+    requests, limits = deployment.requests, deployment.limits
+    for what, amount in (("memory", memory_bytes), ("cpu", cpu_cores)):
+        asked, most = amount(requests, "requests"), amount(limits, "limits")
+        if asked is not None and most is not None and asked > most:
+            wanted, allowed = getattr(requests, what), getattr(limits, what)
+            raise InvalidRequestError(
+                f"requests.{what}: expected at most limits.{what}, which is {allowed[:40]!r}, "
+                f"got {wanted[:40]!r}"
+            )
 
 
 def _grace(deployment: FunctionDeployment) -> float:

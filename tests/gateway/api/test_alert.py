@@ -68,7 +68,17 @@ async def test_alert_for_nobody_is_ignored(
     assert provider.changes == 0
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"alerts": 3}', b'{"alerts": [3]}'])
+WRONG_NAME = b'{"alerts": [{"status": "firing", "labels": {"function_name": 5}}]}'
+
+
+async def test_alert_without_alerts_is_taken_as_go_takes_null(api: httpx.AsyncClient) -> None:
+    answer = await api.post("/system/alert", content=b'{"alerts": null}')
+    assert (answer.status_code, answer.text) == (200, "")
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b"[]", b'{"alerts": 3}', b'{"alerts": [3]}', WRONG_NAME]
+)
 async def test_alert_bad_document_is_refused(api: httpx.AsyncClient, body: bytes) -> None:
     answer = await api.post("/system/alert", content=body)
     assert (answer.status_code, answer.text) == (400, "Unable to parse alert, bad format.")

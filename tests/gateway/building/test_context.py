@@ -106,6 +106,8 @@ def test_handler_folder_of_the_template_becomes_function(tmp_path: Path, name: s
         "handler_folder: 1",
         "a: [",
         "a: " + "x" * 70_000,
+        "a: &a [x, x]\nhandler_folder: [*a, *a]",
+        "a: &a {x: 1}\nb: {<<: [*a, *a]}",
     ],
 )
 def test_template_that_does_not_fit_is_refused(tmp_path: Path, template: str) -> None:
