@@ -1,5 +1,6 @@
 """A Parquet file as DuckDB table `raw`, within bounds that are checked before it is unpacked."""
 
+import re
 from typing import Final
 
 import duckdb
@@ -8,6 +9,7 @@ from registry.datasets.csv_table import Connection, Loaded, quoted_name, quoted_
 from registry.datasets.job import Job, RefusedError, check_names, shown
 
 MAGIC: Final = b"PAR1"
+PATH: Final = re.compile(r"""["'][^"']*/[^"']*["']:?""")
 CASTS: Final = {
     "TINYINT": "BIGINT",
     "SMALLINT": "BIGINT",
@@ -119,4 +121,5 @@ def _check_text(connection: Connection, loaded: Loaded) -> None:
 def _told(error: Exception) -> str:
     """DuckDB's own words without the path of the upload."""
     text = str(error).partition("\n")[0].partition(": ")[2] or "it cannot be read"
-    return text if "/" not in text else text.partition(": ")[0].partition(" '")[0]
+    # It names the file within quotes.
+    return " ".join(PATH.sub("", text).split())

@@ -6,6 +6,7 @@ docs/adr/0003-keep-own-registry.md.
 
 import codecs
 import csv
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -19,7 +20,17 @@ WIDE_MARKS: Final = (
     (codecs.BOM_UTF16_LE, "UTF-16"),
     (codecs.BOM_UTF16_BE, "UTF-16"),
 )
-ARCHIVES: Final = ((b"\x1f\x8b", "gzip"), (b"PK\x03\x04", "a ZIP archive or a spreadsheet"))
+# What is plainly no table, by how it begins.
+OTHERS: Final = (
+    (re.compile(rb"\x1f\x8b"), "gzip"),
+    (re.compile(rb"PK\x03\x04"), "a ZIP archive or a spreadsheet"),
+    (re.compile(rb"\xd0\xcf\x11\xe0"), "a spreadsheet or a document of Microsoft Office"),
+    (re.compile(rb"%PDF-"), "PDF"),
+    (re.compile(rb"\x89PNG|\xff\xd8\xff|GIF8"), "a picture"),
+    (re.compile(rb"SQLite format 3\0"), "a SQLite database"),
+    (re.compile(rb"\s*<(?:!doctype html|html|\?xml)\b", re.IGNORECASE), "HTML or XML"),
+    (re.compile(rb'\s*(?:\[\s*[\[{"]|\{\s*")'), "JSON"),
+)
 
 
 @dataclass(slots=True)
@@ -75,8 +86,8 @@ def _check_start(head: bytes) -> None:
     for mark, name in WIDE_MARKS:
         if head.startswith(mark):
             raise RefusedError(f"line 1: expected UTF-8, the file starts with the mark of {name}")
-    for magic, name in ARCHIVES:
-        if head.startswith(magic):
+    for beginning, name in OTHERS:
+        if beginning.match(head.removeprefix(codecs.BOM_UTF8)):
             raise RefusedError(f"expected CSV or Parquet, the file is {name}", 415)
 
 

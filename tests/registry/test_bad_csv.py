@@ -41,6 +41,45 @@ async def test_upload_with_fault_is_refused_and_nothing_is_stored(
     assert (await client.get("/events")).json()["events"] == []
 
 
+OTHERS = {
+    b'[{"a": 1}, {"a": 2}]': "JSON",
+    b'{"a": 1}\n{"a": 2}\n': "JSON",
+    b"\xef\xbb\xbf [[1, 2]]": "JSON",
+    b"<!DOCTYPE html>\n<html></html>": "HTML or XML",
+    b"%PDF-1.7\n": "PDF",
+    b"\x89PNG\r\n\x1a\n": "a picture",
+    b"SQLite format 3\0": "a SQLite database",
+    b"\x1f\x8b\x08": "gzip",
+    b"PK\x03\x04": "a ZIP archive or a spreadsheet",
+}
+
+
+@pytest.mark.parametrize("content", OTHERS)
+async def test_file_that_is_no_table_is_refused_by_what_it_is(
+    client: httpx.AsyncClient, content: bytes
+) -> None:
+    answer = await client.post("/datasets/bad", content=content)
+    assert answer.status_code == 415
+    told = f"expected CSV or Parquet, the file is {OTHERS[content]}"
+    assert answer.json() == {"error": told}
+    assert (await client.get("/datasets")).json()["datasets"] == []
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [(b"PAR1", "too small to be a Parquet file"), (b"PAR1" + b"x" * 50 + b"PAR1", "Footer")],
+)
+async def test_broken_parquet_is_told_what_is_wrong_without_a_path(
+    client: httpx.AsyncClient, content: bytes, told: str
+) -> None:
+    answer = await client.post("/datasets/bad", content=content)
+    assert answer.status_code == 400
+    error = answer.json()["error"]
+    assert error.startswith("expected a whole Parquet file: ")
+    assert told in error
+    assert "/" not in error
+
+
 async def test_semicolons_under_a_forced_comma_are_refused_naming_both(
     client: httpx.AsyncClient,
 ) -> None:
