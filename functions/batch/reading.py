@@ -1,6 +1,7 @@
 """Rows of a dataset version, from its Parquet file, which is kept between calls."""
 
 import os
+import tempfile
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -61,10 +62,15 @@ class Datasets:
                 os.utime(path)
                 return path
             self._folder.mkdir(parents=True, exist_ok=True)
-            draft = path.with_suffix(f".{os.getpid()}")
-            with draft.open("w+b") as file:
-                self._registry.dataset_parquet(dataset, version, file)
-            draft.replace(path)
+            # Other replicas share the folder, and each of them is process 1 of its own.
+            handle, draft = tempfile.mkstemp(dir=self._folder, prefix=".new-")
+            try:
+                with os.fdopen(handle, "w+b") as file:
+                    self._registry.dataset_parquet(dataset, version, file)
+                Path(draft).replace(path)
+            except BaseException:
+                Path(draft).unlink(missing_ok=True)
+                raise
             self._forget_old()
         return path
 

@@ -33,7 +33,7 @@ def read_request(body: dict[str, Any]) -> Request:
         candidates=candidates,
         metric=fields.choice("metric", tuple(HIGHER_IS_BETTER), None),
         alias=fields.either("alias", "a-z, 0-9 and '-', not 'latest'", _alias, "champion"),
-        feature_set=fields.name("feature_set", None),
+        feature_set=fields.id("feature_set", None),
     )
     fields.done()
     if len(set(candidates)) < len(candidates):

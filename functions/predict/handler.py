@@ -12,7 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
 from sluice_ml.answers import Event, Reply, error_reply, json_reply
-from sluice_ml.errors import CallError, MethodError, TooLargeError
+from sluice_ml.errors import CallError, MethodError, NotFoundError, TooLargeError
+from sluice_ml.fields import shown
 from sluice_ml.place import Place, place, text, whole_number
 from sluice_ml.registry import Registry, Seen
 
@@ -25,6 +26,7 @@ _LOG: Final = logging.getLogger("predict")
 _JSON: Final = {"Content-Type": "application/json"}
 # About 100 rows of 30 numbers, 1 ms: more than that would hold up the calls behind it on the loop.
 INLINE_BYTES: Final = 32 * 1024
+PROTOCOL: Final = 'send {"instances": [rows]} to /, the model in ?model='
 MAX_BYTES: Final = whole_number("max_body_bytes", 16 * 1024 * 1024)
 
 
@@ -75,6 +77,8 @@ async def handle(event: Event, context: object) -> Reply:
     and nothing is cached.
     """
     try:
+        if event.path != "/":
+            raise NotFoundError(f"expected path /, got {shown(event.path)}: {PROTOCOL}")
         named = event.query.get("model")
         reference = DEFAULT if named is None else read_reference(named)
         served = MODELS.current(reference)
@@ -104,7 +108,8 @@ def handle_many(calls: Sequence[tuple[Event, object]]) -> list[Reply | None]:
     together: dict[Served, list[int]] = {}
     for number, (event, _context) in enumerate(calls):
         named = event.query.get("model")
-        if event.method == "POST" and len(event.body) <= INLINE_BYTES:
+        plain = event.method == "POST" and event.path == "/"
+        if plain and len(event.body) <= INLINE_BYTES:
             served = _current(DEFAULT if named is None else named)
             if served is not None:
                 together.setdefault(served, []).append(number)

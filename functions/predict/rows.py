@@ -49,7 +49,9 @@ def _read_slowly(body: bytes) -> Any:
     except json.JSONDecodeError as error:
         where = f"line {error.lineno} column {error.colno}"
         raise InvalidInputError(f"the body is not JSON: {error.msg} at {where}") from error
-    except (RecursionError, ValueError) as error:
+    except RecursionError as error:
+        raise InvalidInputError("the body is nested too deeply") from error
+    except ValueError as error:
         raise InvalidInputError(f"the body is not JSON that can be read: {error}") from error
 
 

@@ -27,7 +27,7 @@ def read_request(body: dict[str, Any]) -> Request:
     model = fields.name("model")
     algorithm = fields.choice("algorithm", tuple(ALGORITHMS))
     request = Request(
-        feature_set=fields.name("feature_set"),
+        feature_set=fields.id("feature_set"),
         model=model,
         algorithm=algorithm,
         parameters=read_parameters(algorithm, fields.mapping("parameters")),

@@ -30,8 +30,10 @@ class Event:
         method: str = "POST",
         query: str = "",
         headers: dict[str, str] | None = None,
+        path: str = "/",
     ) -> None:
         self.body = body
+        self.path = path
         self.method = method
         self.headers = headers or {}
         self.query = dict(parse_qsl(query))

@@ -58,6 +58,28 @@ def made(place: Place, batch: ModuleType, dataset: str, model: str, rows: int) -
     return place.ok(batch, {"action": "collect", **common, "parts": parts[::-1]})
 
 
+def test_replicas_that_fetch_one_dataset_at_once_each_write_their_own_draft(
+    place: Place, batch: ModuleType, wine: dict[str, Any], tmp_path: Path
+) -> None:
+    """Every replica is process 1 of its own namespace, and they share the folder."""
+    drafts: list[Path] = []
+
+    class Watched:
+        def dataset_parquet(self, dataset: str, version: str, file: Any) -> None:
+            drafts.extend(tmp_path.iterdir())
+            if len(drafts) == 1:
+                fetch()
+            file.write(b"whole")
+
+    def fetch() -> None:
+        datasets = batch.Datasets(Watched(), tmp_path)
+        datasets._file("wine", "1", "digest")
+
+    fetch()
+    assert len({path.name for path in drafts}) == 2
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"whole"]
+
+
 def test_predictions_of_mixed_columns_stand_in_the_order_of_the_rows(
     place: Place, batch: ModuleType, wine: dict[str, Any], tmp_path: Path
 ) -> None:

@@ -132,6 +132,7 @@ def test_versions_that_can_not_be_compared_are_refused(
         ({"model": "rivals", "alias": "latest"}, 400, "field 'alias'"),
         ({"model": "rivals", "alias": "Champion"}, 400, "field 'alias'"),
         ({"model": "rivals", "feature_set": "0" * 24}, 404, "0000"),
+        ({"model": "rivals", "feature_set": "mine"}, 400, "field 'feature_set': expected an id of"),
         ({"model": "rivals", "winner": 1}, 400, "unknown field 'winner'"),
     ],
 )

@@ -103,7 +103,7 @@ def with_cell(value: object, row: int = 0, column: int = 3) -> dict[str, Any]:
         (b"", "the body is not JSON: Expecting value at line 1 column 1"),
         (b"{\n 'a'", "the body is not JSON: Expecting property name enclosed in double quotes"),
         (b'{"a": "\xff"}', "the body is not UTF-8 at byte 7"),
-        (b"[" * 100_000, "the body is not JSON that can be read"),
+        (b"[" * 100_000, "the body is nested too deeply"),
         ([[1.0]], 'expected {"instances": [rows]}, got [[1.0]]'),
         ({}, "expected one of 'instances' and 'inputs'"),
         ({"instances": [], "inputs": []}, "expected one of 'instances' and 'inputs'"),
@@ -154,6 +154,18 @@ def test_bad_input_is_refused_by_row_and_column(
     assert status == 400, answer
     assert error in answer["error"]
     assert predict.ok(BODY)["predictions"] == ["malignant", "malignant"]
+
+
+@pytest.mark.parametrize("path", ["/v2/health/ready", "/v2/models/breast-cancer/infer", "/nope"])
+def test_path_of_another_protocol_is_not_answered_with_a_model(
+    predict: Predictor, path: str
+) -> None:
+    for method in ("GET", "POST"):
+        event = Event(json.dumps(BODY).encode(), method, path=path)
+        assert predict.module.handle_many([(event, None)]) == [None]
+        reply = predict.runner.run(predict.module.handle(event, None))
+        assert reply["statusCode"] == 404
+        assert f'expected path /, got "{path}"' in json.loads(reply["body"])["error"]
 
 
 @pytest.mark.parametrize(
@@ -378,7 +390,7 @@ import function.handler as handler
 handler.init()
 tasks = len(os.listdir("/proc/self/task"))
 class Event:
-    method, query, headers = "POST", {}, {}
+    method, path, query, headers = "POST", "/", {}, {}
     body = sys.argv[1].encode()
 reply = asyncio.run(handler.handle(Event(), None))
 unwanted = {"sklearn", "skl2onnx", "scipy", "onnx", "joblib"}

@@ -10,6 +10,7 @@ from .errors import InvalidInputError
 
 _REQUIRED: Final[Any] = object()
 NAME: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,127}")
+ID: Final = re.compile(r"[0-9a-f]{1,64}")
 ALIAS: Final = re.compile(r"[a-z][a-z0-9-]{0,63}")
 
 
@@ -61,6 +62,14 @@ class Fields:
             return isinstance(value, str) and NAME.fullmatch(value) is not None
 
         return self._take(name, default, "letters, digits, '.', '_' and '-', at most 128", fits)
+
+    def id(self, name: str, default: Any = _REQUIRED) -> Any:
+        """The id of something that the registry keeps."""
+
+        def fits(value: object) -> bool:
+            return isinstance(value, str) and ID.fullmatch(value) is not None
+
+        return self._take(name, default, "an id of up to 64 hexadecimal digits", fits)
 
     def integer(self, name: str, low: int, high: int, default: Any = _REQUIRED) -> Any:
         """An integer in [low, high]."""
