@@ -16,7 +16,7 @@ BAD_SETTING = 2
 
 def preload() -> None:
     """Import all that serving needs, so that a fork finds it there; starts no thread."""
-    from runtime import exposition, serving  # noqa: F401, PLC0415 - heavy, see the module
+    from runtime import serving  # noqa: F401, PLC0415 - heavy, see the module
 
 
 def serve(environ: Mapping[str, str]) -> int:

@@ -1,11 +1,11 @@
 """A replica's start: from a process that may fork to the runtime serving calls.
 
 The intermediate process makes the namespaces, starts the replica in them, reports how it ended
-and kills it when the gateway closes its end of the supervision socket.
+and kills it when the gateway closes its end of the supervision socket. The replica waits for the
+order that says whose it is: it may be made before anybody needs it.
 """
 
 import fcntl
-import json
 import os
 import random
 import select
@@ -16,72 +16,17 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from io import TextIOWrapper
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Final
+from typing import Final
 
 from runtime import isolation, kernel
 from runtime.kernel import KernelError
+from runtime.orders import EXITED, FAILED, STARTED, Blank, Order, Request, Threads, message
 
-STARTED, FAILED, EXITED = "started", "failed", "exited"
-LISTEN_FD, STATUS_FD, FIRST_FREE_FD = 3, 4, 5
-LONGEST_REASON: Final = 900  # characters: a message fits one datagram, and a pipe's atomic write
-SetThreads = Callable[[int], object]
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What a replica is to be. sandbox: None runs it without isolation. threads: for BLAS."""
-
-    environ: Mapping[str, str]
-    folder: str
-    sandbox: isolation.Sandbox | None
-    threads: int
-
-    @classmethod
-    def read(cls, descriptor: int) -> "Request":
-        """The request in a memory file, which may be larger than a datagram."""
-        with os.fdopen(descriptor, "rb") as file:
-            file.seek(0)
-            document: dict[str, Any] = json.load(file)
-        sandbox = document["sandbox"]
-        return cls(
-            document["environ"],
-            document["folder"],
-            isolation.Sandbox.read(sandbox) if sandbox else None,
-            int(document["threads"]),
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Handover:
-    """The descriptors of one replica, in the order in which they are sent.
-
-    request: memory file. supervision: socket to the gateway for `started` (with a pidfd),
-    `failed` and `exited`. groups: cgroup.procs files that the replica joins.
-    """
-
-    request: int
-    supervision: int
-    listener: int
-    status: int
-    log: int
-    groups: tuple[int, ...]
-
-    @classmethod
-    def of(cls, descriptors: Sequence[int]) -> "Handover":
-        request, supervision, listener, status, log, *groups = descriptors
-        return cls(request, supervision, listener, status, log, tuple(groups))
-
-
-def message(event: str, **facts: object) -> bytes:
-    """One datagram of the protocol."""
-    reason = facts.get("reason")
-    if isinstance(reason, str):
-        facts["reason"] = reason[:LONGEST_REASON]
-    return json.dumps({"event": event, **facts}).encode()
+LISTEN_FD, STATUS_FD, LIFELINE_FD, FIRST_FREE_FD = 3, 4, 5, 6
+JOINED: Final = b"j"  # on the lifeline: the replica is in its control groups
 
 
 def leave(function: Callable[..., int | None], *arguments: object) -> None:
@@ -97,18 +42,20 @@ def leave(function: Callable[..., int | None], *arguments: object) -> None:
         os._exit(code)
 
 
-def supervise(handover: Handover, parent: int, setters: Sequence[SetThreads]) -> None:
+def supervise(blank: Blank, parent: int, threads: Threads) -> None:
     """Start the replica, wait for its end and report it."""
     isolation.die_with_parent(parent)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    gateway = socket.socket(fileno=handover.supervision)
+    gateway = socket.socket(fileno=blank.supervision)
     try:
-        request = Request.read(handover.request)
-        if request.sandbox is None:
-            kernel.adopt_orphans()
-        else:
+        if blank.isolated:
             isolation.unshare()
             isolation.die_with_parent(parent)
+        else:
+            kernel.adopt_orphans()
+        if blank.threads != threads.count:
+            for set_threads in threads.setters:
+                set_threads(blank.threads)  # here, for the fork ends what they start
         lifeline, held = os.pipe()
         replica = os.fork()
     except (KernelError, OSError) as error:
@@ -116,15 +63,34 @@ def supervise(handover: Handover, parent: int, setters: Sequence[SetThreads]) ->
         return
     if replica == 0:
         os.close(held)
-        gateway.detach()
-        leave(_become, request, handover, lifeline, setters)
-    _close_but({gateway.fileno(), held})
+        gateway.close()
+        leave(_become, blank, lifeline)
+    _close_but({gateway.fileno(), held, *blank.groups})
     watched = os.pidfd_open(replica)
     with suppress(OSError):  # a gateway that is gone ends the replica in _wait
         socket.send_fds(gateway, [message(STARTED, pid=replica)], [watched])
+    _join(blank.groups, replica, held, gateway)
     status = _wait(gateway, replica, watched)
     with suppress(OSError):
         gateway.send(message(EXITED, status=status))
+
+
+def _join(groups: Sequence[int], replica: int, held: int, gateway: socket.socket) -> None:
+    """Put the replica into its control groups and tell it, or end it.
+
+    From here, because it takes 10 to 14 ms in which the replica can do more than wait.
+    """
+    try:
+        for group in groups:
+            os.write(group, b"%d" % replica)
+            os.close(group)
+        os.write(held, JOINED)
+    except ProcessLookupError:
+        return  # it has ended
+    except OSError as error:
+        with suppress(OSError):
+            gateway.send(message(FAILED, reason=f"join control group: {error.strerror}"))
+        os.kill(replica, signal.SIGKILL)
 
 
 def _wait(gateway: socket.socket, replica: int, watched: int) -> int:
@@ -149,55 +115,69 @@ def _end_orphans() -> None:
             os.waitpid(orphan, 0)
 
 
-def _become(
-    request: Request, handover: Handover, lifeline: int, setters: Sequence[SetThreads]
-) -> int:
-    """The replica's own code: descriptors, isolation, environment, then the runtime."""
+def _become(blank: Blank, lifeline: int) -> int:
+    """The replica's own code: what it may do for anybody, then as it is ordered, the runtime."""
     isolation.die_with_writer(lifeline)
     os.setsid()
+    for group in blank.groups:
+        os.close(group)
+    _reseed()
+    if blank.spare:
+        from runtime.rehearsal import rehearse  # noqa: PLC0415 - a cold start is isolated before
+
+        rehearse()
+    order = Order.receive(socket.socket(fileno=blank.orders))
+    if order is None:
+        return 0
     try:
-        _place(handover)
+        request = Request.read(order.request)
+        _place(order, lifeline)
         if request.sandbox is not None:
             isolation.confine(request.sandbox)
-        _enter(request, setters)
+        _enter(request)
     except (KernelError, OSError) as error:
         _report_failure(str(error))
         return 1
+    # Nothing of the function runs outside of its control groups.
+    if os.read(LIFELINE_FD, 1) != JOINED:
+        return 1
+    os.close(LIFELINE_FD)
     return _serve(request.environ)
 
 
-def _place(handover: Handover) -> None:
-    """The handed descriptors at their numbers, the cgroups joined, every other one closed."""
-    for group in handover.groups:
-        os.write(group, b"0")
+def _place(order: Order, lifeline: int) -> None:
+    """The handed descriptors at their numbers, every other one closed."""
     nothing = os.open(os.devnull, os.O_RDONLY)
-    sources = (nothing, handover.listener, handover.status, handover.log)
+    sources = (nothing, order.listener, order.status, lifeline, order.log)
     # Copied upwards first: the number that one is to have may be another's now.
     lowest = max(*sources, FIRST_FREE_FD) + 1
     copies = [fcntl.fcntl(source, fcntl.F_DUPFD_CLOEXEC, lowest) for source in sources]
-    for copy, numbers in zip(copies, ((0,), (LISTEN_FD,), (STATUS_FD,), (1, 2)), strict=True):
+    places = ((0,), (LISTEN_FD,), (STATUS_FD,), (LIFELINE_FD,), (1, 2))
+    for copy, numbers in zip(copies, places, strict=True):
         for number in numbers:
             os.dup2(copy, number, inheritable=number < LISTEN_FD)
     os.closerange(FIRST_FREE_FD, os.sysconf("SC_OPEN_MAX"))
 
 
-def _enter(request: Request, setters: Sequence[SetThreads]) -> None:
-    """Take the replica's folder, variables, randomness and thread limits in place of ours."""
+def _enter(request: Request) -> None:
+    """Take the replica's folder, variables and streams in place of ours."""
     os.chdir(request.folder)
     os.environ.clear()
     os.environ.update(request.environ)
     time.tzset()
     tempfile.tempdir = None
-    random.seed()
-    numbers: ModuleType | None = sys.modules.get("numpy.random")
-    if numbers is not None:
-        numbers.seed()
-    for set_threads in setters:
-        set_threads(request.threads)
     # Line by line: a log line is to be seen when it is written, not when a block is full. New
     # objects, because the zygote's remember that they were files.
     sys.stdout = sys.__stdout__ = _line_writer(1)  # type: ignore[misc]  # typed as final
     sys.stderr = sys.__stderr__ = _line_writer(2)  # type: ignore[misc]  # typed as final
+
+
+def _reseed() -> None:
+    """Have randomness of our own in place of the zygote's."""
+    random.seed()
+    numbers: ModuleType | None = sys.modules.get("numpy.random")
+    if numbers is not None:
+        numbers.seed()
 
 
 def _line_writer(descriptor: int) -> TextIOWrapper:

@@ -3,56 +3,38 @@
 `python -m runtime.zygote [NAME...] CHANNEL PARENT` imports the modules or distributions named,
 then speaks datagrams over an inherited Unix socket: `{"event": "warm"}`, or `{"event": "cold",
 "reason": ...}` and the end, for instance when an import starts a thread, which no fork would
-carry along. Each datagram it gets carries the descriptors of one replica (`replica.Handover`).
+carry along. Each datagram it gets asks for one replica (`orders.Blank`).
 `--cold` in place of names imports nothing and serves one such datagram from a cold interpreter.
 
 zygote > intermediate (namespaces, waits for the replica) > replica (PID 1 of its namespaces).
 Each ends when the one before it does, and all of them when the gateway closes its sockets.
 """
 
-import ctypes
 import gc
 import importlib
 import importlib.metadata
 import importlib.util
 import os
 import re
+import select
 import signal
 import socket
 import sys
-from collections.abc import Sequence
+import traceback
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from runtime import isolation
-from runtime.replica import FAILED, Handover, SetThreads, leave, message, supervise
+from runtime import isolation, warming
+from runtime.orders import FAILED, Blank, Threads, message
+from runtime.replica import leave, supervise
 
 WARM, COLD = "warm", "cold"
-# What handlers import of the standard library and the runtime does not: found here by every fork.
-# It takes 20 to 40 ms off the start of `predict`, for 3 MiB once in each zygote.
-STANDARD: Final = (
-    "concurrent.futures.thread",
-    "csv",
-    "email.parser",
-    "hashlib",
-    "http.client",
-    "tempfile",
-    "urllib.parse",
-    "urllib.request",
-    "uuid",
-)
 COLD_START: Final = "--cold"
 MESSAGE_BYTES: Final = 4096
 MOST_DESCRIPTORS: Final = 16
-THREAD_SETTERS: Final = (
-    "openblas_set_num_threads",
-    "openblas_set_num_threads64_",
-    "scipy_openblas_set_num_threads",
-    "scipy_openblas_set_num_threads64_",
-    "omp_set_num_threads",
-    "MKL_Set_Num_Threads",
-)
-THREADED_LIBRARY: Final = re.compile(r"(/\S*(?:openblas|libgomp|libiomp|libomp|mkl_rt)\S*)$")
+# With nothing asked for so long, in milliseconds, the zygote goes on preparing for the next start.
+QUIET: Final = 200
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -62,64 +44,114 @@ def main(arguments: Sequence[str]) -> int:
     link = socket.socket(fileno=int(channel))
     if names == [COLD_START]:
         return _start_cold(link)
-    if reason := _preload(names):
+    reason, threads = _preload(names)
+    if reason:
         link.send(message(COLD, reason=reason))
         # A library's threads may keep an interpreter from ending.
         os._exit(0)
-    setters = find_thread_setters()
-    # What is imported stays: a collection in a child would copy its pages for nothing.
-    gc.collect()
+    # Without a collection before, which the first start would wait for.
     gc.freeze()
     # The intermediate reports how its replica ended; nobody waits for the intermediate.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     link.send(message(WARM))
-    _fork_on_request(link, setters)
+    _fork_on_request(link, threads)
     return 0
 
 
-def _fork_on_request(link: socket.socket, setters: Sequence[SetThreads]) -> None:
+def _fork_on_request(link: socket.socket, threads: Threads) -> None:
+    for blank in _requests(link):
+        _fork(blank, link, threads)
+
+
+def _fork(blank: Blank, link: socket.socket, threads: Threads) -> None:
     zygote = os.getpid()
-    while (descriptors := _receive(link)) is not None:
-        handover = Handover.of(descriptors)
-        try:
-            child = os.fork()
-        except OSError as error:
-            os.write(handover.supervision, message(FAILED, reason=f"fork: {error.strerror}"))
-            child = zygote
-        if child == 0:
-            link.close()
-            leave(supervise, handover, zygote, setters)
-        for descriptor in descriptors:
-            os.close(descriptor)
+    try:
+        child = os.fork()
+    except OSError as error:
+        os.write(blank.supervision, message(FAILED, reason=f"fork: {error.strerror}"))
+        child = zygote
+    if child == 0:
+        link.close()
+        leave(supervise, blank, zygote, threads)
+    for descriptor in (blank.supervision, blank.orders, *blank.groups):
+        os.close(descriptor)
 
 
 def _start_cold(link: socket.socket) -> int:
     parent = os.getppid()
-    descriptors = _receive(link)
+    data, descriptors = _receive(link)
     link.close()
-    if descriptors is not None:
-        supervise(Handover.of(descriptors), parent, ())
+    if data:
+        supervise(Blank.read(data, descriptors), parent, Threads((), 0))
     return 0
 
 
-def _receive(link: socket.socket) -> list[int] | None:
-    """The descriptors of the next request; None at the end of the channel."""
+def _requests(link: socket.socket) -> Iterator[Blank]:
+    """Each request until the end of the channel; prepares for the next ones while there is none.
+
+    Spares wait for the end of that: they are to have all of it.
+    """
+    poll = select.poll()
+    poll.register(link, select.POLLIN)
+    preparing, spares = _prepare(), list[Blank]()
+    patience: int | None = QUIET
+    while True:
+        if poll.poll(patience):
+            data, descriptors = _receive(link)
+            if not data:
+                return
+            blank = Blank.read(data, descriptors)
+            if blank.spare and patience is not None:
+                spares.append(blank)
+                patience = 0
+            else:
+                yield blank
+        elif next(preparing, False):
+            patience = 0
+        else:
+            patience = None
+            yield from spares
+            spares = []
+
+
+def _prepare() -> Iterator[bool]:
+    """The steps that replicas can do without; True after each."""
+    try:
+        for _ in warming.steps():
+            yield True
+    except Exception:  # noqa: BLE001 - a library may raise anything, and replicas start all the same
+        traceback.print_exc()
+
+
+def _receive(link: socket.socket) -> tuple[bytes, list[int]]:
+    """The next request with its descriptors; empty at the end of the channel."""
     data, descriptors, _, _ = socket.recv_fds(link, MESSAGE_BYTES, MOST_DESCRIPTORS)
-    return list(descriptors) if data else None
+    return data, list(descriptors)
 
 
-def _preload(names: Sequence[str]) -> str:
+def _preload(names: Sequence[str]) -> tuple[str, Threads]:
     """Import the runtime and what `names` stand for; why no replica may be forked, else ''."""
+    none = Threads((), 1)
     try:
         from runtime.main import preload  # noqa: PLC0415 - a cold start imports it isolated
 
         preload()
-        for module in (*STANDARD, *resolved(names)):
+        for module in resolved(names):
             importlib.import_module(module)
     except Exception as error:  # noqa: BLE001 - a library may raise anything at import
-        return f"{type(error).__name__} at import: {error}"
-    threads = sum(1 for _ in Path("/proc/self/task").iterdir()) - 1
-    return f"{threads} threads were started at import" if threads else ""
+        return f"{type(error).__name__} at import: {error}", none
+    if started := _threads():
+        return f"{started} threads were started at import", none
+    setters = tuple(warming.find_thread_setters())
+    threads = Threads(setters, warming.spread(setters))
+    if kept := _threads():
+        return f"{kept} threads of its numeric libraries outlive a fork", none
+    return "", threads
+
+
+def _threads() -> int:
+    """Threads of this process beside the main one."""
+    return sum(1 for _ in Path("/proc/self/task").iterdir()) - 1
 
 
 def resolved(names: Sequence[str]) -> list[str]:
@@ -145,18 +177,6 @@ def _present(module: str) -> bool:
 
 def _normal(distribution: str) -> str:
     return re.sub(r"[-_.]+", "-", distribution).lower()
-
-
-def find_thread_setters() -> list[SetThreads]:
-    """The calls that set how many threads the loaded numeric libraries use."""
-    matches = map(THREADED_LIBRARY.search, Path("/proc/self/maps").read_text().splitlines())
-    libraries = [ctypes.CDLL(path) for path in {match[1] for match in matches if match}]
-    return [
-        getattr(library, name)
-        for library in libraries
-        for name in THREAD_SETTERS
-        if hasattr(library, name)
-    ]
 
 
 if __name__ == "__main__":

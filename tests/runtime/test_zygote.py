@@ -19,14 +19,27 @@ from runtime.zygote import resolved
 ROOT: Final = Path(__file__).parents[2]
 TIMEOUT: Final = 60.0
 HANDLER: Final = """
-import json, os, random, sys
+import ctypes, json, os, random, sys
 import numpy
+from runtime.warming import THREADED_LIBRARY
 STATE = [numpy.random.randint(1 << 30), random.random()]
+TASKS = len(os.listdir("/proc/self/task"))
+PREPARED = "runtime.exposition" in sys.modules
+def blas():
+    with open("/proc/self/maps") as maps:
+        matches = [THREADED_LIBRARY.search(line.rstrip()) for line in maps]
+    for library in map(ctypes.CDLL, {match[1] for match in matches if match}):
+        for name in ("openblas_get_num_threads", "scipy_openblas_get_num_threads64_"):
+            if hasattr(library, name):
+                yield getattr(library, name)()
 def handle(event, context):
     return json.dumps({
         "random": [int(STATE[0]), STATE[1]],
         "threads": os.environ.get("OPENBLAS_NUM_THREADS"),
         "preloaded": "numpy.linalg" in sys.modules,
+        "tasks": TASKS,
+        "prepared": PREPARED,
+        "blas": list(blas()),
     })
 """
 
@@ -79,7 +92,7 @@ class Zygote:
     def answer(self) -> dict[str, Any]:
         return dict(json.loads(self.channel.recv(4096)))
 
-    def fork(self, **request: Any) -> Replica:
+    def fork(self, *, threads: int = 1, spare: bool = False, **request: Any) -> Replica:
         """Ask for a replica of the function in `folder`."""
         path = str(self.folder / f"{len(self.replicas)}.sock")
         supervision, supervised = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -93,13 +106,16 @@ class Zygote:
             "SLUICE_STATUS_FD": "4",
             "SLUICE_BUNDLE": str(self.folder),
         }
-        known = {"environ": environ, "folder": str(self.folder), "sandbox": None, "threads": 1}
+        known = {"environ": environ, "folder": str(self.folder), "sandbox": None}
         os.write(memory, json.dumps(known | request).encode())
-        with socket.socket(socket.AF_UNIX) as listener, supervised:
+        orders, ordered = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        blank = json.dumps({"isolated": False, "threads": threads, "spare": spare}).encode()
+        with socket.socket(socket.AF_UNIX) as listener, supervised, orders, ordered:
             listener.bind(path)
             listener.listen()
-            theirs = [memory, supervised.fileno(), listener.fileno(), status_end, log_end]
-            socket.send_fds(self.channel, [b"start"], theirs)
+            socket.send_fds(self.channel, [blank], [supervised.fileno(), ordered.fileno()])
+            theirs = [memory, listener.fileno(), status_end, log_end]
+            socket.send_fds(orders, [b"order"], theirs)
         for descriptor in (memory, status_end, log_end):
             os.close(descriptor)
         self.replicas.append(Replica(path, supervision, status, log))
@@ -164,6 +180,47 @@ def test_replicas_have_randomness_of_their_own_and_the_libraries(make: Any) -> N
     assert one["random"][0] != two["random"][0]
     assert one["random"][1] != two["random"][1]
     assert one["threads"] is None, "the limit of the import is not the replica's"
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_numeric_threads_are_as_asked_and_not_started_before_they_are_needed(
+    make: Any, threads: int
+) -> None:
+    """An idle thread of OpenBLAS spins: it took a core while the handler was imported."""
+    zygote = make("numpy")
+    zygote.answer()
+    replica = zygote.fork(threads=threads)
+    assert replica.told() == {"event": "ready"}
+    answer = replica.call()
+    assert answer["tasks"] == 1
+    assert set(answer["blas"]) == {threads}
+
+
+def test_spare_waits_for_its_order_and_has_all_that_the_zygote_prepares(make: Any) -> None:
+    zygote = make("numpy")
+    zygote.answer()
+    first, spare = zygote.fork(), zygote.fork(spare=True)
+    assert [first.told(), spare.told()] == [{"event": "ready"}] * 2
+    assert spare.call()["prepared"]
+    assert spare.call()["random"] != first.call()["random"]
+
+
+def test_blank_that_nobody_orders_ends_with_its_orders(make: Any) -> None:
+    zygote = make()
+    zygote.answer()
+    supervision, supervised = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    orders, ordered = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    blank = json.dumps({"isolated": False, "threads": 1, "spare": False}).encode()
+    with supervision, supervised, orders, ordered:
+        supervision.settimeout(TIMEOUT)
+        socket.send_fds(zygote.channel, [blank], [supervised.fileno(), ordered.fileno()])
+        supervised.close()
+        data, descriptors, _, _ = socket.recv_fds(supervision, 8192, 1)
+        assert json.loads(data)["event"] == "started"
+        os.close(descriptors[0])
+        orders.close()
+        assert json.loads(supervision.recv(8192)) == {"event": "exited", "status": 0}
+        assert supervision.recv(8192) == b""
 
 
 def test_end_of_a_replica_is_reported_with_its_status(make: Any) -> None:

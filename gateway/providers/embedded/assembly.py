@@ -13,6 +13,7 @@ from gateway.providers.embedded.places import Places
 from gateway.providers.embedded.runtime_copy import copy_runtime, sources
 from gateway.providers.embedded.sandbox import Machine, hidden_folders
 from gateway.providers.embedded.secrets import SecretFiles
+from gateway.providers.embedded.spares import Spares
 from gateway.providers.embedded.zygotes import Zygotes
 from gateway.settings import GatewaySettings
 
@@ -30,6 +31,7 @@ async def assemble(
     runtime = await asyncio.to_thread(copy_runtime, places.data_dir / "runtime", sources())
     isolation = await probe_isolation(runtime, places.replicas)
     zygotes_dir = places.run / "zygotes"
+    groups = await asyncio.to_thread(find_groups, places.data_dir)
     hidden = hidden_folders(settings, places.sockets, environ.get("HOME", ""))
     host = Host(
         settings=settings,
@@ -37,8 +39,10 @@ async def assemble(
         places=places,
         secrets=SecretFiles(places.data_dir / "function-secrets", places.secret_views),
         logs=Logs(places.logs, settings),
-        zygotes=Zygotes(runtime, zygotes_dir, settings.zygote_keep, settings.start_timeout),
-        groups=await asyncio.to_thread(find_groups, places.data_dir),
+        zygotes=Zygotes(
+            runtime, zygotes_dir, Spares(groups), settings.zygote_keep, settings.start_timeout
+        ),
+        groups=groups,
         isolated=isolation == NAMESPACES,
     )
     return host, isolation

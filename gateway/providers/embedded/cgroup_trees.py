@@ -35,6 +35,9 @@ class Group(Protocol):
     def join_files(self) -> Sequence[Path]:
         """Files into which a process writes `0` to join."""
 
+    def limit(self, limits: "Limits") -> None:
+        """Set other limits of the kinds that it was made with. Raises OSError."""
+
     def memory_bytes(self) -> int | None:
         """Memory charged now."""
 
@@ -68,15 +71,9 @@ class Unified:
         self.limits_cpu = "+cpu" in wanted(folder).split()
 
     def create(self, name: str, limits: Limits) -> "Group":
-        group = _UnifiedGroup(self._folder / name)
+        group = _UnifiedGroup(self._folder / name, self.limits_cpu)
         group.folder.mkdir()
-        if limits.memory is not None:
-            put(group.folder / "memory.max", limits.memory)
-            put(group.folder / "memory.oom.group", 1)
-            with suppress(OSError):  # absent without swap
-                put(group.folder / "memory.swap.max", 0)
-        if limits.cpu is not None and self.limits_cpu:
-            put(group.folder / "cpu.max", f"{_quota(limits.cpu)} {CPU_PERIOD_US}")
+        group.limit(limits)
         return group
 
     def close(self) -> None:
@@ -86,9 +83,19 @@ class Unified:
 @dataclass(frozen=True, slots=True)
 class _UnifiedGroup:
     folder: Path
+    limits_cpu: bool
 
     def join_files(self) -> Sequence[Path]:
         return [self.folder / "cgroup.procs"]
+
+    def limit(self, limits: Limits) -> None:
+        if limits.memory is not None:
+            put(self.folder / "memory.max", limits.memory)
+            put(self.folder / "memory.oom.group", 1)
+            with suppress(OSError):  # absent without swap
+                put(self.folder / "memory.swap.max", 0)
+        if limits.cpu is not None and self.limits_cpu:
+            put(self.folder / "cpu.max", f"{_quota(limits.cpu)} {CPU_PERIOD_US}")
 
     def memory_bytes(self) -> int | None:
         return _number(self.folder / "memory.current")
@@ -121,13 +128,7 @@ class Legacy:
         )
         for folder in group.folders.values():
             folder.mkdir(parents=True)
-        if limits.memory is not None:
-            put(group.folders["memory"] / "memory.limit_in_bytes", limits.memory)
-            with suppress(OSError):  # absent without accounting of swap
-                put(group.folders["memory"] / "memory.memsw.limit_in_bytes", limits.memory)
-        if limits.cpu is not None and self.limits_cpu:
-            put(group.folders["cpu"] / "cpu.cfs_period_us", CPU_PERIOD_US)
-            put(group.folders["cpu"] / "cpu.cfs_quota_us", _quota(limits.cpu))
+        group.limit(limits)
         return group
 
     def close(self) -> None:
@@ -145,6 +146,27 @@ class _LegacyGroup:
 
     def join_files(self) -> Sequence[Path]:
         return [folder / "cgroup.procs" for folder in self.folders.values()]
+
+    def limit(self, limits: Limits) -> None:
+        if limits.memory is not None:
+            self._set_memory(limits.memory)
+        if limits.cpu is not None and "cpu" in self.folders:
+            put(self.folders["cpu"] / "cpu.cfs_period_us", CPU_PERIOD_US)
+            put(self.folders["cpu"] / "cpu.cfs_quota_us", _quota(limits.cpu))
+
+    def _set_memory(self, most: int) -> None:
+        """Set both limits: what memory and swap take together may never be the lower one."""
+        file = self.folders["memory"] / "memory.limit_in_bytes"
+        raised = most > (_number(file) or 0)
+        if raised:
+            self._set_swap(most)
+        put(file, most)
+        if not raised:
+            self._set_swap(most)
+
+    def _set_swap(self, most: int) -> None:
+        with suppress(OSError):  # absent without accounting of swap
+            put(self.folders["memory"] / "memory.memsw.limit_in_bytes", most)
 
     def memory_bytes(self) -> int | None:
         return _number(self._memory / "memory.usage_in_bytes")

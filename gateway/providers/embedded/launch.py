@@ -7,7 +7,8 @@ from pathlib import Path
 from gateway.bundles import Bundle
 from gateway.function import FunctionDeployment
 from gateway.providers.embedded import scratch
-from gateway.providers.embedded.cgroups import Group, Groups, Limits
+from gateway.providers.embedded.blanks import Blank, Shape, make_blank
+from gateway.providers.embedded.cgroups import Groups, Limits
 from gateway.providers.embedded.logs import Logs
 from gateway.providers.embedded.places import Places
 from gateway.providers.embedded.sandbox import (
@@ -55,39 +56,60 @@ class Parts:
     folder: Path
     path: str
     wiring: Wiring
-    group: Group | None
+    blank: Blank
 
 
-def prepare(host: Host, plan: Plan, replica: str) -> Parts:
-    """What a new replica holds; blocks. Raises NotFoundError for a secret that is gone, OSError."""
+def shape_of(host: Host, plan: Plan) -> Shape:
+    """What the blanks of a plan's replicas must be made with."""
+    count = threads(plan.deployment.env_vars, plan.limits.cpu)
+    return Shape(host.isolated, count, plan.limits)
+
+
+def prepare(host: Host, plan: Plan, replica: str, spare: Blank | None) -> Parts:
+    """What a new replica holds; blocks. Raises NotFoundError for a secret that is gone, OSError.
+
+    spare: the blank that it is made of, if there is one; the caller keeps it when this fails.
+    """
     function = plan.deployment.id
     secrets = host.secrets.show(function, plan.deployment.secrets)
     cache = host.places.make_cache(function)
     with ExitStack() as undo:
         folder = host.places.make_replica(replica)
         undo.callback(scratch.remove, folder)
-        group = host.groups.create(replica, plan.limits) if host.groups and plan.limits else None
-        if group is not None:
-            undo.callback(group.remove)
+        blank = _limited(spare, plan) if spare else _blank(host, plan, replica, undo)
         path, listener = host.places.listen()
         with listener:
             undo.callback(Path(path).unlink)
             request = _request(host, plan, replica, OwnFolders(folder, secrets, cache))
-            wiring = Wiring(request, listener, group.join_files() if group else ())
+            wiring = Wiring(request, listener)
         undo.pop_all()
-    return Parts(folder, path, wiring, group)
+    return Parts(folder, path, wiring, blank)
+
+
+def _blank(host: Host, plan: Plan, replica: str, undo: ExitStack) -> Blank:
+    blank = make_blank(host.groups, shape_of(host, plan), replica)
+    if blank.group is not None:
+        undo.callback(blank.group.remove)
+    undo.callback(blank.close)
+    return blank
+
+
+def _limited(spare: Blank, plan: Plan) -> Blank:
+    if spare.group is not None and spare.shape.limits != plan.limits:
+        spare.group.limit(plan.limits)
+    return spare
 
 
 def remove(parts: Parts) -> None:
     """Give back what an ended replica held; blocks."""
     Path(parts.path).unlink(missing_ok=True)
     scratch.remove(parts.folder)
-    if parts.group is not None:
-        parts.group.remove()
+    if parts.blank.group is not None:
+        parts.blank.group.remove()
 
 
 def _request(host: Host, plan: Plan, replica: str, own: OwnFolders) -> dict[str, object]:
-    """The document of `runtime.replica.Request`."""
+    """The document of `runtime.orders.Request`."""
     variables = host.machine.variables(plan.deployment, plan.bundle, replica)
     sandbox = None
     if host.isolated:
@@ -105,5 +127,4 @@ def _request(host: Host, plan: Plan, replica: str, own: OwnFolders) -> dict[str,
         "environ": variables,
         "folder": str(plan.bundle.folder) if plan.bundle else here,
         "sandbox": sandbox,
-        "threads": threads(plan.deployment.env_vars, plan.limits.cpu),
     }

@@ -26,6 +26,7 @@ LOG: Final = logging.getLogger(__name__)
 CHUNK: Final = 64 << 10
 PIPE_CHUNKS: Final = 16  # a pipe holds 1 MiB at most
 READ_AHEAD: Final = 500  # lines a thread reads for the loop at once
+ROUTINE: Final = b" level=info logger=runtime "  # what every replica says
 FOLLOW_QUEUE: Final = 10_000
 
 
@@ -118,6 +119,8 @@ class Collector:
     ) -> None:
         self._pipe, self._writer, self._tell = pipe, writer, tell
         self._rest = b""
+        # The last one of the replica's own that holds anything.
+        self.last_line = b""
         self._loop = asyncio.get_running_loop()
         os.set_blocking(pipe, False)
         self._loop.add_reader(pipe, self._readable)
@@ -126,11 +129,15 @@ class Collector:
         """Write a line of the provider's own."""
         self._keep([text.encode()])
 
-    def close(self) -> None:
-        """Take what is left in the pipe, which nobody writes to any more, and close the file."""
+    def take(self) -> None:
+        """Take what is in the pipe."""
         for _ in range(PIPE_CHUNKS):
             if self._pipe < 0 or not self._readable():
                 break
+
+    def close(self) -> None:
+        """Take what is left in the pipe, which nobody writes to any more, and close the file."""
+        self.take()
         if self._pipe >= 0:
             self._end()
 
@@ -144,11 +151,16 @@ class Collector:
             self._end()
             return False
         *lines, self._rest = (self._rest + data).split(b"\n")
+        self._note_last(lines)
         while len(self._rest) > LONGEST_LINE:
             lines.append(self._rest[:LONGEST_LINE])
             self._rest = self._rest[LONGEST_LINE:]
         self._keep(lines)
         return True
+
+    def _note_last(self, lines: list[bytes]) -> None:
+        own = (line for line in reversed(lines) if line.strip() and ROUTINE not in line)
+        self.last_line = next(own, self.last_line)
 
     def _keep(self, lines: list[bytes]) -> None:
         now = datetime.now(UTC)
@@ -165,6 +177,7 @@ class Collector:
 
     def _end(self) -> None:
         if self._rest:
+            self._note_last([self._rest])
             self._keep([self._rest])
         self._rest = b""
         self._loop.remove_reader(self._pipe)

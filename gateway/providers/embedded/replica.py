@@ -10,15 +10,15 @@ from typing import Final
 
 from gateway.errors import SluiceError
 from gateway.function import Replica, ReplicaState, UnixAddress, Usage
-from gateway.providers.embedded import processes
+from gateway.providers.embedded import endings, processes
+from gateway.providers.embedded.blanks import Blank
 from gateway.providers.embedded.health import answers
-from gateway.providers.embedded.launch import Host, Parts, Plan, prepare, remove
+from gateway.providers.embedded.launch import Host, Parts, Plan, prepare, remove, shape_of
 from gateway.providers.embedded.logs import Collector
-from gateway.providers.embedded.wiring import Event, reason_of
+from gateway.providers.embedded.wiring import LONGEST_REASON, Event, reason_of
 
 MEMORY_WATCH_SECONDS: Final = 0.25
 LEAST_SAMPLE_SECONDS: Final = 0.5
-MEBIBYTE: Final = 1 << 20
 
 
 class ReplicaProcess:
@@ -39,7 +39,7 @@ class ReplicaProcess:
         self.gone: asyncio.Future[None] = loop.create_future()
         self._parts: Parts | None = None
         self._collector: Collector | None = None
-        self._process, self._watched, self._holds_zygote = 0, -1, False
+        self._process, self._watched, self._holds_zygote, self._cold = 0, -1, False, False
         self._exit: int | None = None
         self._over = False
         self._killed_for = self._told = ""
@@ -49,6 +49,16 @@ class ReplicaProcess:
     @property
     def address(self) -> UnixAddress:
         return UnixAddress(self._parts.path if self._parts else "")
+
+    @property
+    def lost(self) -> bool:
+        """Whether it ended before anything of the function ran, with the process above it."""
+        return self._over and self.state is ReplicaState.STARTING
+
+    def fail(self) -> None:
+        """Take the loss for a failure."""
+        self.state = ReplicaState.FAILED
+        self._changed()
 
     def view(self, restarts: int, before: str) -> Replica:
         """What the activator is told. before: why its predecessor ended."""
@@ -71,23 +81,42 @@ class ReplicaProcess:
             raise
 
     async def _launch(self) -> None:
-        """Hand the replica's descriptors to a process that becomes it."""
-        preparing = asyncio.create_task(asyncio.to_thread(prepare, self._host, self.plan, self.id))
+        """Order a blank to become this replica."""
+        environment = self.plan.environment
+        spare = self._host.zygotes.spare(environment, shape_of(self._host, self.plan))
+        self._holds_zygote = spare is not None
+        self._parts = parts = await self._prepare(spare)
+        parts.wiring.watch(self._on_status)
+        parts.blank.watch(self._on_supervision)
+        self._collector = self._host.logs.collect(
+            self.plan.deployment.id, self.id, parts.wiring.log
+        )
+        if spare is None:
+            self._holds_zygote = True
+            if cold := await self._host.zygotes.start(environment, parts.blank):
+                self._cold = True
+                self._collector.note(f"sluice: cold start: {cold}")
         try:
-            self._parts = parts = await asyncio.shield(preparing)
+            parts.blank.order(parts.wiring.theirs)
+        except OSError:
+            self._end(self._why())  # what was to take the order has ended
+        parts.wiring.close_theirs()
+
+    async def _prepare(self, spare: Blank | None) -> Parts:
+        """What it holds of the machine, its blank included."""
+        preparing = asyncio.create_task(
+            asyncio.to_thread(prepare, self._host, self.plan, self.id, spare)
+        )
+        try:
+            return await asyncio.shield(preparing)
         except asyncio.CancelledError:
             # The thread goes on: what it makes is to be given back.
             self._parts = await preparing
             raise
-        parts.wiring.watch(self._on_status, self._on_supervision)
-        self._collector = self._host.logs.collect(
-            self.plan.deployment.id, self.id, parts.wiring.log
-        )
-        self._holds_zygote = True
-        cold = await self._host.zygotes.start(self.plan.environment, parts.wiring.theirs)
-        parts.wiring.close_theirs()
-        if cold:
-            self._collector.note(f"sluice: cold start: {cold}")
+        except BaseException:
+            if spare is not None:
+                await spare.discard()
+            raise
 
     def drain(self) -> None:
         """Say that it takes no more calls; `terminate` follows once everybody knows."""
@@ -116,7 +145,7 @@ class ReplicaProcess:
         if not self._process or self.left.done():
             return Usage(0.0, 0)
         self._sample_cpu()
-        group = self._parts.group if self._parts else None
+        group = self._parts.blank.group if self._parts else None
         memory = group.memory_bytes() if group else None
         used = processes.private_bytes(self._process) if memory is None else memory
         return Usage(self._millicores, used)
@@ -135,6 +164,7 @@ class ReplicaProcess:
             self._watch_over()
             self.ready.set_result(None)
             self._changed()
+            self._host.zygotes.started(self.plan.environment, shape_of(self._host, self.plan))
         elif kind == "failed":
             self._told = reason_of(event)
         elif kind == "replace" and self.state is ReplicaState.READY:
@@ -161,35 +191,49 @@ class ReplicaProcess:
         """Why the process ended, the most telling reason first."""
         if self._parts is not None:
             self._parts.wiring.read_status()
-            group = self._parts.group
+            group = self._parts.blank.group
             if self._exit != 0 and group is not None and group.out_of_memory():
-                return self._over_memory(group.peak_bytes() or 0)
+                return endings.over_memory(self.plan.deployment, group.peak_bytes() or 0)
         if self._killed_for or self._told:
             return self._killed_for or self._told
         if self._exit is None:
-            return "the process that supervises it was killed"
-        if self._exit < 0:
-            return f"killed by signal {-self._exit} ({signal.Signals(-self._exit).name})"
-        return f"exited with code {self._exit}"
+            return self._why_lost()
+        return endings.of_exit(self._exit, self._last_words() if self._exit > 0 else "")
 
-    def _over_memory(self, used: int) -> str:
-        limits = self.plan.deployment.limits
-        limit = limits.memory if limits else ""
-        return f"memory limit {limit} exceeded: used {round(used / MEBIBYTE)} MiB"
+    def _why_lost(self) -> str:
+        if self._cold and not self._process:
+            words = self._host.zygotes.last_words(self.plan.environment)
+            return endings.of_interpreter(self.plan.deployment, words)
+        return "the process that supervises it was killed"
+
+    def _last_words(self) -> str:
+        """The last line that it wrote, within bounds."""
+        if self._collector is None:
+            return ""
+        self._collector.take()
+        return self._collector.last_line.decode("utf-8", "replace").strip()[:LONGEST_REASON]
 
     def _end(self, reason: str) -> None:
         """The process has ended, or never was: tell it and give everything back."""
         if self._over:
             return
         self._over = True
+        if self._is_lost():
+            self.reason = reason
         # One that ended as it was told to has not failed; calls that broke off ask for a reason.
-        if self.state is not ReplicaState.DRAINING or (self.was_ready and self._exit != 0):
+        elif self.state is not ReplicaState.DRAINING or (self.was_ready and self._exit != 0):
             self.state, self.reason = ReplicaState.FAILED, reason
         for task in self._tasks:
             task.cancel()
         self._tasks = [asyncio.create_task(self._give_back())]
         self._settle(reason)
         self._changed()
+
+    def _is_lost(self) -> bool:
+        """Whether the zygote or the intermediate is to blame, and nobody saw it ready."""
+        told = self._killed_for or self._told
+        ordered = self._parts is not None and self._exit is None and not self._cold
+        return ordered and self.state is ReplicaState.STARTING and not told
 
     def _settle(self, reason: str) -> None:
         if not self.ready.done():
@@ -207,9 +251,10 @@ class ReplicaProcess:
             self._watched = -1
         if self._parts is not None:
             self._parts.wiring.close()
-            if self._holds_zygote:
-                self._host.zygotes.release(self.plan.environment)
+            self._parts.blank.close()
             await asyncio.to_thread(remove, self._parts)
+        if self._holds_zygote:
+            self._host.zygotes.release(self.plan.environment)
         self.gone.set_result(None)
 
     def _signal(self, number: int) -> bool:
@@ -221,7 +266,7 @@ class ReplicaProcess:
 
     def _watch_over(self) -> None:
         self._tasks.append(asyncio.create_task(self._check_health()))
-        group = self._parts.group if self._parts else None
+        group = self._parts.blank.group if self._parts else None
         limit = self.plan.limits.memory
         if limit is not None and (group is None or group.memory_bytes() is None):
             self._tasks.append(asyncio.create_task(self._check_memory(limit)))
@@ -241,5 +286,5 @@ class ReplicaProcess:
             await asyncio.sleep(MEMORY_WATCH_SECONDS)
             used = await asyncio.to_thread(processes.private_above, self._process, limit)
             if used is not None:
-                self.kill(self._over_memory(used))
+                self.kill(endings.over_memory(self.plan.deployment, used))
                 return

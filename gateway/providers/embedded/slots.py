@@ -13,6 +13,7 @@ LOG: Final = logging.getLogger(__name__)
 FIRST_PAUSE: Final = 0.1
 LONGEST_PAUSE: Final = 30.0
 STEADY: Final = 60.0  # seconds alive after which the pause starts over
+MOST_LOST: Final = 4  # starts in a row that may be lost with their zygote
 BRIEF: Final = 1.0  # a replica that asks to be replaced before this is treated as failed
 
 
@@ -110,12 +111,24 @@ class Slot:
 
     async def _start(self) -> ReplicaProcess:
         """A replica that was just started, successfully or not."""
+        process = await self._start_once()
+        for _ in range(MOST_LOST):
+            if not process.lost:
+                break
+            # A zygote was killed with it on the way: that is no fault of the function.
+            LOG.warning("start lost: function=%s replica=%s", self._plan.deployment.id, process.id)
+            process = await self._start_once()
+        if process.lost:
+            process.fail()
+        if process.state is ReplicaState.FAILED and not process.was_ready:
+            self._owner.slot_failed(self, process.reason)
+        return process
+
+    async def _start_once(self) -> ReplicaProcess:
         changed: Callable[[], None] = lambda: self._owner.slot_changed(self)  # noqa: E731
         self.process = process = ReplicaProcess(self._plan, self._host, changed)
         self._owner.slot_changed(self)
         await process.start()
-        if process.state is ReplicaState.FAILED and not process.was_ready:
-            self._owner.slot_failed(self, process.reason)
         return process
 
     async def _pause(self, lived: float) -> None:

@@ -4,22 +4,24 @@ import asyncio
 import json
 import logging
 import os
-import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
+from gateway.providers.embedded.blanks import Blank, Shape
 from gateway.providers.embedded.children import Child
+from gateway.providers.embedded.spares import Spares
 
 LOG: Final = logging.getLogger(__name__)
 # Variables that a library or the interpreter reads once, when it is loaded.
 IMPORT_TIME: Final = ("PYTHON", "LD_", "OMP_", "OPENBLAS_", "MKL_", "NUMEXPR_", "ORT_", "MALLOC_")
+# Names the installation of an interpreter, which ours is not to look for; a function still sees it.
+ELSEWHERE: Final = "PYTHONHOME"
 MESSAGE_BYTES: Final = 4096
 LOG_TAIL_BYTES: Final = 2048
 STOP_GRACE: Final = 2.0
-REQUEST: Final = b"start"
 
 
 def import_time(variables: Mapping[str, str]) -> dict[str, str]:
@@ -27,7 +29,7 @@ def import_time(variables: Mapping[str, str]) -> dict[str, str]:
     return {
         name: value
         for name, value in variables.items()
-        if name == "TZ" or name.startswith(IMPORT_TIME)
+        if name == "TZ" or (name.startswith(IMPORT_TIME) and name != ELSEWHERE)
     }
 
 
@@ -73,39 +75,57 @@ class _Zygote:
 
     def _ended(self, code: asyncio.Future[int]) -> None:
         if not self.warm.done():
-            self.warm.set_result(f"the zygote ended with {code.result()}: {self._last_words()}")
-
-    def _last_words(self) -> str:
-        with self._errors.open("rb") as file:
-            file.seek(max(0, os.fstat(file.fileno()).st_size - LOG_TAIL_BYTES))
-            lines = file.read().decode("utf-8", "replace").strip().splitlines()
-        return lines[-1] if lines else "it wrote nothing"
+            self.warm.set_result(
+                f"the zygote ended with {code.result()}: {_last_words(self._errors)}"
+            )
 
 
 class Zygotes:
-    """Starts replicas: by a fork where an environment allows it, else from a cold interpreter."""
+    """Starts blanks: by a fork where an environment allows it, else from a cold interpreter."""
 
-    def __init__(self, runtime: Path, folder: Path, keep: float, patience: float) -> None:
+    def __init__(
+        self, runtime: Path, folder: Path, spares: Spares, keep: float, patience: float
+    ) -> None:
         """runtime: copy of the runtime's code. folder: for error output.
 
         keep: seconds that a zygote without replicas lives. patience: seconds for its imports.
         """
-        self._runtime, self._folder = runtime, folder
+        self._runtime, self._folder, self._spares = runtime, folder, spares
         self._keep, self._patience = keep, patience
         self._zygotes: dict[str, _Zygote] = {}
         self._cold: dict[str, tuple[float, str]] = {}
         self._children: set[Child] = set()
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
-    async def start(self, environment: Environment, descriptors: Sequence[int]) -> str:
-        """Have a replica started with these descriptors; why it starts cold, '' when forked.
+    def spare(self, environment: Environment, shape: Shape) -> Blank | None:
+        """A blank that has been started already, if there is one.
+
+        A call that gives one is to be followed by one of `release`.
+        """
+        zygote = self._zygotes.get(environment.key)
+        spare = self._spares.take(environment.key, shape) if zygote else None
+        if zygote is not None and spare is not None:
+            self._hold(zygote)
+        return spare
+
+    async def start(self, environment: Environment, blank: Blank) -> str:
+        """Have a blank started; why it starts cold, '' when forked.
 
         Each call is to be followed by one of `release`. Raises OSError when no process starts.
         """
-        reason = await self._fork(environment, descriptors)
+        reason = await self._fork(environment, blank)
         if reason:
-            self._start_cold(environment, descriptors)
+            self._start_cold(environment, blank)
         return reason
+
+    def started(self, environment: Environment, shape: Shape) -> None:
+        """Say that a replica is ready: another like it may be wanted next."""
+        zygote = self._zygotes.get(environment.key)
+        if zygote is not None:
+            channel = zygote.child.channel
+            self._spares.want(
+                environment.key, shape, lambda blank: blank.request(channel, spare=True)
+            )
 
     def release(self, environment: Environment) -> None:
         """Say that a replica of the environment has ended."""
@@ -113,6 +133,10 @@ class Zygotes:
         if zygote is not None and zygote.replicas > 0:
             zygote.replicas -= 1
             self._expire_later(environment.key, zygote)
+
+    def last_words(self, environment: Environment) -> str:
+        """What the last interpreter that started cold for the environment wrote last."""
+        return _last_words(self._cold_errors(environment))
 
     def processes(self) -> list[int]:
         """Process ids of the zygotes that live."""
@@ -123,23 +147,22 @@ class Zygotes:
         for zygote in self._zygotes.values():
             if zygote.expiry:
                 zygote.expiry.cancel()
+        await self._spares.close()
         await asyncio.gather(*(child.stop(STOP_GRACE) for child in self._children))
 
-    async def _fork(self, environment: Environment, descriptors: Sequence[int]) -> str:
+    async def _fork(self, environment: Environment, blank: Blank) -> str:
         now = asyncio.get_running_loop().time()
         since, reason = self._cold.get(environment.key, (0.0, ""))
         if reason and now - since < self._keep:
             return reason
         for _ in range(2):  # a second time when a zygote turns out to have ended
             zygote = self._zygotes.get(environment.key) or self._spawn(environment)
-            zygote.replicas += 1
-            if zygote.expiry:
-                zygote.expiry.cancel()
+            self._hold(zygote)
             if reason := await self._warmth(zygote):
                 self._note_cold(environment, reason)
                 return reason
             try:
-                socket.send_fds(zygote.child.channel, [REQUEST], list(descriptors))
+                blank.request(zygote.child.channel)
             except OSError as error:
                 reason = f"the zygote does not answer: {error.strerror}"
                 self._forget(environment.key, zygote)
@@ -162,10 +185,13 @@ class Zygotes:
         LOG.info("zygote started: environment=%s process=%d", environment.lock_key, child.pid)
         return zygote
 
-    def _start_cold(self, environment: Environment, descriptors: Sequence[int]) -> None:
-        child = self._run(environment, ("--cold",), self._folder / f"{environment.key}.cold.log")
-        socket.send_fds(child.channel, [REQUEST], list(descriptors))
+    def _start_cold(self, environment: Environment, blank: Blank) -> None:
+        child = self._run(environment, ("--cold",), self._cold_errors(environment))
+        blank.request(child.channel)
         child.close_channel()
+
+    def _cold_errors(self, environment: Environment) -> Path:
+        return self._folder / f"{environment.key}.cold.log"
 
     def _run(self, environment: Environment, words: Sequence[str], errors: Path) -> Child:
         python = str(environment.python)
@@ -180,6 +206,11 @@ class Zygotes:
             LOG.warning("starts cold: environment=%s reason=%s", environment.lock_key, reason)
         self._cold[environment.key] = (asyncio.get_running_loop().time(), reason)
 
+    def _hold(self, zygote: _Zygote) -> None:
+        zygote.replicas += 1
+        if zygote.expiry:
+            zygote.expiry.cancel()
+
     def _expire_later(self, key: str, zygote: _Zygote) -> None:
         if zygote.replicas == 0:
             loop = asyncio.get_running_loop()
@@ -192,3 +223,12 @@ class Zygotes:
     def _forget(self, key: str, zygote: _Zygote) -> None:
         if self._zygotes.get(key) is zygote:
             del self._zygotes[key]
+            self._spares.drop(key)
+
+
+def _last_words(errors: Path) -> str:
+    """The last line of a file of error output."""
+    with errors.open("rb") as file:
+        file.seek(max(0, os.fstat(file.fileno()).st_size - LOG_TAIL_BYTES))
+        lines = file.read().decode("utf-8", "replace").strip().splitlines()
+    return lines[-1] if lines else "it wrote nothing"

@@ -60,6 +60,14 @@ def test_limits_are_written_where_version_2_reads_them(groups: Groups, root: Pat
     assert list(group.join_files()) == [folder / "cgroup.procs"]
 
 
+def test_limits_of_a_group_can_be_set_anew(groups: Groups, root: Path) -> None:
+    group = groups.create("spare-1", Limits(memory=64 << 20, cpu=0.5))
+    group.limit(Limits(memory=32 << 20, cpu=1.5))
+    folder = folder_of(root) / "spare-1"
+    assert (folder / "memory.max").read_text() == str(32 << 20)
+    assert (folder / "cpu.max").read_text() == "150000 100000"
+
+
 def test_usage_and_end_are_read_back(groups: Groups, root: Path) -> None:
     group = groups.create("one-1", Limits(memory=64 << 20))
     folder = folder_of(root) / "one-1"
