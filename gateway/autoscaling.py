@@ -115,6 +115,7 @@ def _is_standard(labels: Mapping[str, str]) -> bool:
 
 def _target(labels: Mapping[str, str], scaling: Scaling) -> float:
     """Load at which a replica is full enough."""
+    proportion = read_value(labels, PROPORTION_LABEL, _proportion, DEFAULT_PROPORTION)
     if _is_standard(labels):
         return STANDARD_TARGET
     total = read_value(labels, TARGET_LABEL, _number, 0.0)
@@ -122,7 +123,6 @@ def _target(labels: Mapping[str, str], scaling: Scaling) -> float:
     if concurrent and scaling.concurrency:
         # A replica never holds more calls than this, whatever target was written.
         total = min(total, scaling.concurrency) if total else float(scaling.concurrency)
-    proportion = read_value(labels, PROPORTION_LABEL, _proportion, DEFAULT_PROPORTION)
     return max(SMALLEST_TARGET, (total or DEFAULT_TARGET) * proportion)
 
 

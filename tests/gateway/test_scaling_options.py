@@ -1,5 +1,7 @@
 """The table of labels and annotations says what the code reads."""
 
+from typing import Any
+
 import pytest
 
 from gateway import autoscaling, scaling
@@ -30,8 +32,8 @@ def test_every_key_that_is_read_is_in_the_table_once() -> None:
 @pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.key)
 def test_every_key_of_the_table_is_read_where_it_says(option: Option) -> None:
     where = {"label": "labels", "annotation": "annotations"}[option.kind]
-    labels = {autoscaling.TYPE_LABEL: "rps"}  # so that target and proportion are looked at
-    written = deployment("f", **{"labels": labels, where: {**labels, option.key: "?"}})
+    fields: dict[str, Any] = {where: {option.key: "?"}}
+    written = deployment("f", **fields)
     with pytest.raises(InvalidRequestError, match=f"^{option.key}='\\?': expected"):
         read(written)
 
@@ -41,5 +43,6 @@ def test_every_default_of_the_table_is_one_that_may_be_written(option: Option) -
     where = {"label": "labels", "annotation": "annotations"}[option.kind]
     labels = {autoscaling.TYPE_LABEL: "rps"}
     plain = deployment("f", labels=labels)
-    written = deployment("f", **{"labels": labels, where: {**labels, option.key: option.default}})
+    fields: dict[str, Any] = {"labels": labels, where: {**labels, option.key: option.default}}
+    written = deployment("f", **fields)
     assert read(written) == read(plain)
