@@ -1,9 +1,10 @@
 """From zero to the first byte through the gateway, and what a replica and the gateway weigh.
 
 The function is the real `predict` with its model. "From a live zygote": replicas are forked from
-a process that has the libraries. "Without a zygote": it is killed before each call, so that the
-call waits for a new one; the control is a fresh interpreter that runs the same function outside
-of the platform, to its first answer.
+a process that has the libraries; scaling to zero between two starts takes longer than the making
+of a spare, so that each finds one, while of many woken at once one does. "Without a zygote": it is
+killed before each call, so that the call waits for a new one; the control is a fresh interpreter
+that runs the same function outside of the platform, to its first answer.
 """
 
 import http.client
