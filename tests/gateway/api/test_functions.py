@@ -236,7 +236,7 @@ BAD_DEPLOYMENTS = [
     ({"service": "echo", "image": " "}, "image: expected an image name without white space"),
     ({**ECHO, "namespace": "no.such"}, "namespace: expected lower-case letters"),
     ({**ECHO, "namespace": "elsewhere"}, "namespace: expected one that exists, got 'elsewhere'"),
-    ({**ECHO, "envVars": {"A": 1}}, "envVars.A: expected a string, got 1"),
+    ({**ECHO, "envVars": {"A": 1}}, "envVars.A: expected a string, got a number"),
     ({**ECHO, "envVars": {"A=B": "1"}}, "a variable name"),
     ({**ECHO, "envVars": {"A": "\0"}}, "envVars.A: expected text without a NUL"),
     ({**ECHO, "envVars": []}, "envVars: expected an object of strings, got an array"),
