@@ -6,13 +6,12 @@ Standard library only.
 import os
 import re
 import resource
-from pathlib import Path
 from typing import Final
 
 from runtime import kernel
 from runtime.kernel import KernelError
 
-PID_MAX: Final = Path("/proc/sys/kernel/pid_max")
+PID_MAX: Final = "/proc/sys/kernel/pid_max"
 # Before these the numbers are the whole machine's: nothing may be written, and little said.
 OWN_PID_MAX: Final = (6, 14)
 OWN_PROCESS_COUNT: Final = (5, 14)
@@ -21,17 +20,26 @@ RESERVED_PIDS: Final = 300
 MOST_FILES: Final = 100_000  # of one mount: each takes about 1 kB of the kernel's memory
 
 
+def kernel_version(release: str = "") -> tuple[int, int]:
+    """Major and minor number of the kernel, or of `release`; zeros for a name that has none."""
+    found = re.match(r"(\d+)\.(\d+)", release or os.uname().release)
+    return (int(found[1]), int(found[2])) if found else (0, 0)
+
+
+# Found once, in the zygote: replicas are forked from it.
+VERSION: Final = kernel_version()
+
+
 def limit_processes(count: int) -> None:
     """Keep this process's new PID (and user) namespace to about `count` processes and threads.
 
     To be called within them, with /proc mounted and before privileges are dropped. What goes
     beyond fails as fork does when the machine is full: EAGAIN. Raises KernelError.
     """
-    version = kernel_version()
     try:
-        if version >= OWN_PID_MAX:
-            PID_MAX.write_text(str(RESERVED_PIDS + count))
-        elif version >= OWN_PROCESS_COUNT and os.geteuid() != 0:
+        if VERSION >= OWN_PID_MAX:
+            _write(PID_MAX, RESERVED_PIDS + count)
+        elif VERSION >= OWN_PROCESS_COUNT and os.geteuid() != 0:
             _, hard = resource.getrlimit(resource.RLIMIT_NPROC)
             most = count if hard == resource.RLIM_INFINITY else min(count, hard)
             resource.setrlimit(resource.RLIMIT_NPROC, (most, most))
@@ -45,7 +53,9 @@ def mount_memory(target: str, mode: str, size: int) -> None:
     kernel.mount("tmpfs", target, kernel.MS_NOSUID | kernel.MS_NODEV, options)
 
 
-def kernel_version(release: str = "") -> tuple[int, int]:
-    """Major and minor number of the kernel, or of `release`; zeros for a name that has none."""
-    found = re.match(r"(\d+)\.(\d+)", release or os.uname().release)
-    return (int(found[1]), int(found[2])) if found else (0, 0)
+def _write(path: str, value: int) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(descriptor, str(value).encode())
+    finally:
+        os.close(descriptor)
