@@ -10,11 +10,12 @@ from settings import (
     SettingError,
     load,
     parse_count,
-    parse_duration,
     parse_flag,
     parse_path,
     parse_port,
-    parse_size,
+    parse_positive_count,
+    parse_positive_duration,
+    parse_positive_size,
     parse_text,
     setting,
 )
@@ -24,24 +25,6 @@ PREFIX: Final = "SLUICE_"
 FOREIGN_PREFIXES: Final = ("SLUICE_REGISTRY_", "SLUICE_TRIGGERS_", "SLUICE_CLI_")
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 PROVIDERS: Final = ("embedded",)
-
-
-def _positive_count(text: str) -> int:
-    if (value := parse_count(text)) < 1:
-        raise ValueError("a whole number, 1 or more")
-    return value
-
-
-def _positive_duration(text: str) -> float:
-    if (value := parse_duration(text)) <= 0:
-        raise ValueError("a duration above 0 such as 30, 250ms or 1m30s")
-    return value
-
-
-def _positive_size(text: str) -> int:
-    if (value := parse_size(text)) < 1:
-        raise ValueError("a size above 0 such as 1048576, 128Mi or 1G")
-    return value
 
 
 def _provider(text: str) -> str:
@@ -126,45 +109,51 @@ class GatewaySettings:
 
     # HTTP limits of both listeners.
     body_bytes: int = setting(
-        "SLUICE_BODY_BYTES", "100Mi", _positive_size, "Largest body of a function call, in bytes."
+        "SLUICE_BODY_BYTES",
+        "100Mi",
+        parse_positive_size,
+        "Largest body of a function call, in bytes.",
     )
     json_bytes: int = setting(
-        "SLUICE_JSON_BYTES", "1Mi", _positive_size, "Largest body of an API request, in bytes."
+        "SLUICE_JSON_BYTES", "1Mi", parse_positive_size, "Largest body of an API request, in bytes."
     )
     head_bytes: int = setting(
-        "SLUICE_HEAD_BYTES", "64Ki", _positive_size, "Largest request head, in bytes."
+        "SLUICE_HEAD_BYTES", "64Ki", parse_positive_size, "Largest request head, in bytes."
     )
     head_fields: int = setting(
-        "SLUICE_HEAD_FIELDS", "100", _positive_count, "Most header fields of a request."
+        "SLUICE_HEAD_FIELDS", "100", parse_positive_count, "Most header fields of a request."
     )
     header_timeout: float = setting(
-        "SLUICE_HEADER_TIMEOUT", "10s", _positive_duration, "Time for a request head to arrive."
+        "SLUICE_HEADER_TIMEOUT",
+        "10s",
+        parse_positive_duration,
+        "Time for a request head to arrive.",
     )
     idle_timeout: float = setting(
-        "SLUICE_IDLE_TIMEOUT", "75s", _positive_duration, "Time a kept connection may be idle."
+        "SLUICE_IDLE_TIMEOUT", "75s", parse_positive_duration, "Time a kept connection may be idle."
     )
 
     # Calls.
     call_timeout: float = setting(
         "SLUICE_CALL_TIMEOUT",
         "60s",
-        _positive_duration,
+        parse_positive_duration,
         "Time a function has for an answer, unless its exec_timeout says otherwise.",
     )
     wait_timeout: float = setting(
         "SLUICE_WAIT_TIMEOUT",
         "30s",
-        _positive_duration,
+        parse_positive_duration,
         "Time a call waits for a free or a starting replica.",
     )
     waiting_calls: int = setting(
         "SLUICE_WAITING_CALLS",
         "1000",
-        _positive_count,
+        parse_positive_count,
         "Calls of one function that may wait for a replica; more are refused with 429.",
     )
     connect_timeout: float = setting(
-        "SLUICE_CONNECT_TIMEOUT", "5s", _positive_duration, "Time to connect to a replica."
+        "SLUICE_CONNECT_TIMEOUT", "5s", parse_positive_duration, "Time to connect to a replica."
     )
     kept_connections: int = setting(
         "SLUICE_KEPT_CONNECTIONS",
@@ -175,25 +164,25 @@ class GatewaySettings:
     kept_timeout: float = setting(
         "SLUICE_KEPT_TIMEOUT",
         "30s",
-        _positive_duration,
+        parse_positive_duration,
         "Time an idle connection to a replica is kept; shorter than the replica's own idle time.",
     )
     service_bytes: int = setting(
         "SLUICE_SERVICE_BYTES",
         "2Gi",
-        _positive_size,
+        parse_positive_size,
         "Largest body passed on to registry or triggers, in bytes.",
     )
     service_timeout: float = setting(
         "SLUICE_SERVICE_TIMEOUT",
         "30m",
-        _positive_duration,
+        parse_positive_duration,
         "Time a request to registry or triggers may take, upload included.",
     )
     drain_timeout: float = setting(
         "SLUICE_DRAIN_TIMEOUT",
         "65s",
-        _positive_duration,
+        parse_positive_duration,
         "Time that calls under way have to end when the gateway stops.",
     )
 
@@ -206,55 +195,55 @@ class GatewaySettings:
         "empty: queue/calls.sqlite in the data folder.",
     )
     queue_inflight: int = setting(
-        "SLUICE_QUEUE_INFLIGHT", "256", _positive_count, "Queued calls that run at once."
+        "SLUICE_QUEUE_INFLIGHT", "256", parse_positive_count, "Queued calls that run at once."
     )
     queue_concurrency: int = setting(
         "SLUICE_QUEUE_CONCURRENCY",
         "10",
-        _positive_count,
+        parse_positive_count,
         "Queued calls of one function that run at once, unless its annotation "
         "com.sluice.async.concurrency says otherwise.",
     )
     queue_calls: int = setting(
         "SLUICE_QUEUE_CALLS",
         "5000000",
-        _positive_count,
+        parse_positive_count,
         "Queued calls that may wait; more are refused with 429.",
     )
     queue_bytes: int = setting(
         "SLUICE_QUEUE_BYTES",
         "10Gi",
-        _positive_size,
+        parse_positive_size,
         "Size of the queued calls that may wait, in bytes; more are refused with 429.",
     )
     queue_max_age: float = setting(
         "SLUICE_QUEUE_MAX_AGE",
         "24h",
-        _positive_duration,
+        parse_positive_duration,
         "Time after which a queued call that fails is not tried again.",
     )
     queue_result_keep: float = setting(
         "SLUICE_QUEUE_RESULT_KEEP",
         "24h",
-        _positive_duration,
+        parse_positive_duration,
         "Time the result of a queued call is kept, and its Idempotency-Key with it.",
     )
     queue_dead_keep: float = setting(
         "SLUICE_QUEUE_DEAD_KEEP",
         "168h",
-        _positive_duration,
+        parse_positive_duration,
         "Time a dead letter is kept to be replayed.",
     )
     queue_kept_bytes: int = setting(
         "SLUICE_QUEUE_KEPT_BYTES",
         "1Gi",
-        _positive_size,
+        parse_positive_size,
         "Size of finished calls above which the oldest are removed, in bytes.",
     )
     queue_lease: float = setting(
         "SLUICE_QUEUE_LEASE",
         "30s",
-        _positive_duration,
+        parse_positive_duration,
         "Time after which another gateway on the same database takes over the calls of one that "
         "is silent.",
     )
@@ -266,114 +255,123 @@ class GatewaySettings:
         "10.1.0.0/16, separated by commas.",
     )
     callback_timeout: float = setting(
-        "SLUICE_CALLBACK_TIMEOUT", "30s", _positive_duration, "Time a callback may take."
+        "SLUICE_CALLBACK_TIMEOUT", "30s", parse_positive_duration, "Time a callback may take."
     )
     callback_attempts: int = setting(
-        "SLUICE_CALLBACK_ATTEMPTS", "12", _positive_count, "Attempts to deliver a callback."
+        "SLUICE_CALLBACK_ATTEMPTS", "12", parse_positive_count, "Attempts to deliver a callback."
     )
 
     # API.
     log_stream_timeout: float = setting(
         "SLUICE_LOG_STREAM_TIMEOUT",
         "1h",
-        _positive_duration,
+        parse_positive_duration,
         "Time after which a followed log stream is ended.",
     )
     log_streams: int = setting(
-        "SLUICE_LOG_STREAMS", "64", _positive_count, "Log streams served at once; more get 429."
+        "SLUICE_LOG_STREAMS",
+        "64",
+        parse_positive_count,
+        "Log streams served at once; more get 429.",
     )
     target_timeout: float = setting(
-        "SLUICE_TARGET_TIMEOUT", "5s", _positive_duration, "Time to scrape a replica's metrics."
+        "SLUICE_TARGET_TIMEOUT",
+        "5s",
+        parse_positive_duration,
+        "Time to scrape a replica's metrics.",
     )
 
     # The embedded provider.
     start_timeout: float = setting(
         "SLUICE_START_TIMEOUT",
         "60s",
-        _positive_duration,
+        parse_positive_duration,
         "Time a replica has from its start until it is ready.",
     )
     health_interval: float = setting(
         "SLUICE_HEALTH_INTERVAL",
         "3s",
-        _positive_duration,
+        parse_positive_duration,
         "Time between two health checks of a replica.",
     )
     health_timeout: float = setting(
         "SLUICE_HEALTH_TIMEOUT",
         "2s",
-        _positive_duration,
+        parse_positive_duration,
         "Time a replica has to answer a health check before it is killed.",
     )
     zygote_keep: float = setting(
         "SLUICE_ZYGOTE_KEEP",
         "10m",
-        _positive_duration,
+        parse_positive_duration,
         "Time a zygote without replicas is kept, ready to fork.",
     )
     replica_limit: int = setting(
-        "SLUICE_REPLICA_LIMIT", "100", _positive_count, "Most replicas of one function."
+        "SLUICE_REPLICA_LIMIT", "100", parse_positive_count, "Most replicas of one function."
     )
     process_limit: int = setting(
         "SLUICE_PROCESS_LIMIT",
         "1024",
-        _positive_count,
+        parse_positive_count,
         "About how many processes and threads a replica may have, where the kernel can tell them "
         "from others' (Linux 6.14; for an ordinary user 5.14).",
     )
     tmp_bytes: int = setting(
         "SLUICE_TMP_BYTES",
         "1Gi",
-        _positive_size,
+        parse_positive_size,
         "What a replica's /tmp holds, in bytes; it is memory, and counts for its memory limit.",
     )
     cache_bytes: int = setting(
         "SLUICE_CACHE_BYTES",
         "2Gi",
-        _positive_size,
+        parse_positive_size,
         "What a function may keep in SLUICE_CACHE_DIR, in bytes; above it the files that were "
         "written or touched longest ago are removed.",
     )
     log_file_bytes: int = setting(
         "SLUICE_LOG_FILE_BYTES",
         "10Mi",
-        _positive_size,
+        parse_positive_size,
         "Size at which a replica's log file is rotated, in bytes.",
     )
     log_files: int = setting(
-        "SLUICE_LOG_FILES", "3", _positive_count, "Log files kept of one replica."
+        "SLUICE_LOG_FILES", "3", parse_positive_count, "Log files kept of one replica."
     )
     log_bytes: int = setting(
         "SLUICE_LOG_BYTES",
         "1Gi",
-        _positive_size,
+        parse_positive_size,
         "Size of all function logs above which the oldest are removed, in bytes.",
     )
     log_keep: float = setting(
         "SLUICE_LOG_KEEP",
         "168h",
-        _positive_duration,
+        parse_positive_duration,
         "Time a log is kept after its replica has ended.",
     )
 
     # Builds.
     build_bytes: int = setting(
-        "SLUICE_BUILD_BYTES", "512Mi", _positive_size, "Largest build context (tar), in bytes."
+        "SLUICE_BUILD_BYTES", "512Mi", parse_positive_size, "Largest build context (tar), in bytes."
     )
     builds: int = setting(
-        "SLUICE_BUILDS", "2", _positive_count, "Builds run at once; more are refused with 429."
+        "SLUICE_BUILDS", "2", parse_positive_count, "Builds run at once; more are refused with 429."
     )
     build_timeout: float = setting(
-        "SLUICE_BUILD_TIMEOUT", "30m", _positive_duration, "Time a build may take."
+        "SLUICE_BUILD_TIMEOUT", "30m", parse_positive_duration, "Time a build may take."
     )
     build_upload_timeout: float = setting(
         "SLUICE_BUILD_UPLOAD_TIMEOUT",
         "5m",
-        _positive_duration,
+        parse_positive_duration,
         "Time a build context has to arrive; only then is its signature known.",
     )
     build_members: int = setting(
-        "SLUICE_BUILD_MEMBERS", "10000", _positive_count, "Most files and folders of a context."
+        "SLUICE_BUILD_MEMBERS",
+        "10000",
+        parse_positive_count,
+        "Most files and folders of a context.",
     )
     build_sdists: bool = setting(
         "SLUICE_BUILD_SDISTS",
@@ -391,7 +389,7 @@ class GatewaySettings:
     build_cache_bytes: int = setting(
         "SLUICE_BUILD_CACHE_BYTES",
         "10Gi",
-        _positive_size,
+        parse_positive_size,
         "Size of the cache of downloaded libraries above which the end of a build empties it, "
         "in bytes.",
     )
