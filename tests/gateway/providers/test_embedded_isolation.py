@@ -21,7 +21,10 @@ from gateway.providers.embedded import scratch
 from runtime.limits import OWN_PID_MAX, kernel_version
 from tests.gateway.providers.harness import PATIENCE, call_json
 
+pytestmark = pytest.mark.timeout(300)
 ROOT: Final = Path(__file__).parents[3]
+# The gateway ends what does not drain after 65 s, and waits 10 s for its end.
+DRAIN_SECONDS: Final = 150.0
 ORDINARY_USER: Final = "tester"
 WITHOUT_CAPABILITIES: Final = "root without capabilities"
 SYSTEM_PYTHON: Final = "/usr/bin/python3"
@@ -195,7 +198,7 @@ async def running(user: str, data_dir: Path, **knobs: Any) -> AsyncIterator[Gate
     finally:
         if process.returncode is None:
             process.stdin.close()
-            await asyncio.wait_for(process.wait(), PATIENCE)
+            await asyncio.wait_for(process.wait(), DRAIN_SECONDS)
 
 
 @pytest.fixture
