@@ -45,6 +45,7 @@ class Blank:
 
     def __init__(self, shape: Shape, group: Group | None) -> None:
         self.shape, self.group, self._watched = shape, group, False
+        self.ordered = False
         joined = [os.open(file, os.O_WRONLY) for file in group.join_files()] if group else []
         self._supervision, supervised = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._supervision.setblocking(False)
@@ -61,6 +62,7 @@ class Blank:
         """Say whose replica it is. Raises OSError when it has ended."""
         socket.send_fds(self._orders, [ORDER], list(descriptors))
         self._orders.close()
+        self.ordered = True
 
     def watch(self, told: Callable[[Event, int], None]) -> None:
         """Call back with each event of the intermediate process and the descriptor sent along.
@@ -80,6 +82,12 @@ class Blank:
 
     async def discard(self) -> None:
         """End one that nobody ordered, and give its group back."""
+        await self.end()
+        if self.group is not None:
+            await asyncio.to_thread(self.group.remove)
+
+    async def end(self) -> None:
+        """End one that nobody ordered; returns when it has."""
         self._close_theirs()
         self._orders.close()
         ended = asyncio.get_running_loop().create_future()
@@ -93,8 +101,6 @@ class Blank:
         self.watch(told)
         await ended
         self.close()
-        if self.group is not None:
-            await asyncio.to_thread(self.group.remove)
 
     def _read(self, told: Callable[[Event, int], None]) -> None:
         try:

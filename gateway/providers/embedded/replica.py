@@ -251,7 +251,10 @@ class ReplicaProcess:
             self._watched = -1
         if self._parts is not None:
             self._parts.wiring.close()
-            self._parts.blank.close()
+            if self._parts.blank.ordered:
+                self._parts.blank.close()
+            else:
+                await self._parts.blank.end()  # its control group cannot be removed before
             await asyncio.to_thread(remove, self._parts)
         if self._holds_zygote:
             self._host.zygotes.release(self.plan.environment)

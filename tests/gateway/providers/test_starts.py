@@ -105,6 +105,26 @@ async def test_spare_keeps_the_memory_limit_of_the_function_that_takes_it(
     assert (await watcher.failed("hog")).reason.startswith("memory limit 64Mi exceeded: used ")
 
 
+async def test_spare_of_a_start_that_is_called_off_leaves_nothing(
+    tmp_path: Path, bundles: Bundles, caplog: pytest.LogCaptureFixture
+) -> None:
+    provider = EmbeddedProvider(settings_of(tmp_path), bundles)
+    await provider.start()
+    build(bundles, "one", HELLO)
+    watcher = Watcher(provider)
+    await provider.deploy(asked("one", limits=Resources(memory="64Mi")))
+    await watcher.ready("one")
+    (zygote,) = provider.zygote_processes()
+    before = await spare_of(zygote, replicas=1)
+    await provider.scale(ONE, 2)
+    await provider.scale(ONE, 1)
+    (first,) = await watcher.ready("one")
+    assert await call(first.address) == (200, b"hello")
+    await provider.close()
+    assert not set(family(zygote)) & before
+    assert "control group left" not in caplog.text
+
+
 async def test_spare_ends_with_the_provider(tmp_path: Path, bundles: Bundles) -> None:
     provider = EmbeddedProvider(settings_of(tmp_path), bundles)
     await provider.start()
