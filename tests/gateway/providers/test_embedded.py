@@ -58,7 +58,7 @@ async def handle(event, context):
         await begun.wait()
         return "begun"
     begun.set()
-    while not os.path.exists("/tmp/enough"):
+    while not os.path.exists("/tmp/.cache/enough"):
         await asyncio.sleep(0.01)
     return "waited"
 """
@@ -407,7 +407,8 @@ async def test_tmp_is_the_replica_s_own_and_goes_with_it(
     for replica in await watcher.ready("one", 2):
         _, body = await call(replica.address)
         assert body == f'["/tmp", "{bundle.folder}", 1]'.encode()
-        assert (tmp_path / "run" / "replicas" / replica.id / "mine").is_file()
+        # It is memory: nothing of it is on the disk.
+        assert not (tmp_path / "run" / "replicas" / replica.id / "mine").exists()
     await provider.delete(FunctionId("one"))
     assert list((tmp_path / "run" / "replicas").iterdir()) == []
     assert list((tmp_path / "run" / "sockets").iterdir()) == []
@@ -549,5 +550,5 @@ async def test_removal_answers_while_a_call_under_way_runs_on_to_its_end(
     await provider.delete(FunctionId("one"))
     assert FunctionId("one") not in watcher.now
     assert not running.done()
-    (tmp_path / "run" / "replicas" / replica.id / "enough").touch()
+    (tmp_path / "cache" / "openfaas-fn" / "one" / "enough").touch()
     assert await running == (200, b"waited")
