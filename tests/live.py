@@ -65,19 +65,21 @@ class LivePlatform:
         return [pid for pid in _all_pids() if marker in _read(pid, "environ").split(b"\0")]
 
     def program(self, module: str) -> int:
-        """The process that runs `python -m MODULE`, once there is one: it may be restarting.
+        """The process that runs `python -m MODULE`, once there is one: it may be restarting."""
+        deadline = time.monotonic() + PATIENCE
+        while len(found := self.running(module)) != 1:
+            assert time.monotonic() < deadline, (module, found)
+            time.sleep(0.02)
+        return found[0]
+
+    def running(self, module: str) -> list[int]:
+        """Processes that run `python -m MODULE` now.
 
         A child that has not yet become another program looks the same; its parent is the one.
         """
         words = [b"-m", module.encode()]
-        deadline = time.monotonic() + PATIENCE
-        while True:
-            alike = [pid for pid in self.pids() if _read(pid, "cmdline").split(b"\0")[1:3] == words]
-            found = [pid for pid in alike if _parent(pid) not in alike]
-            if len(found) == 1:
-                return found[0]
-            assert time.monotonic() < deadline, (module, alike)
-            time.sleep(0.02)
+        alike = [pid for pid in self.pids() if _read(pid, "cmdline").split(b"\0")[1:3] == words]
+        return [pid for pid in alike if _parent(pid) not in alike]
 
 
 @contextmanager

@@ -151,7 +151,13 @@ def publishing(bootstrap: str, numbers: range) -> Iterator[threading.Thread]:
 def kill_program(platform: LivePlatform, module: str) -> Callable[[], None]:
     """Something that kills -9 the supervised `python -m MODULE`; its supervisor starts it again."""
 
-    return lambda: os.kill(platform.program(module), signal.SIGKILL)
+    def kill() -> None:
+        # Who is away is let come back: work is done only while all of them are there.
+        for pid in platform.running(module):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    return kill
 
 
 def restart(broker: KafkaBroker) -> None:
