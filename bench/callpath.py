@@ -31,7 +31,9 @@ from pathlib import Path
 
 import uvloop
 
-from gateway.activator import Activator
+from gateway.callpath.activator import Activator
+from gateway.callpath.invoker import Invoker
+from gateway.callpath.upstream import Upstream
 from gateway.dataplane import DataPlane
 from gateway.function import (
     FunctionDeployment,
@@ -41,10 +43,8 @@ from gateway.function import (
     ReplicaState,
     UnixAddress,
 )
-from gateway.invoker import Invoker
 from gateway.metrics import Metrics
 from gateway.settings import GatewaySettings
-from gateway.upstream import Upstream
 from http1.exchange import Exchange
 from http1.server import Server
 

@@ -21,7 +21,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from gateway.activator import Activator
+from gateway.callpath.activator import Activator
+from gateway.callpath.invoker import Invoker
+from gateway.callpath.upstream import Upstream
 from gateway.dataplane import DataPlane
 from gateway.function import (
     FunctionDeployment,
@@ -31,10 +33,8 @@ from gateway.function import (
     ReplicaState,
     UnixAddress,
 )
-from gateway.invoker import Invoker
 from gateway.metrics import Metrics
 from gateway.settings import GatewaySettings
-from gateway.upstream import Upstream
 from http1.client import ClientConnection
 from http1.exchange import Exchange
 from http1.limits import Limits

@@ -19,24 +19,24 @@ from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
 from gateway import credentials, exporter
-from gateway.activator import Activator
 from gateway.api import build, calls, system
 from gateway.api.control import About, ControlPlane
 from gateway.auth import Auth
-from gateway.autoscaler import Autoscaler
+from gateway.autoscaling.autoscaler import Autoscaler
+from gateway.autoscaling.signals import Signals
+from gateway.autoscaling.waking import Waker
 from gateway.backends import Backend, embedded
+from gateway.callpath.activator import Activator
+from gateway.callpath.invoker import Invoker
+from gateway.callpath.upstream import Upstream
 from gateway.credentials import REGISTRY_FILE, Credentials
 from gateway.dataplane import DataPlane
 from gateway.function import FunctionId, UnixAddress
-from gateway.invoker import Invoker
 from gateway.metrics import Metrics
 from gateway.ports import explain
 from gateway.queue.service import CallQueue
 from gateway.settings import GatewaySettings
-from gateway.signals import Signals
 from gateway.targets import Targets
-from gateway.upstream import Upstream
-from gateway.waking import Waker
 from http1.asgi import AsgiApplication
 from http1.server import Limits, Server
 from settings.sockets import socket_address

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from gateway.api.build_events import Builder
-from gateway.builder import Builder as EmbeddedBuilder
-from gateway.bundles import Bundles
+from gateway.building.builder import Builder as EmbeddedBuilder
+from gateway.building.bundles import Bundles
 from gateway.providers import Provider
 from gateway.providers.embedded import EmbeddedProvider
 from gateway.settings import GatewaySettings

@@ -11,9 +11,11 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Final, Literal, Protocol
 
-from gateway.client_call import ClientCall, PlannedCall, StreamedCall, is_small
+from gateway.callpath.client_call import ClientCall, PlannedCall, StreamedCall, is_small
+from gateway.callpath.forwarding import SERVED_BY, TEXT_TYPE, Plan, plan_of, request_line, without
+from gateway.callpath.invoker import Invoker
+from gateway.callpath.routes import ReplicaSlots, Route
 from gateway.errors import NotFoundError
-from gateway.forwarding import SERVED_BY, TEXT_TYPE, Plan, plan_of, request_line, without
 from gateway.function import (
     DEFAULT_NAMESPACE,
     FunctionDeployment,
@@ -23,10 +25,8 @@ from gateway.function import (
     ReplicaState,
     UnixAddress,
 )
-from gateway.invoker import Invoker
 from gateway.metrics import FunctionMetrics
 from gateway.queue.intake import Intake
-from gateway.routes import ReplicaSlots, Route
 from gateway.settings import GatewaySettings
 from http1.exchange import Application, Exchange, Receiver
 

@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from typing import Final
 
-from gateway import autoscaling, scaling
+from gateway import scaling
 from gateway.api.alert import DEFAULT_FACTOR, FACTOR_LABEL
+from gateway.autoscaling import policy
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,38 +35,38 @@ OPTIONS: Final = (
     _label(
         scaling.MAX_LABEL,
         scaling.DEFAULT_MAX,
-        f"Most replicas; {autoscaling.STANDARD_MAX} with neither type nor target. "
+        f"Most replicas; {policy.STANDARD_MAX} with neither type nor target. "
         "The same as the least: load does not steer it.",
     ),
     _label(
-        autoscaling.TYPE_LABEL,
-        autoscaling.Signal.RPS.value,
+        policy.TYPE_LABEL,
+        policy.Signal.RPS.value,
         "What load is: rps, calls a second; capacity, calls at once, those that wait among them; "
         "cpu, thousandths of a core; queue, records and asynchronous calls that wait.",
     ),
     _label(
-        autoscaling.TARGET_LABEL,
-        f"{autoscaling.DEFAULT_TARGET:g}",
-        f"Load of one replica; {autoscaling.STANDARD_TARGET:g} calls a second with neither type "
+        policy.TARGET_LABEL,
+        f"{policy.DEFAULT_TARGET:g}",
+        f"Load of one replica; {policy.STANDARD_TARGET:g} calls a second with neither type "
         "nor target; with type capacity never more than its concurrency.",
     ),
     _label(
-        autoscaling.PROPORTION_LABEL,
-        autoscaling.DEFAULT_PROPORTION,
+        policy.PROPORTION_LABEL,
+        policy.DEFAULT_PROPORTION,
         "Share of the target at which a replica is full, above 0 and up to 1; none is left free "
         "with neither type nor target.",
     ),
     _label(scaling.ZERO_LABEL, "false", "Whether it goes to zero when no call comes."),
     _label(
-        autoscaling.ZERO_DURATION_LABEL,
-        f"{autoscaling.DEFAULT_ZERO_SECONDS / 60:g}m",
+        policy.ZERO_DURATION_LABEL,
+        f"{policy.DEFAULT_ZERO_SECONDS / 60:g}m",
         "Time without a call, under way or waiting, after which it goes to zero.",
     ),
     _label(
-        autoscaling.DOWN_WINDOW_LABEL,
+        policy.DOWN_WINDOW_LABEL,
         "0s",
         "Time for which the highest count asked for stands before it falls, up to "
-        f"{autoscaling.LONGEST_DOWN_WINDOW / 60:g}m.",
+        f"{policy.LONGEST_DOWN_WINDOW / 60:g}m.",
     ),
     _label(
         FACTOR_LABEL,
@@ -73,9 +74,9 @@ OPTIONS: Final = (
         "Percent of the most replicas that an alert adds at /system/alert; 0: alerts do nothing.",
     ),
     _annotation(
-        autoscaling.WINDOW_ANNOTATION,
-        f"{autoscaling.DEFAULT_WINDOW}s",
-        f"Time over which load is averaged, 6s to 1h; {autoscaling.STANDARD_WINDOW}s with neither "
+        policy.WINDOW_ANNOTATION,
+        f"{policy.DEFAULT_WINDOW}s",
+        f"Time over which load is averaged, 6s to 1h; {policy.STANDARD_WINDOW}s with neither "
         "type nor target. A burst is seen in a tenth of it.",
     ),
     _annotation(

@@ -6,8 +6,8 @@ from types import MappingProxyType
 from typing import Final
 
 from bench.simulation.world import CONCURRENCY, World
-from gateway.autoscaler import PATIENCE_SECONDS
-from gateway.tracker import Tracker
+from gateway.autoscaling.autoscaler import PATIENCE_SECONDS
+from gateway.autoscaling.tracker import Tracker
 
 NO_LABELS: Final[Mapping[str, str]] = MappingProxyType({})
 # What a developer writes for a function that is to sleep soon. The rest are the gateway's own

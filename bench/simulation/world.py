@@ -15,8 +15,9 @@ from typing import Final, Protocol
 
 from bench.rows import quantile
 from bench.simulation.arrivals import TRACE_SECONDS, Trace
-from gateway.activator import Activator
-from gateway.autoscaling import replicas_at_waking
+from gateway.autoscaling.policy import replicas_at_waking
+from gateway.callpath.activator import Activator
+from gateway.callpath.routes import ReplicaSlots
 from gateway.errors import OverloadedError, SluiceError
 from gateway.function import (
     FunctionDeployment,
@@ -27,7 +28,6 @@ from gateway.function import (
     UnixAddress,
 )
 from gateway.metrics import Metrics
-from gateway.routes import ReplicaSlots
 from gateway.scaling import FunctionLoad
 
 START_SECONDS: Final = 0.1

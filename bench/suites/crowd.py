@@ -15,8 +15,9 @@ from bench.rows import Row, at_most, ratio_at_least, ratio_at_most, ratio_told, 
 from bench.slices import Target, interleave
 from bench.stage import FIXED, Stage, StageError, client, platform_on
 from bench.wrk import Request, load
-from gateway.activator import Activator
-from gateway.autoscaler import Autoscaler
+from gateway.autoscaling.autoscaler import Autoscaler
+from gateway.autoscaling.signals import Signals
+from gateway.callpath.activator import Activator
 from gateway.function import (
     FunctionDeployment,
     FunctionId,
@@ -26,7 +27,6 @@ from gateway.function import (
     UnixAddress,
 )
 from gateway.metrics import Metrics
-from gateway.signals import Signals
 from tests.live import ROOT, LivePlatform, start
 
 FUNCTIONS: Final = 2000

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gateway.auth import Auth
+from gateway.autoscaling.signals import Signals
 from gateway.errors import AlreadyExistsError
 from gateway.function import FunctionId
 from gateway.providers import Provider
 from gateway.settings import GatewaySettings
-from gateway.signals import Signals
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from gateway.api.alert import factor_of
 from gateway.api.control import ControlPlane
 from gateway.api.requests import check_name, function_id, namespace_of, read_model, shown
 from gateway.api.wire import DeleteWire, FunctionWire, ScaleWire
-from gateway.autoscaling import Autoscaling
+from gateway.autoscaling.policy import Autoscaling
 from gateway.errors import AlreadyExistsError, InvalidRequestError, NotFoundError
 from gateway.function import FunctionDeployment, FunctionId
 from gateway.queue.retries import RetryPolicy, concurrency

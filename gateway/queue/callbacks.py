@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from gateway.callpath.forwarding import USER_AGENT
 from gateway.errors import ForbiddenError, SluiceError, UpstreamError
-from gateway.forwarding import USER_AGENT
 from gateway.queue.blobs import Blobs
 from gateway.queue.call import Delivered, Delivery
 from gateway.queue.dispatcher import Dispatcher

@@ -10,14 +10,14 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from gateway.callpath.forwarding import SERVED_BY, TEXT_TYPE, request_head
+from gateway.callpath.routes import Route
 from gateway.errors import DISK_FULL, DiskFullError, InvalidRequestError, SluiceError
-from gateway.forwarding import SERVED_BY, TEXT_TYPE, request_head
 from gateway.queue.blobs import ROW_BYTES, Blobs, BlobWriter
 from gateway.queue.call import NewCall, Payload, new_ids
 from gateway.queue.journal import Journal
 from gateway.queue.store import DISK_IS_FULL, Duplicate
 from gateway.queue.targets import Targets
-from gateway.routes import Route
 from http1.exchange import Exchange, Receiver
 
 LONGEST_KEY: Final = 255

@@ -4,13 +4,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gateway.collected_call import CollectedCall
+from gateway.callpath.collected_call import CollectedCall
+from gateway.callpath.routes import Route
 from gateway.errors import SluiceError
 from gateway.queue.call import QueuedCall
-from gateway.routes import Route
 
 if TYPE_CHECKING:
-    from gateway.invoker import Invoker
+    from gateway.callpath.invoker import Invoker
 
 
 @dataclass(frozen=True, slots=True)

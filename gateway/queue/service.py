@@ -8,9 +8,9 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
+from gateway.callpath.invoker import Invoker
 from gateway.errors import DiskFullError, SluiceError, UnavailableError
 from gateway.function import FunctionEvent, FunctionId, FunctionRemoved
-from gateway.invoker import Invoker
 from gateway.queue.blobs import Blobs
 from gateway.queue.call import CallState, CallView, Delivered, NewCall, Outcome, Payload, QueuedCall
 from gateway.queue.callbacks import Callbacks

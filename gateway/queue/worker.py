@@ -7,18 +7,18 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Final
 
-from gateway.activator import Activator
-from gateway.call import STATUS
+from gateway.callpath.activator import Activator
+from gateway.callpath.call import STATUS
+from gateway.callpath.invoker import Invoker
+from gateway.callpath.routes import Route
 from gateway.errors import InvalidRequestError, NotFoundError, SluiceError
 from gateway.function import FunctionDeployment, FunctionId
-from gateway.invoker import Invoker
 from gateway.queue.blobs import ROW_BYTES, Blobs
 from gateway.queue.call import CallState, Outcome, Payload, QueuedCall
 from gateway.queue.dispatcher import Dispatcher
 from gateway.queue.invocation import FunctionAnswer, QueuedInvocation, request_bytes
 from gateway.queue.journal import Journal
 from gateway.queue.retries import RetryPolicy, concurrency, retry_after
-from gateway.routes import Route
 from gateway.settings import GatewaySettings
 from http1.wire import header_lines
 

@@ -6,7 +6,7 @@ from bench.simulate import compared
 from bench.simulation.arrivals import TRACE_SECONDS, Trace, traces_of
 from bench.simulation.policies import Alert, Fixed, Ours, ZeroAfterIdle
 from bench.simulation.world import CONCURRENCY, START_SECONDS, World
-from gateway.autoscaler import PATIENCE_SECONDS
+from gateway.autoscaling.autoscaler import PATIENCE_SECONDS
 
 TWICE = Trace([100.0, 1000.0], [1.0, 1.0])
 

@@ -3,8 +3,9 @@
 import time
 from datetime import UTC, datetime
 
-from gateway.activator import Activator
-from gateway.autoscaler import Autoscaler
+from gateway.autoscaling.autoscaler import Autoscaler
+from gateway.autoscaling.signals import Signals
+from gateway.callpath.activator import Activator
 from gateway.function import (
     FunctionDeployment,
     FunctionId,
@@ -15,7 +16,6 @@ from gateway.function import (
 )
 from gateway.metrics import Metrics
 from gateway.scaling import FunctionLoad
-from gateway.signals import Signals
 from tests.fakes import FakeProvider
 
 AWAKE = FunctionId("awake")

@@ -4,9 +4,10 @@ from typing import Any
 
 import pytest
 
-from gateway import autoscaling, scaling
+from gateway import scaling
 from gateway.api.alert import FACTOR_LABEL, factor_of
-from gateway.autoscaling import Autoscaling
+from gateway.autoscaling import policy
+from gateway.autoscaling.policy import Autoscaling
 from gateway.errors import InvalidRequestError
 from gateway.function import FunctionDeployment
 from gateway.scaling_options import OPTIONS, Option
@@ -22,7 +23,7 @@ def test_every_key_that_is_read_is_in_the_table_once() -> None:
     names = ("_LABEL", "_ANNOTATION")
     read = {
         value
-        for module in (autoscaling, scaling)
+        for module in (policy, scaling)
         for name, value in vars(module).items()
         if name.endswith(names)
     }
@@ -41,7 +42,7 @@ def test_every_key_of_the_table_is_read_where_it_says(option: Option) -> None:
 @pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.key)
 def test_every_default_of_the_table_is_one_that_may_be_written(option: Option) -> None:
     where = {"label": "labels", "annotation": "annotations"}[option.kind]
-    labels = {autoscaling.TYPE_LABEL: "rps"}
+    labels = {policy.TYPE_LABEL: "rps"}
     plain = deployment("f", labels=labels)
     fields: dict[str, Any] = {"labels": labels, where: {**labels, option.key: option.default}}
     written = deployment("f", **fields)

@@ -4,7 +4,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from gateway.bundles import Bundle
+from gateway.building.bundles import Bundle
 from gateway.function import FunctionDeployment
 from gateway.providers.embedded import scratch
 from gateway.providers.embedded.blanks import Blank, Shape, make_blank

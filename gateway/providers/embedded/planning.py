@@ -3,7 +3,7 @@
 from contextlib import suppress
 from typing import Final
 
-from gateway.bundles import Bundle, Bundles
+from gateway.building.bundles import Bundle, Bundles
 from gateway.errors import InvalidRequestError
 from gateway.function import FunctionDeployment
 from gateway.providers.embedded.cgroups import Limits

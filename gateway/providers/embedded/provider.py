@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
 
-from gateway.bundles import Bundles
+from gateway.building.bundles import Bundles
 from gateway.errors import InvalidRequestError, NotFoundError
 from gateway.function import (
     DEFAULT_NAMESPACE,

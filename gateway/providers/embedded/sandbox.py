@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from gateway.bundles import Bundle
+from gateway.building.bundles import Bundle
 from gateway.errors import InvalidRequestError
 from gateway.function import FunctionDeployment
 from gateway.providers.embedded.zygotes import Environment, import_time

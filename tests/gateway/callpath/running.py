@@ -7,14 +7,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from gateway.activator import Activator
 from gateway.auth import Identity
+from gateway.callpath.activator import Activator
+from gateway.callpath.invoker import Invoker
+from gateway.callpath.upstream import Upstream
 from gateway.dataplane import DataPlane
 from gateway.function import FunctionId, UnixAddress
-from gateway.invoker import Invoker
 from gateway.metrics import Metrics
 from gateway.settings import GatewaySettings
-from gateway.upstream import Upstream
 from http1.exchange import Exchange, Receiver
 from http1.limits import Limits
 from http1.server import Server

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gateway.call import Call
+from gateway.callpath.call import Call
 from gateway.function import FunctionId, ReplicaState
 from gateway.metrics import CLIENT_GONE, FunctionMetrics
 from tests.fakes import FakeReplica, ReplicaCall, deployment, echo
@@ -46,7 +46,7 @@ async def until(condition: Callable[[], bool]) -> None:
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A call waits for the reason of its replica's end for as long as the test takes to tell it."""
-    monkeypatch.setattr("gateway.call.REASON_SECONDS", 600.0)
+    monkeypatch.setattr("gateway.callpath.call.REASON_SECONDS", 600.0)
 
 
 def mourned(gateway: Gateway) -> Callable[[], bool]:

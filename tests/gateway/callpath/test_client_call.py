@@ -378,7 +378,7 @@ async def test_large_call_refused_by_a_full_queue_is_told_so(tmp_path: Path) -> 
 async def test_large_call_to_a_dead_replica_goes_to_the_next(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.call.REASON_SECONDS", 600.0)  # as long as the test takes
+    monkeypatch.setattr("gateway.callpath.call.REASON_SECONDS", 600.0)  # as long as the test takes
     async with running(tmp_path, digest) as gateway:
         await deployed(gateway)
         replica = gateway.provider.replicas("f")[0]

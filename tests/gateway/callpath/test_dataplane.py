@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.forwarding import request_head
+from gateway.callpath.forwarding import request_head
 from gateway.function import FunctionId, UnixAddress
 from http1.exchange import Exchange
 from tests.fakes import FakeReplica, ReplicaCall, deployment
@@ -607,7 +607,7 @@ async def test_repeated_call_has_a_new_plan_after_functions_came_and_went(
         rendered.append(line)
         return request_head(exchange, line, start_time)
 
-    monkeypatch.setattr("gateway.client_call.request_head", counting)
+    monkeypatch.setattr("gateway.callpath.client_call.request_head", counting)
     client = await gateway.connect()
     # The routes changed: one call looks the target up, one makes the plan, the rest follow it.
     for expected in (2, 4):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.callpath.invoker import Request
 from gateway.errors import (
     DeadlineExceededError,
     NotFoundError,
@@ -14,7 +15,6 @@ from gateway.errors import (
     UpstreamError,
 )
 from gateway.function import FunctionId
-from gateway.invoker import Request
 from gateway.metrics import CLIENT_GONE
 from tests.fakes import ReplicaCall, deployment
 from tests.gateway.callpath.running import Gateway, running

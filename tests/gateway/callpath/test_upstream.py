@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from gateway.callpath.upstream import Upstream
 from gateway.function import UnixAddress
-from gateway.upstream import Upstream
 from http1.client import ClientConnection
 from tests.fakes import FakeReplica, echo
 

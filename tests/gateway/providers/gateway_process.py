@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from gateway.bundles import Bundles
+from gateway.building.bundles import Bundles
 from gateway.function import (
     DEFAULT_NAMESPACE,
     FunctionEvent,

@@ -12,8 +12,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
 
-from gateway.bundle_store import BundleRow
-from gateway.bundles import MARKER, Bundle, Bundles
+from gateway.building.bundle_store import BundleRow
+from gateway.building.bundles import MARKER, Bundle, Bundles
 from gateway.function import (
     Address,
     FunctionDeployment,

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gateway.bundles import Bundles
+from gateway.building.bundles import Bundles
 from gateway.errors import InvalidRequestError, UnavailableError
 from gateway.function import (
     DEFAULT_NAMESPACE,

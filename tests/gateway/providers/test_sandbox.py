@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.bundles import Bundle
+from gateway.building.bundles import Bundle
 from gateway.providers.embedded.sandbox import (
     Machine,
     OwnFolders,

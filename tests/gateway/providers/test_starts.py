@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.bundles import Bundles
+from gateway.building.bundles import Bundles
 from gateway.function import FunctionId, FunctionStatus, ReplicaState, Resources
 from gateway.providers.embedded import EmbeddedProvider
 from gateway.providers.embedded.processes import family

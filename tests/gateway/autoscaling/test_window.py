@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.window import Window
+from gateway.autoscaling.window import Window
 
 
 def threes() -> Window:

@@ -9,16 +9,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from gateway.activator import Activator
-from gateway.call import Call
-from gateway.collected_call import CollectedCall
+from gateway.callpath.activator import Activator
+from gateway.callpath.call import Call
+from gateway.callpath.collected_call import CollectedCall
+from gateway.callpath.forwarding import USER_AGENT, call_id
+from gateway.callpath.routes import Route
+from gateway.callpath.upstream import Upstream
 from gateway.errors import SluiceError, UpstreamError
-from gateway.forwarding import USER_AGENT, call_id
 from gateway.function import FunctionId
 from gateway.metrics import Metrics
-from gateway.routes import Route
 from gateway.settings import GatewaySettings
-from gateway.upstream import Upstream
 from http1.wire import HOP_BY_HOP, header_lines
 
 # Deadlines are kept to a quarter of a second; a timer per call would cost 2.6 us of it.

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Callable
 from typing import Final
 
-from gateway.autoscaling import replicas_at_waking
+from gateway.autoscaling.policy import replicas_at_waking
 from gateway.errors import SluiceError, UnavailableError
 from gateway.function import FunctionId
 from gateway.providers import Provider

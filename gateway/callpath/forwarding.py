@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Final
 
-from gateway.routes import Route
+from gateway.callpath.routes import Route
 from http1.exchange import Exchange
 from http1.wire import HOP_BY_HOP
 

@@ -5,7 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from gateway.autoscaler import Autoscaler
+from gateway.autoscaling.autoscaler import Autoscaler
+from gateway.autoscaling.signals import Signals
 from gateway.errors import UnavailableError
 from gateway.function import (
     FunctionDeployment,
@@ -14,7 +15,6 @@ from gateway.function import (
     FunctionStatus,
 )
 from gateway.scaling import FunctionLoad
-from gateway.signals import Signals
 from tests.fakes import FakeProvider
 
 FUNCTION = FunctionId("f")

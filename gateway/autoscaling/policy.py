@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Self
 
-from gateway.decision import SMALLEST_TARGET, Policy
+from gateway.autoscaling.decision import SMALLEST_TARGET, Policy
 from gateway.function import FunctionDeployment
 from gateway.scaling import (
     MAX_LABEL,

@@ -1,6 +1,6 @@
 import pytest
 
-from gateway.autoscaling import Autoscaling, Signal, replicas_at_waking
+from gateway.autoscaling.policy import Autoscaling, Signal, replicas_at_waking
 from gateway.errors import InvalidRequestError
 from gateway.function import FunctionDeployment, FunctionId
 

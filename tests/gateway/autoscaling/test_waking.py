@@ -3,9 +3,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from gateway.autoscaling.waking import Waker
 from gateway.errors import SluiceError, UnavailableError
 from gateway.function import FunctionDeployment, FunctionId
-from gateway.waking import Waker
 from tests.gateway.api.recording import RecordingProvider
 
 ECHO = FunctionId("echo")

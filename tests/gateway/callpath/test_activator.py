@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from gateway.activator import Activator
+from gateway.callpath.activator import Activator
+from gateway.callpath.routes import ReplicaSlots, Route
 from gateway.errors import (
     DeadlineExceededError,
     NotFoundError,
@@ -24,7 +25,6 @@ from gateway.function import (
     UnixAddress,
 )
 from gateway.metrics import Metrics
-from gateway.routes import ReplicaSlots, Route
 from tests.fakes import deployment
 
 READY, STARTING = ReplicaState.READY, ReplicaState.STARTING

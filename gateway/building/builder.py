@@ -20,6 +20,8 @@ from typing import Final, Literal
 
 from gateway.building import inspection
 from gateway.building.archive import ArchiveLimits, Unpacked, unpack
+from gateway.building.bundle_store import BundleRow
+from gateway.building.bundles import CACHE, Bundle, Bundles
 from gateway.building.child import Report, python_command, run_child
 from gateway.building.context import (
     BuildConfig,
@@ -35,8 +37,6 @@ from gateway.building.locking import Demand, lock_key
 from gateway.building.requirements import read_requirements, runtime_requirements
 from gateway.building.threads import to_end
 from gateway.building.uv import BuildError, Uv
-from gateway.bundle_store import BundleRow
-from gateway.bundles import CACHE, Bundle, Bundles
 from gateway.errors import SluiceError
 from gateway.settings import GatewaySettings
 from settings import parse_flag

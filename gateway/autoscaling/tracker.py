@@ -2,11 +2,11 @@
 
 import math
 
-from gateway.autoscaling import Autoscaling, Signal
-from gateway.decision import Decision, asked, decide, relieve
+from gateway.autoscaling.decision import Decision, asked, decide, relieve
+from gateway.autoscaling.policy import Autoscaling, Signal
+from gateway.autoscaling.window import Window
 from gateway.function import FunctionDeployment
 from gateway.scaling import FunctionLoad
-from gateway.window import Window
 
 
 class Tracker:

@@ -16,9 +16,9 @@ from tempfile import mkdtemp
 from typing import Final
 
 from gateway import folders
-from gateway.bundle_store import BundleRow, BundleStore, Image
+from gateway.building.bundle_store import BundleRow, BundleStore, Image
+from gateway.building.images import canonical_image
 from gateway.errors import InvalidRequestError
-from gateway.images import canonical_image
 
 MARKER: Final = "environment.json"
 MANIFEST: Final = "bundle.json"

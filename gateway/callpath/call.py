@@ -16,6 +16,7 @@ import time
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Final
 
+from gateway.callpath.routes import ReplicaSlots, Route
 from gateway.errors import (
     DeadlineExceededError,
     NotFoundError,
@@ -26,12 +27,11 @@ from gateway.errors import (
 )
 from gateway.function import UnixAddress
 from gateway.metrics import CLIENT_GONE
-from gateway.routes import ReplicaSlots, Route
 from http1.client import ClientConnection
 from http1.errors import MalformedAnswerError
 
 if TYPE_CHECKING:
-    from gateway.invoker import Invoker
+    from gateway.callpath.invoker import Invoker
 
 STATUS: Final[dict[type[SluiceError], int]] = {
     NotFoundError: 404,

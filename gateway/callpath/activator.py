@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from gateway.callpath.routes import Mourner, ReplicaSlots, Route, Waiter
 from gateway.errors import (
     DeadlineExceededError,
     InvalidRequestError,
@@ -21,7 +22,6 @@ from gateway.errors import (
 )
 from gateway.function import FunctionEvent, FunctionId, FunctionRemoved, FunctionStatus
 from gateway.metrics import Metrics
-from gateway.routes import Mourner, ReplicaSlots, Route, Waiter
 from gateway.scaling import FunctionLoad, Scaling
 
 LOG: Final = logging.getLogger(__name__)

@@ -4,14 +4,14 @@ import time
 from abc import abstractmethod
 from typing import TYPE_CHECKING
 
-from gateway.call import Call
+from gateway.callpath.call import Call
+from gateway.callpath.routes import Route
 from gateway.errors import UpstreamError
-from gateway.routes import Route
 from http1.client import ClientConnection
 from http1.wire import HOP_BY_HOP
 
 if TYPE_CHECKING:
-    from gateway.invoker import Invoker
+    from gateway.callpath.invoker import Invoker
 
 
 class CollectedCall(Call):

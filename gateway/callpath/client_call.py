@@ -8,9 +8,8 @@ client's socket until there is one. Either side that cannot keep up pauses the o
 import time
 from typing import TYPE_CHECKING, Final
 
-from gateway.call import Call
-from gateway.errors import SluiceError
-from gateway.forwarding import (
+from gateway.callpath.call import Call
+from gateway.callpath.forwarding import (
     Plan,
     answer_lines,
     answer_plan,
@@ -19,14 +18,15 @@ from gateway.forwarding import (
     refusal_lines,
     request_head,
 )
-from gateway.routes import ReplicaSlots, Route
+from gateway.callpath.routes import ReplicaSlots, Route
+from gateway.errors import SluiceError
 from http1.answer_recall import KnownAnswer
 from http1.client import ClientConnection
 from http1.exchange import Exchange
 from http1.wire import LAST_CHUNK, chunk
 
 if TYPE_CHECKING:
-    from gateway.invoker import Invoker
+    from gateway.callpath.invoker import Invoker
 
 # Read whole up to here; of-watchdog and nginx buffer about as much.
 SMALL_BODY: Final = 64 * 1024

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from gateway.decision import Decision, Policy, asked, decide, relieve
-from gateway.window import Window
+from gateway.autoscaling.decision import Decision, Policy, asked, decide, relieve
+from gateway.autoscaling.window import Window
 
 DEFAULT = Policy(target=70.0)
 TEN = Policy.per_replica(10, 0.7)
