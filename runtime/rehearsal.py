@@ -12,8 +12,6 @@ import threading
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-import uvloop
-
 from runtime import warming
 
 # Modules that no handler is likely to have a use for, imported for the sake of importing.
@@ -30,7 +28,9 @@ def rehearse() -> None:
     thread = threading.Thread(target=_nothing)
     thread.start()
     thread.join()
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    # Not uvloop's: libuv keeps descriptors for as long as the process lives, the order closes all
+    # of them, and a command that the replica started later ended it by SIGSEGV.
+    with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
         runner.run(asyncio.sleep(0))
     if "onnxruntime" in sys.modules:
         warming.run_model()

@@ -34,6 +34,13 @@ def handle(event, context):
     print("cannot go on: the tea is out", flush=True)
     os._exit(3)
 """
+STARTS_A_COMMAND = """
+import asyncio
+async def handle(event, context):
+    command = await asyncio.create_subprocess_exec("cat", stdin=-1, stdout=-1)
+    answer, _ = await command.communicate(event.body + b"ran")
+    return answer
+"""
 ENVIRONMENT = (
     "import json, os\ndef handle(event, context):\n    return json.dumps(dict(os.environ))\n"
 )
@@ -86,6 +93,21 @@ async def test_next_start_takes_the_process_that_was_made_before_it(
     both = await watcher.ready("one", 2)
     assert [await call(each.address) for each in both] == [(200, b"hello")] * 2
     assert before <= set(family(zygote)), "the second replica is not one of those there were"
+
+
+async def test_replica_made_of_a_spare_survives_the_commands_it_starts(
+    provider: EmbeddedProvider, bundles: Bundles
+) -> None:
+    """It ended by SIGSEGV: the spare had used libuv, whose descriptors the order then closed."""
+    build(bundles, "one", STARTS_A_COMMAND)
+    watcher = Watcher(provider)
+    await provider.deploy(asked("one"))
+    await watcher.ready("one")
+    (zygote,) = provider.zygote_processes()
+    await spare_of(zygote, replicas=1)
+    await provider.scale(ONE, 2)
+    both = await watcher.ready("one", 2)
+    assert [await call(each.address) for each in both] == [(200, b"ran")] * 2
 
 
 async def test_spare_keeps_the_memory_limit_of_the_function_that_takes_it(
