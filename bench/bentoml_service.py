@@ -15,7 +15,8 @@ import onnxruntime as ort
 CLASSES = ("benign", "malignant")
 
 
-@bentoml.service(workers=1, traffic={"timeout": 30})
+# An access line a call would be a handicap that we do not have.
+@bentoml.service(workers=1, traffic={"timeout": 30}, logging={"access": {"enabled": False}})
 class Predict:
     """POST /predict takes {"instances": [[...]]}."""
 

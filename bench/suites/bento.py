@@ -16,11 +16,7 @@ from tests.live import free_ports
 PACKAGES: Final = ("bentoml==1.4.39", "onnxruntime", "numpy")
 INSTALL_SECONDS: Final = 60
 ROUNDS: Final = 4
-# An access line a call would be a handicap that we do not have.
-QUIET: Final = {
-    "BENTOML_DO_NOT_TRACK": "True",
-    "BENTOML_CONFIG_OPTIONS": "api_server.logging.access.enabled=false",
-}
+QUIET: Final = {"BENTOML_DO_NOT_TRACK": "True"}
 
 
 def run(stage: Stage) -> list[Row]:
