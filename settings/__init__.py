@@ -4,6 +4,7 @@ Each package declares its own frozen dataclass with `setting(...)` fields and re
 Nothing else reads the environment, so the same table serves code, documentation and tests.
 """
 
+from settings.hosts import own_host
 from settings.table import Row, SettingError, load, rows, setting
 from settings.values import (
     parse_count,
@@ -22,6 +23,7 @@ __all__ = [
     "Row",
     "SettingError",
     "load",
+    "own_host",
     "parse_count",
     "parse_duration",
     "parse_flag",

@@ -17,7 +17,6 @@ from sluice.errors import CommandError
 from sluice.transport import Transport, check
 
 CHUNK: Final = 1 << 20
-LOG_TAIL_ALL: Final = -1
 
 
 class GatewayClient:

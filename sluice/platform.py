@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from gateway.settings import GatewaySettings
+from settings import own_host
 from sluice.child import Program, await_healthy
 from sluice.errors import CommandError
 from sluice.pidfile import PidFile, pidfile_path, running_pid, stop
@@ -41,8 +42,7 @@ def programs(environ: Mapping[str, str]) -> list[Program]:
 
 def gateway_url(settings: GatewaySettings) -> str:
     """The gateway's URL as this machine reaches it."""
-    host = "127.0.0.1" if settings.host in {"", "0.0.0.0", "::"} else settings.host
-    return f"http://{host}:{settings.port}"
+    return f"http://{own_host(settings.host)}:{settings.port}"
 
 
 def metrics_url(settings: GatewaySettings) -> str:

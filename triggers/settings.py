@@ -10,6 +10,7 @@ from typing import Final, Self
 from settings import (
     SettingError,
     load,
+    own_host,
     parse_count,
     parse_duration,
     parse_path,
@@ -178,10 +179,7 @@ class TriggersSettings:
         """The gateway's URL as this process reaches it."""
         if self.gateway:
             return self.gateway
-        host = self.gateway_host
-        return (
-            f"http://{'127.0.0.1' if host in {'', '0.0.0.0', '::'} else host}:{self.gateway_port}"
-        )
+        return f"http://{own_host(self.gateway_host)}:{self.gateway_port}"
 
     @property
     def secrets_dir(self) -> Path:

@@ -4,9 +4,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from gateway.function import (
-    DEFAULT_NAMESPACE,
     FunctionDeployment,
-    FunctionId,
     FunctionStatus,
     LogLine,
     Namespace,
@@ -66,11 +64,6 @@ def log_document(line: LogLine) -> dict[str, Any]:
         "timestamp": timestamp(line.timestamp),
         "text": line.text,
     }
-
-
-def metric_name(function: FunctionId) -> str:
-    """The function as metrics label it."""
-    return f"{function.name}.{function.namespace or DEFAULT_NAMESPACE}"
 
 
 def timestamp(moment: datetime) -> str:

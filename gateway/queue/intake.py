@@ -158,6 +158,10 @@ class SmallRequest:
             self.refuse(409, text)
 
     def failed(self, _call: NewCall, error: SluiceError) -> None:
+        self.not_queued(error)
+
+    def not_queued(self, error: SluiceError) -> None:
+        """Answer that the call was not accepted, and why."""
         status = 507 if isinstance(error, DiskFullError) else 500
         self.refuse(status, f"Error queuing request: {error}")
 
@@ -245,8 +249,7 @@ class LargeRequest(SmallRequest):
         except OSError as error:
             self.gone = True
             full = error.errno in DISK_FULL
-            text = DISK_IS_FULL if full else error.strerror
-            self.refuse(507 if full else 500, f"Error queuing request: {text}")
+            self.not_queued(DiskFullError(DISK_IS_FULL) if full else SluiceError(error.strerror))
         self.task = None
         if self.gone:
             self.discard()

@@ -5,7 +5,7 @@ import json
 import secrets
 import time
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, Final
+from typing import Any
 
 from sqlalchemy import Connection, Float, Select, bindparam, delete, func, insert, select, update
 
@@ -13,9 +13,6 @@ from service.database import Database
 from triggers.errors import BusyError, ConflictError, NotFoundError
 from triggers.pipelines.records import OPEN, Result, Run, RunState, Start
 from triggers.tables import DEFINITIONS, RUNS, STEPS
-
-COPIED: Final = ("step", "item", "state", "input", "output", "error", "status", "attempts")
-TIMES: Final = ("started_at", "seconds")
 
 
 class RunStore:

@@ -14,6 +14,7 @@ from gateway.errors import InvalidRequestError
 from gateway.function import FunctionDeployment
 from gateway.providers.embedded.zygotes import Environment, import_time
 from gateway.settings import GatewaySettings
+from settings import own_host
 
 # Passed on from the gateway's own environment; nothing else of it reaches a function.
 PASSED_ON: Final = ("LANG", "LC_ALL", "LC_CTYPE", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR")
@@ -73,9 +74,7 @@ class Machine:
         """The gateway as functions reach it."""
         if self.settings.function_url:
             return self.settings.function_url
-        host = self.settings.host
-        host = "127.0.0.1" if host in {"", "0.0.0.0", "::"} else host
-        return f"http://{host}:{self.settings.port}"
+        return f"http://{own_host(self.settings.host)}:{self.settings.port}"
 
     def environment(self, deployment: FunctionDeployment, bundle: Bundle | None) -> Environment:
         """What the function's replicas are forked from. Without a bundle: our own interpreter."""

@@ -16,8 +16,6 @@ HIGHER_IS_BETTER: Final[Mapping[str, bool]] = {
     "mae": False,
     "r2": True,
 }
-CLASSIFICATION: Final = ("accuracy", "f1", "roc_auc", "log_loss")
-REGRESSION: Final = ("rmse", "mae", "r2")
 
 
 def default_metric(task: str, classes: int) -> str:
