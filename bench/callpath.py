@@ -299,7 +299,7 @@ def wait_for(place: Path | int) -> None:
         with socket.socket(family) as probe:
             if probe.connect_ex(address) == 0:
                 return
-        time.sleep(0.02)
+        time.sleep(0.02)  # nothing tells of another process's listener
     raise TimeoutError(f"nobody listens on {place}")
 
 

@@ -105,5 +105,5 @@ def wait_for(address: tuple[str, int], process: "subprocess.Popen[bytes]") -> No
         with socket.socket() as probe:
             if probe.connect_ex(address) == 0:
                 return
-        time.sleep(0.02)
+        time.sleep(0.02)  # nothing tells of another process's listener
     raise RuntimeError(f"{process.args!r}: nobody listens on {address}")

@@ -113,7 +113,7 @@ class Stage:
                 return status
             if time.monotonic() > deadline:
                 raise StageError(f"{name} did not become {wanted}: {status}")
-            time.sleep(0.01)
+            time.sleep(0.01)  # the API is asked, it tells nobody
 
     def socket_of(self, name: str) -> Path:
         """The socket of the one replica of a function, which is started anew to see it come."""

@@ -104,7 +104,7 @@ def _drained(stage: Stage) -> float:
     """Calls a second that are run until echo's queue is empty."""
     first, begun = _metric(stage, PROCESSED), time.monotonic()
     while _metric(stage, PENDING):
-        time.sleep(0.1)
+        time.sleep(0.1)  # a gauge is read, it tells nobody
     return (_metric(stage, PROCESSED) - first) / (time.monotonic() - begun)
 
 

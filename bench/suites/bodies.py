@@ -108,7 +108,7 @@ def _uploads(stage: Stage) -> list[Row]:
     )
     while uploading.poll() is None:
         peak = max(peak, rss_mib(gateway))
-        time.sleep(SAMPLE_SECONDS)
+        time.sleep(SAMPLE_SECONDS)  # memory is sampled
     answer = json.loads(uploading.communicate()[0])
     total = UPLOADS * UPLOAD_BYTES / 1e6 / answer["seconds"]
     return [

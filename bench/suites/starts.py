@@ -115,7 +115,7 @@ def _end(pid: int) -> None:
     while Path(f"/proc/{pid}").exists():
         if time.monotonic() > deadline:
             raise TimeoutError(f"process {pid} does not end")
-        time.sleep(0.001)
+        time.sleep(0.001)  # its parent is told, which we are not
 
 
 class FreshInterpreter:
@@ -166,7 +166,7 @@ class FreshInterpreter:
         while connection.sock.connect_ex(str(self._socket)) != 0:
             if time.monotonic() > deadline:
                 raise TimeoutError((self._folder / "log").read_text())
-            time.sleep(0.001)
+            time.sleep(0.001)  # nothing tells of another process's listener
         connection.request("POST", "/", body_of_row())
         status = connection.getresponse().status
         connection.close()
