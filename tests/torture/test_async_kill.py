@@ -19,10 +19,9 @@ from typing import Any
 import httpx
 import pytest
 
-from sluice.client import GatewayClient
 from tests.e2e.conftest import Stage
-from tests.live import ROOT, live_platform
-from tests.torture.test_kill import PATIENCE, answering, until, wait_ended
+from tests.live import ROOT
+from tests.torture.loads import PATIENCE, answering, running, until, wait_ended
 
 pytestmark = [pytest.mark.torture, pytest.mark.network, pytest.mark.timeout(600)]
 
@@ -78,24 +77,8 @@ class Poster:
 @contextmanager
 def posting(url: str) -> Iterator[list[Poster]]:
     posters = [Poster(url, number) for number in range(CALLERS)]
-    threads = [threading.Thread(target=each.run) for each in posters]
-    for thread in threads:
-        thread.start()
-    try:
+    with running(posters):
         yield posters
-    finally:
-        for each in posters:
-            each.stop.set()
-        for thread in threads:
-            thread.join()
-
-
-@pytest.fixture
-def stage(tmp_path: Path) -> Iterator[Stage]:
-    with live_platform(tmp_path / ".sluice") as platform:
-        password = platform.password_file.read_text().strip()
-        with platform.client() as http, GatewayClient(platform.url, ("admin", password)) as api:
-            yield Stage(platform, http, api)
 
 
 def listed(stage: Stage) -> dict[str, dict[str, Any]]:

@@ -1,13 +1,9 @@
 """kill -9 of the gateway, under load: the same functions answer again, nothing stays behind."""
 
 import os
-import select
 import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -16,60 +12,9 @@ import pytest
 from sluice.client import GatewayClient
 from tests.e2e.conftest import ECHO, Stage
 from tests.live import live_platform
+from tests.torture.loads import PATIENCE, Load, answering, load, until, wait_ended
 
 pytestmark = [pytest.mark.torture, pytest.mark.network, pytest.mark.timeout(900)]
-PATIENCE = 120.0
-
-
-@dataclass(slots=True)
-class Load:
-    """Calls made in a thread until told to stop. failures: what went wrong, in order."""
-
-    url: str
-    answered: int = 0
-    failures: list[str] = field(default_factory=list)
-    stop: threading.Event = field(default_factory=threading.Event)
-
-    def run(self) -> None:
-        with httpx.Client(timeout=30) as http:
-            while not self.stop.is_set():
-                self._call(http)
-
-    def _call(self, http: httpx.Client) -> None:
-        body = str(self.answered).encode()
-        try:
-            answer = http.post(self.url, content=body)
-        except httpx.HTTPError as error:
-            self.failures.append(repr(error))
-            return
-        if answer.status_code == 200 and answer.content == body:
-            self.answered += 1
-        else:
-            self.failures.append(f"{answer.status_code} {answer.text}")
-
-
-@contextmanager
-def load(url: str, callers: int) -> Iterator[list[Load]]:
-    """`callers` threads calling `url`."""
-    loads = [Load(url) for _ in range(callers)]
-    threads = [threading.Thread(target=each.run) for each in loads]
-    for thread in threads:
-        thread.start()
-    try:
-        yield loads
-    finally:
-        for each in loads:
-            each.stop.set()
-        for thread in threads:
-            thread.join()
-
-
-@pytest.fixture
-def stage(tmp_path: Path) -> Iterator[Stage]:
-    with live_platform(tmp_path / ".sluice") as platform:
-        password = platform.password_file.read_text().strip()
-        with platform.client() as http, GatewayClient(platform.url, ("admin", password)) as api:
-            yield Stage(platform, http, api)
 
 
 def children(pid: int) -> set[int]:
@@ -82,26 +27,6 @@ def children(pid: int) -> set[int]:
     return found
 
 
-def until(condition: Callable[[], bool]) -> None:
-    """Return once it is so: what other threads and processes do tells nobody here."""
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
-def wait_ended(pid: int, seconds: float) -> bool:
-    """Whether `pid` has ended within `seconds`."""
-    try:
-        fd = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return True
-    try:
-        return bool(select.select([fd], [], [], seconds)[0])
-    finally:
-        os.close(fd)
-
-
 def answered_more(loads: list[Load], count: int) -> None:
     """Return once each of `loads` has so many answers more, or has seen a call fail."""
     wanted = [each.answered + count for each in loads]
@@ -111,19 +36,6 @@ def answered_more(loads: list[Load], count: int) -> None:
             for each, least in zip(loads, wanted, strict=True)
         )
     )
-
-
-def answering(stage: Stage, name: str) -> None:
-    """Return once the function answers again."""
-    deadline = time.monotonic() + PATIENCE
-    while True:
-        try:
-            if stage.http.post(f"/function/{name}", content=b"x").content == b"x":
-                return
-        except httpx.HTTPError:
-            pass
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def test_killed_gateway_comes_back_with_the_same_functions_and_no_orphan(

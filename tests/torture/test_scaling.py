@@ -1,15 +1,13 @@
 """Real load on a real platform while counts change, by hand and by load: no call is lost."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from sluice.client import GatewayClient
 from tests.e2e.conftest import ECHO, Stage
-from tests.live import live_platform
-from tests.torture.test_kill import load
+from tests.torture.loads import load
 
 pytestmark = [pytest.mark.torture, pytest.mark.network, pytest.mark.timeout(600)]
 
@@ -29,14 +27,6 @@ async def handle(event, context):
     await asyncio.sleep(0.05)
     return event.body
 """
-
-
-@pytest.fixture
-def stage(tmp_path: Path) -> Iterator[Stage]:
-    with live_platform(tmp_path / ".sluice") as platform:
-        password = platform.password_file.read_text().strip()
-        with platform.client() as http, GatewayClient(platform.url, ("admin", password)) as api:
-            yield Stage(platform, http, api)
 
 
 def eventually(condition: Callable[[], bool], meanwhile: Callable[[], None]) -> None:

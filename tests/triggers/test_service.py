@@ -1,6 +1,6 @@
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,16 @@ pipelines:
 
 async def add(call: Call) -> Reply:
     return 200, {"n": call.json["n"] + 1}
+
+
+def behind(gate: asyncio.Event) -> Callable[[Call], Awaitable[Reply]]:
+    """A function that answers once the gate is open."""
+
+    async def wait(_: Call) -> Reply:
+        await gate.wait()
+        return 200, {}
+
+    return wait
 
 
 def one_step(more: str) -> str:
@@ -308,13 +318,8 @@ async def test_runs_over_the_limit_wait_and_the_queue_is_bounded(
     desk_of: Callable[..., Desk],
 ) -> None:
     gate = asyncio.Event()
-
-    async def wait(_: Call) -> Reply:
-        await gate.wait()
-        return 200, {}
-
     desk = desk_of(SLUICE_TRIGGERS_RUNS_AT_ONCE="2", SLUICE_TRIGGERS_RUNS_WAITING="1")
-    desk.gateway.functions["f"] = wait
+    desk.gateway.functions["f"] = behind(gate)
     await desk.put(one_step("timeout: 60s"))
     runs = [await desk.start("one") for _ in range(3)]
     assert (await desk.service.store.row(runs[2]))["state"] == "waiting"
@@ -387,13 +392,8 @@ async def test_database_that_fails_at_a_heartbeat_ends_no_run(
     desk_of: Callable[..., Desk], tmp_path: Path
 ) -> None:
     gate = asyncio.Event()
-
-    async def wait(_: Call) -> Reply:
-        await gate.wait()
-        return 200, {}
-
     desk = desk_of(SLUICE_TRIGGERS_LEASE="60ms")
-    desk.gateway.functions["f"] = wait
+    desk.gateway.functions["f"] = behind(gate)
     await desk.put(one_step("timeout: 60s"))
     run = await desk.start("one")
     await desk.gateway.until(lambda: len(desk.gateway.of("f")) == 1)
@@ -432,13 +432,8 @@ async def test_run_of_a_silent_process_is_taken_over_by_another(
     desk_of: Callable[..., Desk],
 ) -> None:
     gate = asyncio.Event()
-
-    async def wait(_: Call) -> Reply:
-        await gate.wait()
-        return 200, {}
-
     one = desk_of(SLUICE_TRIGGERS_NAME="one", SLUICE_TRIGGERS_LEASE="300ms")
-    one.gateway.functions["f"] = wait
+    one.gateway.functions["f"] = behind(gate)
     await one.put(one_step("timeout: 60s"))
     run = await one.start("one")
     await one.gateway.until(lambda: len(one.gateway.of("f")) == 1)

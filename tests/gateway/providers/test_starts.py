@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from gateway.building.bundles import Bundles
-from gateway.function import FunctionId, FunctionStatus, ReplicaState, Resources
+from gateway.function import FunctionDeployment, FunctionId, FunctionStatus, ReplicaState, Resources
 from gateway.providers.embedded import EmbeddedProvider
 from gateway.providers.embedded.processes import family
 from tests.gateway.providers.harness import (
@@ -68,6 +68,17 @@ async def spare_of(zygote: int, replicas: int) -> set[int]:
     return found
 
 
+async def beside_a_spare(
+    provider: EmbeddedProvider, deployment: FunctionDeployment
+) -> tuple[Watcher, int, set[int]]:
+    """Deploy `one`; who watches, the zygote and the processes below it once a spare is there."""
+    watcher = Watcher(provider)
+    await provider.deploy(deployment)
+    await watcher.ready("one")
+    (zygote,) = provider.zygote_processes()
+    return watcher, zygote, await spare_of(zygote, replicas=1)
+
+
 def failed_before_ready(watcher: Watcher) -> set[str]:
     """Replicas that were seen to fail and never to be ready."""
     seen = [
@@ -84,11 +95,9 @@ async def test_next_start_takes_the_process_that_was_made_before_it(
     provider: EmbeddedProvider, bundles: Bundles
 ) -> None:
     build(bundles, "one", HELLO)
-    watcher = Watcher(provider)
-    await provider.deploy(asked("one", limits=Resources(memory="64Mi")))
-    await watcher.ready("one")
-    (zygote,) = provider.zygote_processes()
-    before = await spare_of(zygote, replicas=1)
+    watcher, zygote, before = await beside_a_spare(
+        provider, asked("one", limits=Resources(memory="64Mi"))
+    )
     await provider.scale(ONE, 2)
     both = await watcher.ready("one", 2)
     assert [await call(each.address) for each in both] == [(200, b"hello")] * 2
@@ -100,11 +109,7 @@ async def test_replica_made_of_a_spare_survives_the_commands_it_starts(
 ) -> None:
     """It ended by SIGSEGV: the spare had used libuv, whose descriptors the order then closed."""
     build(bundles, "one", STARTS_A_COMMAND)
-    watcher = Watcher(provider)
-    await provider.deploy(asked("one"))
-    await watcher.ready("one")
-    (zygote,) = provider.zygote_processes()
-    await spare_of(zygote, replicas=1)
+    watcher, _, _ = await beside_a_spare(provider, asked("one"))
     await provider.scale(ONE, 2)
     both = await watcher.ready("one", 2)
     assert [await call(each.address) for each in both] == [(200, b"ran")] * 2
@@ -115,11 +120,7 @@ async def test_spare_keeps_the_memory_limit_of_the_function_that_takes_it(
 ) -> None:
     build(bundles, "one", HELLO)
     build(bundles, "hog", HOG)
-    watcher = Watcher(provider)
-    await provider.deploy(asked("one", limits=Resources(memory="512Mi")))
-    await watcher.ready("one")
-    (zygote,) = provider.zygote_processes()
-    await spare_of(zygote, replicas=1)
+    watcher, _, _ = await beside_a_spare(provider, asked("one", limits=Resources(memory="512Mi")))
     await provider.deploy(asked("hog", limits=Resources(memory="64Mi")))
     (hog,) = await watcher.ready("hog")
     with pytest.raises((OSError, asyncio.IncompleteReadError)):
@@ -133,11 +134,9 @@ async def test_spare_of_a_start_that_is_called_off_leaves_nothing(
     provider = EmbeddedProvider(settings_of(tmp_path), bundles)
     await provider.start()
     build(bundles, "one", HELLO)
-    watcher = Watcher(provider)
-    await provider.deploy(asked("one", limits=Resources(memory="64Mi")))
-    await watcher.ready("one")
-    (zygote,) = provider.zygote_processes()
-    before = await spare_of(zygote, replicas=1)
+    watcher, zygote, before = await beside_a_spare(
+        provider, asked("one", limits=Resources(memory="64Mi"))
+    )
     await provider.scale(ONE, 2)
     await provider.scale(ONE, 1)
     (first,) = await watcher.ready("one")
@@ -151,11 +150,7 @@ async def test_spare_ends_with_the_provider(tmp_path: Path, bundles: Bundles) ->
     provider = EmbeddedProvider(settings_of(tmp_path), bundles)
     await provider.start()
     build(bundles, "one", HELLO)
-    watcher = Watcher(provider)
-    await provider.deploy(asked("one"))
-    await watcher.ready("one")
-    (zygote,) = provider.zygote_processes()
-    found = await spare_of(zygote, replicas=1)
+    _, _, found = await beside_a_spare(provider, asked("one"))
     watched = [os.pidfd_open(pid) for pid in found]
     await provider.close()
     for descriptor in watched:
@@ -172,11 +167,7 @@ async def test_start_right_after_the_zygote_was_killed_fails_for_no_caller(
 ) -> None:
     """A call was answered 503 though a successor of the zygote was on its way."""
     build(bundles, "one", HELLO)
-    watcher = Watcher(provider)
-    await provider.deploy(asked("one"))
-    await watcher.ready("one")
-    (zygote,) = provider.zygote_processes()
-    await spare_of(zygote, replicas=1)
+    watcher, zygote, _ = await beside_a_spare(provider, asked("one"))
     await provider.scale(ONE, 0)
     await watcher.ready("one", 0)
     os.kill(zygote, signal.SIGKILL)
@@ -190,11 +181,7 @@ async def test_request_on_its_way_to_a_zygote_that_dies_is_made_again(
     provider: EmbeddedProvider, bundles: Bundles
 ) -> None:
     build(bundles, "one", HELLO)
-    watcher = Watcher(provider)
-    await provider.deploy(asked("one"))
-    await watcher.ready("one")
-    (zygote,) = provider.zygote_processes()
-    await spare_of(zygote, replicas=1)
+    watcher, zygote, _ = await beside_a_spare(provider, asked("one"))
     os.kill(zygote, signal.SIGSTOP)
     await provider.scale(ONE, 3)
     # The spare becomes the second; the third is asked of a zygote that does not answer.

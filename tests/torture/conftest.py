@@ -1,0 +1,18 @@
+"""The platform that torture tests have to themselves."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sluice.client import GatewayClient
+from tests.e2e.conftest import Stage
+from tests.live import live_platform
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Iterator[Stage]:
+    with live_platform(tmp_path / ".sluice") as platform:
+        password = platform.password_file.read_text().strip()
+        with platform.client() as http, GatewayClient(platform.url, ("admin", password)) as api:
+            yield Stage(platform, http, api)
