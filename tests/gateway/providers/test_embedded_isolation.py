@@ -3,8 +3,6 @@
 import asyncio
 import json
 import os
-import pwd
-import shutil
 import signal
 import sys
 import tempfile
@@ -25,8 +23,9 @@ pytestmark = pytest.mark.timeout(300)
 ROOT: Final = Path(__file__).parents[3]
 # The gateway ends what does not drain after 65 s, and waits 10 s for its end.
 DRAIN_SECONDS: Final = 150.0
-ORDINARY_USER: Final = "tester"
-WITHOUT_CAPABILITIES: Final = "root without capabilities"
+# A user without an account, so that no machine has to make one first.
+ORDINARY_UID: Final = 61234
+# The tests' own interpreter may stand in root's home.
 SYSTEM_PYTHON: Final = "/usr/bin/python3"
 INTRUDER: Final = """
 import ctypes, json, os, signal, socket, subprocess, sys
@@ -139,12 +138,37 @@ def handle(event, context):
 FUNCTIONS: Final[dict[str, Any]] = {"intruder": {}, "victim": {}, "hog": {"memory": "64Mi"}}
 
 
+@dataclass(frozen=True, slots=True)
+class User:
+    """Who runs a gateway. uid: None for the tests' own user; capable: whether root keeps rights."""
+
+    home: Path
+    uid: int | None = None
+    capable: bool = True
+
+    def command(self) -> list[str]:
+        """The interpreter, and what runs it as this user."""
+        if self.uid is not None:
+            ids = [f"--reuid={self.uid}", f"--regid={self.uid}", "--clear-groups"]
+            return ["setpriv", *ids, SYSTEM_PYTHON]
+        if not self.capable:
+            return ["setpriv", "--bounding-set=-all", "--inh-caps=-all", sys.executable]
+        return [sys.executable]
+
+    def environ(self) -> dict[str, str]:
+        """The variables that its programs get."""
+        if self.uid is None:
+            return dict(os.environ)
+        libraries = next(path for path in sys.path if path.endswith("site-packages"))
+        return {"HOME": str(self.home), "PATH": "/usr/bin:/bin", "PYTHONPATH": libraries}
+
+
 @dataclass(slots=True)
 class Gateway:
     """A gateway-like process: what it told when all functions were ready."""
 
     process: asyncio.subprocess.Process
-    user: str
+    user: User
     data_dir: Path
     facts: dict[str, Any]
 
@@ -165,23 +189,14 @@ class Gateway:
 
 
 @asynccontextmanager
-async def running(user: str, data_dir: Path, **knobs: Any) -> AsyncIterator[Gateway]:
+async def running(user: User, data_dir: Path, **knobs: Any) -> AsyncIterator[Gateway]:
     """A gateway of `user` with functions intruder, victim and hog (limit 64Mi)."""
-    command, environ = [sys.executable], dict(os.environ)
-    if user == WITHOUT_CAPABILITIES:
-        command = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", sys.executable]
-    elif user != pwd.getpwuid(os.geteuid()).pw_name:
-        account = pwd.getpwnam(user)
-        libraries = next(path for path in sys.path if path.endswith("site-packages"))
-        ids = [f"--reuid={account.pw_uid}", f"--regid={account.pw_gid}", "--clear-groups"]
-        command = ["setpriv", *ids, SYSTEM_PYTHON]
-        environ = {"HOME": account.pw_dir, "PATH": "/usr/bin:/bin", "PYTHONPATH": libraries}
     process = await asyncio.create_subprocess_exec(
-        *command,
+        *user.command(),
         "-m",
         "tests.gateway.providers.gateway_process",
         cwd=ROOT,
-        env=environ | {"GATEWAY_CREDENTIAL": "in the gateway's environment"},
+        env=user.environ() | {"GATEWAY_CREDENTIAL": "in the gateway's environment"},
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         limit=1 << 20,
@@ -208,7 +223,7 @@ async def bare_gateway() -> AsyncIterator[Gateway]:
         pytest.skip("not root: an ordinary user is refused by no simple means")
     folder = Path(tempfile.mkdtemp(prefix="sluice-test-"))
     try:
-        async with running(WITHOUT_CAPABILITIES, folder / "data") as started:
+        async with running(User(folder, capable=False), folder / "data") as started:
             yield started
     finally:
         scratch.remove(folder)
@@ -217,33 +232,34 @@ async def bare_gateway() -> AsyncIterator[Gateway]:
 @pytest.fixture(params=["own", "ordinary"])
 async def gateway(request: pytest.FixtureRequest) -> AsyncIterator[Gateway]:
     """A gateway of the tests' own user, then, when that is root, of an ordinary one."""
-    user, parent = pwd.getpwuid(os.geteuid()).pw_name, ROOT / ".pytest_cache"
-    if request.param == "ordinary":
-        # Below the home folder, which is hidden, as above below one that is not.
+    if request.param == "own":
+        user = User(Path.home())
+        (ROOT / ".pytest_cache").mkdir(exist_ok=True)
+        folder = parent = Path(tempfile.mkdtemp(prefix="sluice-test-", dir=ROOT / ".pytest_cache"))
+    else:
         user = ordinary_user()
-        parent = Path(pwd.getpwnam(user).pw_dir)
-    parent.mkdir(exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix="sluice-test-", dir=parent))
-    shutil.chown(folder, user)
+        # Below the home folder, which is hidden, as above below one that is not.
+        parent, folder = user.home, user.home / "test"
+        folder.mkdir()
+        os.chown(folder, ORDINARY_UID, ORDINARY_UID)
     try:
         async with running(
             user, folder / "data", tmp_bytes=TMP_BYTES, process_limit=PROCESS_LIMIT
         ) as started:
             yield started
     finally:
-        scratch.remove(folder)
+        scratch.remove(parent)
 
 
-def ordinary_user() -> str:
+def ordinary_user() -> User:
+    """A user without rights and without an account, with a home folder that the caller removes."""
     if os.geteuid() != 0:
         pytest.skip("not root: the tests' own user is the ordinary one already")
-    try:
-        pwd.getpwnam(ORDINARY_USER)
-    except KeyError:
-        pytest.skip(f"there is no user {ORDINARY_USER}: useradd -m {ORDINARY_USER}")
     if not Path(SYSTEM_PYTHON).exists():
         pytest.skip(f"there is no {SYSTEM_PYTHON} that an ordinary user may run")
-    return ORDINARY_USER
+    home = Path(tempfile.mkdtemp(prefix="sluice-test-", dir="/home"))
+    os.chown(home, ORDINARY_UID, ORDINARY_UID)
+    return User(home, ORDINARY_UID)
 
 
 async def test_function_reaches_nothing_but_its_own(gateway: Gateway) -> None:

@@ -35,5 +35,8 @@ def test_broker_that_is_away_leaves_no_thread_and_no_file_at_each_try(
         with pytest.raises(KafkaError):
             opened(kind, bootstrap_servers=f"127.0.0.1:{port}", bootstrap_timeout_ms=100)
         after.append(held())
-    # What the first error holds, the next one's replaces.
-    assert after[1:] == after[:1] * 3
+    # What the first error holds, the next one's replaces. Fewer than before is no leak: a
+    # descriptor of an earlier test may be closed meanwhile.
+    assert all(threads <= after[0][0] and files <= after[0][1] for threads, files in after[1:]), (
+        after
+    )
