@@ -41,7 +41,7 @@ lint: $(VENV)/.dev ## Check style, types and import contracts
 	$(BIN)/lint-imports
 
 check: $(VENV)/.dev ## Fast tests, without network and under a minute
-	$(BIN)/pytest -q -m "not torture and not contract and not network" tests/http1 tests/runtime tests/settings tests/gateway
+	$(BIN)/pytest -q -m "not torture and not contract and not network" tests/sluice/http1 tests/sluice/runtime tests/sluice/settings tests/gateway
 
 test: $(VENV)/.dev $(FAAS_CLI) $(BROKER) ## All tests but torture
 	$(BIN)/pytest -m "not torture" --numprocesses 3 --dist loadfile

@@ -31,11 +31,13 @@ from pathlib import Path
 
 import uvloop
 
-from gateway.callpath.activator import Activator
-from gateway.callpath.invoker import Invoker
-from gateway.callpath.upstream import Upstream
-from gateway.dataplane import DataPlane
-from gateway.function import (
+from gateway.metrics import Metrics
+from gateway.proxy.activator import Activator
+from gateway.proxy.connection_pool import Upstream
+from gateway.proxy.invoker import Invoker
+from gateway.proxy.router import DataPlane
+from gateway.settings import GatewaySettings
+from gateway.types.function import (
     FunctionDeployment,
     FunctionId,
     FunctionStatus,
@@ -43,10 +45,8 @@ from gateway.function import (
     ReplicaState,
     UnixAddress,
 )
-from gateway.metrics import Metrics
-from gateway.settings import GatewaySettings
-from http1.exchange import Exchange
-from http1.server import Server
+from sluice.http1.exchange import Exchange
+from sluice.http1.server import Server
 
 BODY = 601
 WRK_SCRIPT = f"""

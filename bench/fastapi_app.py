@@ -35,7 +35,7 @@ class Predictions(BaseModel):
 
 
 def _session() -> ort.InferenceSession:
-    """Set up as the function's own (template/python3-ml/sluice_ml/session.py)."""
+    """Set up as the function's own (sluice/ml/session.py)."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1

@@ -21,11 +21,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from gateway.callpath.activator import Activator
-from gateway.callpath.invoker import Invoker
-from gateway.callpath.upstream import Upstream
-from gateway.dataplane import DataPlane
-from gateway.function import (
+from gateway.metrics import Metrics
+from gateway.proxy.activator import Activator
+from gateway.proxy.connection_pool import Upstream
+from gateway.proxy.invoker import Invoker
+from gateway.proxy.router import DataPlane
+from gateway.settings import GatewaySettings
+from gateway.types.function import (
     FunctionDeployment,
     FunctionId,
     FunctionStatus,
@@ -33,12 +35,10 @@ from gateway.function import (
     ReplicaState,
     UnixAddress,
 )
-from gateway.metrics import Metrics
-from gateway.settings import GatewaySettings
-from http1.client import ClientConnection
-from http1.exchange import Exchange
-from http1.limits import Limits
-from http1.server import ServerProtocol
+from sluice.http1.client import ClientConnection
+from sluice.http1.exchange import Exchange
+from sluice.http1.limits import Limits
+from sluice.http1.server import ServerProtocol
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 CALLS: Final = 400

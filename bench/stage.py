@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from bench.processes import command, rss_mib
-from sluice.client import GatewayClient
-from sluice.context import make_context, write_tar
-from sluice.stack import Function, Stack
+from sluice.cli.client import GatewayClient
+from sluice.cli.context import make_context, write_tar
+from sluice.cli.stack import Function, Stack
 from tests.live import ROOT, LivePlatform, live_platform
 
 PATIENCE: Final = 60.0

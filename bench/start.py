@@ -16,16 +16,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from gateway.function import FunctionId, Resources
 from gateway.providers.embedded import EmbeddedProvider
-from tests.gateway.providers.harness import (
-    HELLO,
-    Watcher,
-    asked,
-    build,
-    make_bundles,
-    settings_of,
-)
+from gateway.types.function import FunctionId, Resources
+from tests.gateway.providers.harness import HELLO, Watcher, asked, build, make_bundles, settings_of
 
 STARTS: Final = 20
 THREADED: Final = (

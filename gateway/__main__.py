@@ -10,9 +10,9 @@ from typing import Final
 import uvloop
 
 from gateway.app import Gateway, serve
-from gateway.errors import SluiceError
 from gateway.settings import GatewaySettings
-from settings import SettingError
+from gateway.types.errors import SluiceError
+from sluice.settings import SettingError
 
 LOG: Final = logging.getLogger("gateway")
 FORMAT: Final = "time=%(asctime)s level=%(levelname)s logger=%(name)s %(message)s"

@@ -18,28 +18,31 @@ from prometheus_client.gc_collector import GCCollector
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
-from gateway import credentials, exporter
-from gateway.api import build, calls, system
+from gateway import exporter
+from gateway.api import application as system
 from gateway.api.control import About, ControlPlane
-from gateway.auth import Auth
+from gateway.api.openfaas import build
+from gateway.api.sluice import calls
+from gateway.auth import credentials
+from gateway.auth.authenticator import Auth
+from gateway.auth.credentials import REGISTRY_FILE, Credentials
 from gateway.autoscaling.autoscaler import Autoscaler
+from gateway.autoscaling.function_scaler import Waker
 from gateway.autoscaling.signals import Signals
-from gateway.autoscaling.waking import Waker
 from gateway.backends import Backend, embedded
-from gateway.callpath.activator import Activator
-from gateway.callpath.invoker import Invoker
-from gateway.callpath.upstream import Upstream
-from gateway.credentials import REGISTRY_FILE, Credentials
-from gateway.dataplane import DataPlane
-from gateway.function import FunctionId, UnixAddress
 from gateway.metrics import Metrics
 from gateway.ports import explain
+from gateway.proxy.activator import Activator
+from gateway.proxy.connection_pool import Upstream
+from gateway.proxy.invoker import Invoker
+from gateway.proxy.router import DataPlane
 from gateway.queue.service import CallQueue
+from gateway.scrape_targets import Targets
 from gateway.settings import GatewaySettings
-from gateway.targets import Targets
-from http1.asgi import AsgiApplication
-from http1.server import Limits, Server
-from settings.sockets import socket_address
+from gateway.types.function import FunctionId, UnixAddress
+from sluice.http1.asgi import AsgiApplication
+from sluice.http1.server import Limits, Server
+from sluice.settings.sockets import socket_address
 
 LOG: Final = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.api.build_events import Builder
+from gateway.api.openfaas.build_events import Builder
 from gateway.building.builder import Builder as EmbeddedBuilder
 from gateway.building.bundles import Bundles
 from gateway.providers import Provider

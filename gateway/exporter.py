@@ -14,9 +14,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from gateway.errors import DeadlineExceededError, NotFoundError, SluiceError
 from gateway.metrics import exposition
-from gateway.targets import Targets
+from gateway.scrape_targets import Targets
+from gateway.types.errors import DeadlineExceededError, NotFoundError, SluiceError
 
 # Rendering 2,000 samples takes 10 ms: from here on calls would notice.
 SAMPLES_ON_LOOP: Final = 1000

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from gateway.errors import SluiceError
+from gateway.types.errors import SluiceError
 
 PROC: Final = Path("/proc")
 LISTENING: Final = "0A"

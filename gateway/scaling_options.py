@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import Final
 
-from gateway import scaling
-from gateway.api.alert import DEFAULT_FACTOR, FACTOR_LABEL
+from gateway.api.openfaas.alert import DEFAULT_FACTOR, FACTOR_LABEL
 from gateway.autoscaling import policy
+from gateway.types import scaling
 
 
 @dataclass(frozen=True, slots=True)

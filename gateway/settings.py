@@ -6,7 +6,7 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import Final, Self
 
-from settings import (
+from sluice.settings import (
     SettingError,
     load,
     parse_count,

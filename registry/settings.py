@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from settings import (
+from sluice.settings import (
     load,
     parse_count,
     parse_duration,

@@ -15,8 +15,8 @@ from typing import Any, Final, Protocol, TypeVar
 import uvloop
 
 from service.schema import SchemaTooNewError
-from settings import SettingError
-from settings.sockets import socket_address
+from sluice.settings import SettingError
+from sluice.settings.sockets import socket_address
 
 BACKLOG: Final = 1024
 log = logging.getLogger(__name__)

@@ -1,1 +1,1 @@
-"""The `sluice` command: runs the platform on one machine and talks to any gateway's REST API."""
+"""The one import name of functions, and what the platform's programs share with them."""

@@ -1,5 +1,5 @@
 """`python -m sluice`, the same as the `sluice` command."""
 
-from sluice.main import run
+from sluice.cli.main import run
 
 run()

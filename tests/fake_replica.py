@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gateway.function import Address, ReplicaState, TcpAddress, UnixAddress
+from gateway.types.function import Address, ReplicaState, TcpAddress, UnixAddress
 
 
 @dataclass(slots=True)

@@ -7,8 +7,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from gateway.errors import InvalidRequestError, NotFoundError
-from gateway.function import (
+from gateway.providers import Listener
+from gateway.types.errors import InvalidRequestError, NotFoundError
+from gateway.types.function import (
     DEFAULT_NAMESPACE,
     FunctionDeployment,
     FunctionEvent,
@@ -22,8 +23,7 @@ from gateway.function import (
     ReplicaState,
     Usage,
 )
-from gateway.providers import Listener
-from gateway.scaling import Scaling
+from gateway.types.scaling import Scaling
 from tests.fake_replica import Behaviour, FakeReplica, ReplicaCall, echo
 
 __all__ = ["FakeProvider", "FakeReplica", "ReplicaCall", "deployment", "echo"]

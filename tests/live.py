@@ -114,7 +114,7 @@ def describe_platform(data_dir: Path, **settings: str) -> LivePlatform:
 
 def start(platform: LivePlatform) -> None:
     """Start `platform` detached and wait until it is ready; its own words when it is not."""
-    code = "import os; from sluice.platform import start; start(os.environ)"
+    code = "import os; from sluice.cli.platform import start; start(os.environ)"
     done = subprocess.run(
         [sys.executable, "-c", code],
         env=dict(platform.environ),

@@ -3,8 +3,8 @@
 import asyncio
 from dataclasses import dataclass
 
-from http1.client import ClientConnection
-from http1.errors import Http1Error
+from sluice.http1.client import ClientConnection
+from sluice.http1.errors import Http1Error
 from triggers.errors import AnswerTooLargeError
 
 

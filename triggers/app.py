@@ -8,7 +8,7 @@ from typing import Final, Protocol
 
 from service.database import Database
 from service.server import answer
-from settings import SettingError
+from sluice.settings import SettingError
 from triggers.api.routes import application
 from triggers.catalog import Catalog
 from triggers.cron.source import CronSource

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 from urllib.parse import quote, urlsplit
 
-from http1.client import Address, ClientConnection, connect
-from http1.errors import Http1Error
-from http1.wire import header_lines
+from sluice.http1.client import Address, ClientConnection, connect
+from sluice.http1.errors import Http1Error
+from sluice.http1.wire import header_lines
 from triggers.answer import Answer, UnsentError, Waiter
 from triggers.errors import CallTimeoutError, GatewayAwayError
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
-from settings import (
+from sluice.settings import (
     SettingError,
     load,
     own_host,

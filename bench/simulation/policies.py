@@ -7,7 +7,7 @@ from typing import Final
 
 from bench.simulation.world import CONCURRENCY, World
 from gateway.autoscaling.autoscaler import PATIENCE_SECONDS
-from gateway.autoscaling.tracker import Tracker
+from gateway.autoscaling.decider import Tracker
 
 NO_LABELS: Final[Mapping[str, str]] = MappingProxyType({})
 # What a developer writes for a function that is to sleep soon. The rest are the gateway's own

@@ -16,10 +16,11 @@ from typing import Final, Protocol
 from bench.rows import quantile
 from bench.simulation.arrivals import TRACE_SECONDS, Trace
 from gateway.autoscaling.policy import replicas_at_waking
-from gateway.callpath.activator import Activator
-from gateway.callpath.routes import ReplicaSlots
-from gateway.errors import OverloadedError, SluiceError
-from gateway.function import (
+from gateway.metrics import Metrics
+from gateway.proxy.activator import Activator
+from gateway.proxy.routes import ReplicaSlots
+from gateway.types.errors import OverloadedError, SluiceError
+from gateway.types.function import (
     FunctionDeployment,
     FunctionId,
     FunctionStatus,
@@ -27,8 +28,7 @@ from gateway.function import (
     ReplicaState,
     UnixAddress,
 )
-from gateway.metrics import Metrics
-from gateway.scaling import FunctionLoad
+from gateway.types.scaling import FunctionLoad
 
 START_SECONDS: Final = 0.1
 CONCURRENCY: Final = 2

@@ -17,8 +17,9 @@ from bench.stage import FIXED, Stage, StageError, client, platform_on
 from bench.wrk import Request, load
 from gateway.autoscaling.autoscaler import Autoscaler
 from gateway.autoscaling.signals import Signals
-from gateway.callpath.activator import Activator
-from gateway.function import (
+from gateway.metrics import Metrics
+from gateway.proxy.activator import Activator
+from gateway.types.function import (
     FunctionDeployment,
     FunctionId,
     FunctionStatus,
@@ -26,7 +27,6 @@ from gateway.function import (
     ReplicaState,
     UnixAddress,
 )
-from gateway.metrics import Metrics
 from tests.live import ROOT, LivePlatform, start
 
 FUNCTIONS: Final = 2000

@@ -119,7 +119,7 @@ def _end(pid: int) -> None:
 
 
 class FreshInterpreter:
-    """The same bundle served by `python -m runtime`, outside of the platform."""
+    """The same bundle served by `python -m sluice.runtime`, outside of the platform."""
 
     def __init__(self, stage: Stage, zygote: int) -> None:
         self._python = command(zygote)[0]
@@ -146,7 +146,7 @@ class FreshInterpreter:
         self._socket.unlink(missing_ok=True)
         begun = time.perf_counter()
         process = subprocess.Popen(  # noqa: S603 - our runtime
-            [self._python, "-P", "-m", "runtime"],
+            [self._python, "-P", "-m", "sluice.runtime"],
             env=self._environ,
             cwd=self._runtime,
             stdout=subprocess.DEVNULL,
@@ -177,7 +177,10 @@ def _zygote(stage: Stage) -> int:
     """The process that replicas of the function with a zygote of its own are forked from."""
     name, value = next(iter(OWN_ZYGOTE.items()))
     for pid in sorted(descendants(stage.gateway)):
-        if "runtime.zygote" in command(pid) and environment(pid).get(name) == value:
+        if (
+            "sluice.runtime.launching.zygote" in command(pid)
+            and environment(pid).get(name) == value
+        ):
             return pid
     raise RuntimeError("no zygote of the function's own")
 

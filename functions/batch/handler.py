@@ -9,10 +9,10 @@ The data and its licence are the dataset's own.
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from sluice_ml.answers import Event, Reply, answered
-from sluice_ml.errors import InvalidInputError
-from sluice_ml.place import place
-from sluice_ml.registry import Keys, Registry
+from sluice.ml.errors import InvalidInputError
+from sluice.ml.registry import Keys, Registry
+from sluice.ml.responses import Event, Reply, answered
+from sluice.ml.runtime_config import place
 
 from .predicting import Predictor
 from .reading import Datasets

@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import quote
 
-from sluice_ml.errors import CallError, InvalidInputError, NotFoundError, UnavailableError
-from sluice_ml.place import Place
-from sluice_ml.transport import Call, Transport
+from sluice.ml.errors import CallError, InvalidInputError, NotFoundError, UnavailableError
+from sluice.ml.runtime_config import Place
+from sluice.ml.transport import Call, Transport
 
 SHOWN: Final = 500  # bytes of an error
 ERRORS: Final[Mapping[int, type[CallError]]] = {400: InvalidInputError, 404: NotFoundError}

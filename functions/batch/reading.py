@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any, Final
 
 import duckdb
-from sluice_ml.errors import InvalidInputError
-from sluice_ml.registry import Registry
+
+from sluice.ml.errors import InvalidInputError
+from sluice.ml.registry import Registry
 
 KEPT: Final = 4  # files of dataset versions
 TYPES: Final = {"string": "VARCHAR", "boolean": "BOOLEAN", "number": "DOUBLE"}

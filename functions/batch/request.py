@@ -4,8 +4,8 @@ import re
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sluice_ml.errors import InvalidInputError
-from sluice_ml.fields import Fields, shown, version_text
+from sluice.ml.errors import InvalidInputError
+from sluice.ml.fields import Fields, shown, version_text
 
 MOST_ROWS: Final = 10_000
 MOST_PARTS: Final = 10_000

@@ -11,12 +11,12 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, Final
 
-from sluice_ml.answers import Event, Reply, answered
-from sluice_ml.errors import ConflictError, InvalidInputError
-from sluice_ml.featureset import FeatureSet, read_feature_set
-from sluice_ml.metrics import HIGHER_IS_BETTER, default_metric
-from sluice_ml.place import place
-from sluice_ml.registry import Keys, Registry
+from sluice.ml.errors import ConflictError, InvalidInputError
+from sluice.ml.featureset import FeatureSet, read_feature_set
+from sluice.ml.metrics import HIGHER_IS_BETTER, default_metric
+from sluice.ml.registry import Keys, Registry
+from sluice.ml.responses import Event, Reply, answered
+from sluice.ml.runtime_config import place
 
 from .promoting import Decision, champion_version, decide, promote
 from .request import Request, read_request

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import Any
 
-from sluice_ml.errors import ConflictError, NotFoundError
-from sluice_ml.metrics import better
-from sluice_ml.registry import Registry
+from sluice.ml.errors import ConflictError, NotFoundError
+from sluice.ml.metrics import better
+from sluice.ml.registry import Registry
 
 from .request import Request
 from .scoring import Scored

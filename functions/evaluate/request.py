@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import Any
 
-from sluice_ml.errors import InvalidInputError
-from sluice_ml.fields import ALIAS, Fields, version_text
-from sluice_ml.metrics import HIGHER_IS_BETTER
+from sluice.ml.errors import InvalidInputError
+from sluice.ml.fields import ALIAS, Fields, version_text
+from sluice.ml.metrics import HIGHER_IS_BETTER
 
 
 @dataclass(frozen=True, slots=True)

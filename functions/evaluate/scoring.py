@@ -5,13 +5,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from sluice_ml.errors import ConflictError, UnprocessableError
-from sluice_ml.featureset import FeatureSet
-from sluice_ml.metrics import classification_scores, regression_scores
-from sluice_ml.registry import Registry
-from sluice_ml.session import LoadError, load_session, run_model
-from sluice_ml.signature import Signature
-from sluice_ml.table import Table
+
+from sluice.ml.errors import ConflictError, UnprocessableError
+from sluice.ml.featureset import FeatureSet
+from sluice.ml.metrics import classification_scores, regression_scores
+from sluice.ml.registry import Registry
+from sluice.ml.session import LoadError, load_session, run_model
+from sluice.ml.signature import Signature
+from sluice.ml.table import Table
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
-from sluice_ml.answers import Event, Reply, error_reply, json_reply
-from sluice_ml.errors import CallError, MethodError, NotFoundError, TooLargeError
-from sluice_ml.fields import shown
-from sluice_ml.place import Place, place, text, whole_number
-from sluice_ml.registry import Registry, Seen
+from sluice.ml.errors import CallError, MethodError, NotFoundError, TooLargeError
+from sluice.ml.fields import shown
+from sluice.ml.registry import Registry, Seen
+from sluice.ml.responses import Event, Reply, error_reply, json_reply
+from sluice.ml.runtime_config import Place, place, text, whole_number
 
 from .cache import Cache
 from .models import Models

@@ -12,8 +12,8 @@ from time import monotonic
 from typing import Any, Final, Protocol
 from weakref import WeakValueDictionary
 
-from sluice_ml.errors import CallError, NotFoundError, UnavailableError, UnprocessableError
-from sluice_ml.registry import Seen
+from sluice.ml.errors import CallError, NotFoundError, UnavailableError, UnprocessableError
+from sluice.ml.registry import Seen
 
 from .cache import Cache, Known
 from .reference import Reference

@@ -3,8 +3,8 @@
 import re
 from typing import Final, NamedTuple
 
-from sluice_ml.errors import InvalidInputError
-from sluice_ml.fields import shown
+from sluice.ml.errors import InvalidInputError
+from sluice.ml.fields import shown
 
 DEFAULT_ALIAS: Final = "champion"
 _FORM: Final = re.compile(

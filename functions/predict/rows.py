@@ -10,9 +10,10 @@ from typing import Any, Final
 import numpy as np
 import orjson
 from numpy.typing import NDArray
-from sluice_ml.errors import InvalidInputError
-from sluice_ml.fields import shown
-from sluice_ml.signature import WHOLE, Input, Signature
+
+from sluice.ml.errors import InvalidInputError
+from sluice.ml.fields import shown
+from sluice.ml.signature import WHOLE, Input, Signature
 
 _FIELDS: Final = ("instances", "inputs")
 _SHOWN_COLUMNS: Final = 40

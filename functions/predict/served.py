@@ -5,9 +5,10 @@ from typing import Any
 
 import numpy as np
 import orjson
-from sluice_ml.errors import InvalidInputError, TooLargeError, UnprocessableError
-from sluice_ml.session import LoadError, load_session
-from sluice_ml.signature import Signature
+
+from sluice.ml.errors import InvalidInputError, TooLargeError, UnprocessableError
+from sluice.ml.session import LoadError, load_session
+from sluice.ml.signature import Signature
 
 from .rows import Rows, read_instances
 

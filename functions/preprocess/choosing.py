@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sluice_ml.errors import InvalidInputError
-from sluice_ml.table import Kind
+from sluice.ml.errors import InvalidInputError
+from sluice.ml.table import Kind
 
 from .request import Request
 

@@ -11,11 +11,11 @@ from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
 
-from sluice_ml.answers import Event, Reply, answered
-from sluice_ml.featureset import spec_json
-from sluice_ml.place import place, whole_number
-from sluice_ml.registry import Keys, Registry
-from sluice_ml.table import Table
+from sluice.ml.featureset import spec_json
+from sluice.ml.registry import Keys, Registry
+from sluice.ml.responses import Event, Reply, answered
+from sluice.ml.runtime_config import place, whole_number
+from sluice.ml.table import Table
 
 from .loading import Loaded, load
 from .request import Request, read_request

@@ -6,9 +6,10 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from sluice_ml.errors import InvalidInputError, TooLargeError
-from sluice_ml.registry import Registry
-from sluice_ml.table import MISSING_TEXT, Column, Kind, Table
+
+from sluice.ml.errors import InvalidInputError, TooLargeError
+from sluice.ml.registry import Registry
+from sluice.ml.table import MISSING_TEXT, Column, Kind, Table
 
 from .choosing import Choice, Dropped, choose
 from .reading import read_columns

@@ -12,8 +12,9 @@ from typing import Any
 import duckdb
 import numpy as np
 from numpy.typing import NDArray
-from sluice_ml.registry import Registry
-from sluice_ml.table import Kind
+
+from sluice.ml.registry import Registry
+from sluice.ml.table import Kind
 
 
 def read_columns(

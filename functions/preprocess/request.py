@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from sluice_ml.fields import Fields, version_text
+from sluice.ml.fields import Fields, version_text
 
 
 @dataclass(frozen=True, slots=True)

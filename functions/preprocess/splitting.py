@@ -2,8 +2,9 @@
 
 import numpy as np
 from sklearn.model_selection import train_test_split
-from sluice_ml.errors import InvalidInputError
-from sluice_ml.table import Table
+
+from sluice.ml.errors import InvalidInputError
+from sluice.ml.table import Table
 
 from .loading import Loaded
 from .request import Request

@@ -4,7 +4,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sluice_ml.table import Table
+
+from sluice.ml.table import Table
 
 
 def statistics(train: Table) -> dict[str, Any]:

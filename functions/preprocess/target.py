@@ -5,9 +5,10 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from sluice_ml.errors import InvalidInputError
-from sluice_ml.signature import Task
-from sluice_ml.table import Kind
+
+from sluice.ml.errors import InvalidInputError
+from sluice.ml.signature import Task
+from sluice.ml.table import Kind
 
 from .request import Request
 

@@ -8,7 +8,8 @@ from sklearn.compose import ColumnTransformer
 from sklearn.impute import SimpleImputer
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
-from sluice_ml.table import Table
+
+from sluice.ml.table import Table
 
 
 def fit_transformer(train: Table) -> bytes:

@@ -13,9 +13,10 @@ from sklearn.ensemble import (
     RandomForestRegressor,
 )
 from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
-from sluice_ml.errors import InvalidInputError
-from sluice_ml.fields import Fields
-from sluice_ml.signature import Task
+
+from sluice.ml.errors import InvalidInputError
+from sluice.ml.fields import Fields
+from sluice.ml.signature import Task
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,9 @@ from skl2onnx import convert_sklearn
 from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType, StringTensorType
 from skl2onnx.common.exceptions import MissingConverter, MissingShapeCalculator
 from sklearn.pipeline import Pipeline
-from sluice_ml.errors import UnprocessableError
-from sluice_ml.signature import WHOLE, Signature
+
+from sluice.ml.errors import UnprocessableError
+from sluice.ml.signature import WHOLE, Signature
 
 # The converter's default is newer than what older runtimes load; these two give IR version 8.
 TARGET_OPSET: Final[Mapping[str, int]] = {"": 18, "ai.onnx.ml": 3}

@@ -4,7 +4,8 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from sluice_ml.table import MISSING_TEXT, Column, Table
+
+from sluice.ml.table import MISSING_TEXT, Column, Table
 
 RANDOM_ROWS: Final = 64
 

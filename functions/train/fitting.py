@@ -10,10 +10,11 @@ import joblib
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.pipeline import Pipeline
-from sluice_ml.errors import ConflictError
-from sluice_ml.featureset import FeatureSet
-from sluice_ml.registry import Registry
-from sluice_ml.table import Table
+
+from sluice.ml.errors import ConflictError
+from sluice.ml.featureset import FeatureSet
+from sluice.ml.registry import Registry
+from sluice.ml.table import Table
 
 from .algorithms import ALGORITHMS, estimator
 from .request import Request

@@ -10,11 +10,12 @@ The data and its licence are the dataset's own.
 from collections.abc import Mapping
 from typing import Any
 
-from sluice_ml.answers import Event, Reply, answered
-from sluice_ml.featureset import FeatureSet, read_feature_set
-from sluice_ml.place import place, whole_number
-from sluice_ml.registry import Keys, Registry
 from threadpoolctl import threadpool_limits
+
+from sluice.ml.featureset import FeatureSet, read_feature_set
+from sluice.ml.registry import Keys, Registry
+from sluice.ml.responses import Event, Reply, answered
+from sluice.ml.runtime_config import place, whole_number
 
 from .algorithms import estimator
 from .fitting import read_transformer

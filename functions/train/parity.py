@@ -6,10 +6,11 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.pipeline import Pipeline
-from sluice_ml.errors import UnprocessableError
-from sluice_ml.session import LoadError, load_session, run_model
-from sluice_ml.signature import Signature
-from sluice_ml.table import Table
+
+from sluice.ml.errors import UnprocessableError
+from sluice.ml.session import LoadError, load_session, run_model
+from sluice.ml.signature import Signature
+from sluice.ml.table import Table
 
 from .edges import edge_rows
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any, Final
 
-from sluice_ml.errors import UnprocessableError
-from sluice_ml.featureset import FeatureSet
-from sluice_ml.metrics import classification_scores, regression_scores
-from sluice_ml.session import load_session, run_model
-from sluice_ml.signature import Signature, inputs_of
-from sluice_ml.table import Table
+from sluice.ml.errors import UnprocessableError
+from sluice.ml.featureset import FeatureSet
+from sluice.ml.metrics import classification_scores, regression_scores
+from sluice.ml.session import load_session, run_model
+from sluice.ml.signature import Signature, inputs_of
+from sluice.ml.table import Table
 
 from .algorithms import ALGORITHMS
 from .converting import TARGET_OPSET, to_onnx

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from sluice_ml.fields import Fields
+from sluice.ml.fields import Fields
 
 from .algorithms import ALGORITHMS, read_parameters
 

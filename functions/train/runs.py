@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Final
 
-from sluice_ml.errors import CallError, UnavailableError
-from sluice_ml.featureset import FeatureSet
-from sluice_ml.registry import Keys, Registry
+from sluice.ml.errors import CallError, UnavailableError
+from sluice.ml.featureset import FeatureSet
+from sluice.ml.registry import Keys, Registry
 
 from .request import Request
 

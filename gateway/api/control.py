@@ -7,12 +7,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from gateway.auth import Auth
+from gateway.auth.authenticator import Auth
 from gateway.autoscaling.signals import Signals
-from gateway.errors import AlreadyExistsError
-from gateway.function import FunctionId
 from gateway.providers import Provider
 from gateway.settings import GatewaySettings
+from gateway.types.errors import AlreadyExistsError
+from gateway.types.function import FunctionId
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,9 @@ from fastapi.responses import PlainTextResponse
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from gateway import errors
-from gateway.api.logs import LogRequestError
+from gateway.api.openfaas.logs import LogRequestError
 from gateway.api.requests import BodyTooLargeError
+from gateway.types import errors
 
 LOG: Final = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from gateway.auth import Auth
+from gateway.auth.authenticator import Auth
 
 # Calls of functions do not come here: of /async-function/ only what manages the queue does.
 GUARDED: Final = ("/system/", "/ui/", "/async-function/")

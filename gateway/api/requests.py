@@ -7,8 +7,8 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails, from_json
 from starlette.requests import Request
 
-from gateway.errors import InvalidRequestError, NotFoundError
-from gateway.function import DEFAULT_NAMESPACE, FunctionId
+from gateway.types.errors import InvalidRequestError, NotFoundError
+from gateway.types.function import DEFAULT_NAMESPACE, FunctionId
 
 M = TypeVar("M", bound=BaseModel)
 

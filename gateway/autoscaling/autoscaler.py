@@ -9,13 +9,13 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from gateway.autoscaling.decider import Tracker
 from gateway.autoscaling.policy import Signal
 from gateway.autoscaling.signals import Signals
-from gateway.autoscaling.tracker import Tracker
-from gateway.errors import InvalidRequestError, SluiceError
-from gateway.function import FunctionEvent, FunctionId, FunctionRemoved, FunctionStatus
 from gateway.providers import Provider
-from gateway.scaling import FunctionLoad
+from gateway.types.errors import InvalidRequestError, SluiceError
+from gateway.types.function import FunctionEvent, FunctionId, FunctionRemoved, FunctionStatus
+from gateway.types.scaling import FunctionLoad
 
 LOG: Final = logging.getLogger(__name__)
 SAMPLE_SECONDS: Final = 1.0

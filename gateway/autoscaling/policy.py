@@ -8,14 +8,9 @@ from enum import StrEnum
 from typing import Final, Self
 
 from gateway.autoscaling.decision import SMALLEST_TARGET, Policy
-from gateway.function import FunctionDeployment
-from gateway.scaling import (
-    MAX_LABEL,
-    MIN_LABEL,
-    Scaling,
-    read_value,
-)
-from settings import parse_duration, parse_positive_duration
+from gateway.types.function import FunctionDeployment
+from gateway.types.scaling import MAX_LABEL, MIN_LABEL, Scaling, read_value
+from sluice.settings import parse_duration, parse_positive_duration
 
 TYPE_LABEL: Final = "com.openfaas.scale.type"
 TARGET_LABEL: Final = "com.openfaas.scale.target"

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Final
 
 from gateway import folders
-from gateway.errors import InvalidRequestError
+from gateway.types.errors import InvalidRequestError
 
 CONTEXT: Final = "context"
 CONFIG: Final = "com.openfaas.docker.config"

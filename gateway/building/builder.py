@@ -37,9 +37,9 @@ from gateway.building.locking import Demand, lock_key
 from gateway.building.requirements import read_requirements, runtime_requirements
 from gateway.building.threads import to_end
 from gateway.building.uv import BuildError, Uv
-from gateway.errors import SluiceError
 from gateway.settings import GatewaySettings
-from settings import parse_flag
+from gateway.types.errors import SluiceError
+from sluice.settings import parse_flag
 
 log = logging.getLogger(__name__)
 

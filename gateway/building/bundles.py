@@ -18,7 +18,7 @@ from typing import Final
 from gateway import folders
 from gateway.building.bundle_store import BundleRow, BundleStore, Image
 from gateway.building.images import canonical_image
-from gateway.errors import InvalidRequestError
+from gateway.types.errors import InvalidRequestError
 
 MARKER: Final = "environment.json"
 MANIFEST: Final = "bundle.json"

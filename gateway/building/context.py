@@ -25,8 +25,8 @@ TEMPLATE_BYTES: Final = 64 * 1024
 LEFT_OUT: Final = frozenset({".dockerignore", "Dockerfile", "meta.json", REQUIREMENTS, *TEMPLATE})
 # Left by tools on the developer's machine: of no use here, and different at every build.
 DEBRIS: Final = frozenset({"__pycache__", ".git", ".mypy_cache", ".pytest_cache", ".ruff_cache"})
-# The runtime's packages, in the same process as the bundle's modules.
-RESERVED: Final = frozenset({"http1", "runtime", "settings", MANIFEST.removesuffix(".json")})
+# The package of the runtime is in the same process as the bundle's modules.
+RESERVED: Final = frozenset({"sluice", MANIFEST.removesuffix(".json")})
 SHOWN_FILES: Final = 20
 
 

@@ -3,7 +3,7 @@
 import re
 from typing import Final
 
-from gateway.errors import InvalidRequestError
+from gateway.types.errors import InvalidRequestError
 
 # The grammar of a reference as the container tools have it: host, path parts, tag.
 HOST: Final = r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?(?::[0-9]{1,5})?/)?"

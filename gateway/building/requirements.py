@@ -10,7 +10,7 @@ from typing import Final
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
-from gateway.errors import InvalidRequestError
+from gateway.types.errors import InvalidRequestError
 
 # What a replica's own process imports (runtime, http1): the versions that the gateway runs.
 RUNTIME: Final = ("httptools", "prometheus-client", "uvloop")

@@ -11,7 +11,7 @@ import uv
 from gateway.building.child import Ended, Report, run_child
 from gateway.building.indexes import Indexes, read_indexes
 from gateway.building.requirements import Wanted, blamed
-from gateway.errors import InvalidRequestError
+from gateway.types.errors import InvalidRequestError
 
 CACHE_VARIABLE: Final = "UV_CACHE_DIR"
 NO_WHEEL: Final = ("no usable wheels", "no wheels", "building from source is disabled")

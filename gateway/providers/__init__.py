@@ -1,13 +1,13 @@
 """Where functions run: the Provider protocol and its implementations.
 
-A provider takes and gives plain types, raises `gateway.errors` only and knows no HTTP. Every
+A provider takes and gives plain types, raises `gateway.types.errors` only and knows no HTTP. Every
 operation may be repeated with the same effect. One contract suite runs on all of them.
 """
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Protocol
 
-from gateway.function import (
+from gateway.types.function import (
     FunctionDeployment,
     FunctionEvent,
     FunctionId,

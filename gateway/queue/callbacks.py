@@ -8,17 +8,17 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from gateway.callpath.forwarding import USER_AGENT
-from gateway.errors import ForbiddenError, SluiceError, UpstreamError
+from gateway.proxy.headers import USER_AGENT
 from gateway.queue.blobs import Blobs
 from gateway.queue.call import Delivered, Delivery
+from gateway.queue.callback_targets import Target, Targets, parse_url
 from gateway.queue.dispatcher import Dispatcher
-from gateway.queue.journal import Journal
+from gateway.queue.group_commit import Journal
 from gateway.queue.retries import backoff
-from gateway.queue.targets import Target, Targets, parse_url
 from gateway.settings import GatewaySettings
-from http1.client import ClientConnection
-from http1.errors import Http1Error
+from gateway.types.errors import ForbiddenError, SluiceError, UpstreamError
+from sluice.http1.client import ClientConnection
+from sluice.http1.errors import Http1Error
 
 LOG: Final = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from gateway.queue.blobs import Blobs
-from gateway.queue.journal import Journal
+from gateway.queue.group_commit import Journal
 from gateway.queue.store import Keep, Store
 from gateway.settings import GatewaySettings
 

@@ -4,13 +4,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gateway.callpath.collected_call import CollectedCall
-from gateway.callpath.routes import Route
-from gateway.errors import SluiceError
+from gateway.proxy.collected_call import CollectedCall
+from gateway.proxy.routes import Route
 from gateway.queue.call import QueuedCall
+from gateway.types.errors import SluiceError
 
 if TYPE_CHECKING:
-    from gateway.callpath.invoker import Invoker
+    from gateway.proxy.invoker import Invoker
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,9 @@ from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Final, Self
 
-from gateway.errors import InvalidRequestError
-from gateway.scaling import read_value
-from settings import parse_duration, parse_positive_count
+from gateway.types.errors import InvalidRequestError
+from gateway.types.scaling import read_value
+from sluice.settings import parse_duration, parse_positive_count
 
 ATTEMPTS: Final = "com.openfaas.retry.attempts"
 CODES: Final = "com.openfaas.retry.codes"

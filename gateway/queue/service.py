@@ -8,21 +8,21 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
-from gateway.callpath.invoker import Invoker
-from gateway.errors import DiskFullError, SluiceError, UnavailableError
-from gateway.function import FunctionEvent, FunctionId, FunctionRemoved
+from gateway.proxy.invoker import Invoker
 from gateway.queue.blobs import Blobs
 from gateway.queue.call import CallState, CallView, Delivered, NewCall, Outcome, Payload, QueuedCall
+from gateway.queue.callback_targets import Targets
 from gateway.queue.callbacks import Callbacks
 from gateway.queue.cleanup import Cleanup
-from gateway.queue.intake import Intake
-from gateway.queue.journal import Journal
+from gateway.queue.group_commit import Journal
 from gateway.queue.metrics import QueueMetrics
 from gateway.queue.sqlite import SqliteStore, reader
 from gateway.queue.store import Backlog, Filter, Store
-from gateway.queue.targets import Targets
+from gateway.queue.submission import Intake
 from gateway.queue.worker import Worker
 from gateway.settings import GatewaySettings
+from gateway.types.errors import DiskFullError, SluiceError, UnavailableError
+from gateway.types.function import FunctionEvent, FunctionId, FunctionRemoved
 
 T = TypeVar("T")
 

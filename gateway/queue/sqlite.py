@@ -6,9 +6,9 @@ import sqlite3
 from pathlib import Path
 from typing import Any, Final
 
-from gateway.errors import UnavailableError
 from gateway.queue.sql import Database, Dialect
 from gateway.queue.tables import SqlStore
+from gateway.types.errors import UnavailableError
 
 # The second: the shared index of the log, which grows with it, has no room.
 FULL: Final = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE)

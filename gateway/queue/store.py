@@ -1,13 +1,12 @@
 """What the queue needs of a database: groups of changes, each group one durable transaction.
 
-Stores are synchronous and belong to one thread at a time; gateway.queue.journal drives them.
+Stores are synchronous and belong to one thread at a time; gateway.queue.group_commit drives them.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Generic, Protocol, TypeVar
 
-from gateway.errors import SluiceError
 from gateway.queue.call import (
     CallState,
     CallView,
@@ -18,6 +17,7 @@ from gateway.queue.call import (
     Payload,
     QueuedCall,
 )
+from gateway.types.errors import SluiceError
 
 T = TypeVar("T")
 

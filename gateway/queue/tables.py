@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from typing import Any, Final
 
-from gateway.errors import AlreadyExistsError, NotFoundError, SluiceError
-from gateway.queue import groups
+from gateway.queue import statements
 from gateway.queue.call import CallState, CallView, Payload
 from gateway.queue.sql import Database, places
 from gateway.queue.store import Backlog, Committed, Filter, Group, Keep, Operation
+from gateway.types.errors import AlreadyExistsError, NotFoundError, SluiceError
 
 COLUMNS: Final = (
     "id, function, state, accepted, due, attempts, callback, callback_state, status, reason,"
@@ -40,15 +40,15 @@ class SqlStore:
         db, owner, done = self._db, self._owner, Committed()
         with db.transaction():
             if group.outcomes:
-                done.finished = groups.finish(db, group.outcomes, owner)
+                done.finished = statements.finish(db, group.outcomes, owner)
             if group.deliveries:
-                groups.delivered(db, group.deliveries, owner)
+                statements.delivered(db, group.deliveries, owner)
             if group.accepted:
-                done.duplicates = groups.accept(db, group.accepted)
+                done.duplicates = statements.accept(db, group.accepted)
             done.answers = [self._answer(operation) for operation in group.operations]
-            done.leased = [groups.lease(db, order, owner) for order in group.leases]
+            done.leased = [statements.lease(db, order, owner) for order in group.leases]
             done.callbacks = [
-                groups.lease_callbacks(db, order, owner) for order in group.callback_leases
+                statements.lease_callbacks(db, order, owner) for order in group.callback_leases
             ]
         return done
 
@@ -106,7 +106,7 @@ class SqlStore:
             raise AlreadyExistsError(f"call {call}: is {view.state.name.lower()}, not finished")
         if view.callback_state.startswith("owed"):
             raise AlreadyExistsError(f"call {call}: its callback is not delivered yet")
-        answer = groups.payloads(self._db, "answers", [call]).get(call)
+        answer = statements.payloads(self._db, "answers", [call]).get(call)
         freed = len(answer.head) + answer.size if answer is not None else 0
         self._db.run(REPLAY, (now, now, freed, call))
         return self._view(call), self._removed("answers", [call])
@@ -199,11 +199,11 @@ class SqlStore:
 
     def request(self, call: str) -> Payload | None:
         with self._db.transaction():
-            return groups.payloads(self._db, "requests", [call]).get(call)
+            return statements.payloads(self._db, "requests", [call]).get(call)
 
     def answer(self, call: str) -> Payload | None:
         with self._db.transaction():
-            return groups.payloads(self._db, "answers", [call]).get(call)
+            return statements.payloads(self._db, "answers", [call]).get(call)
 
     def blobs(self, names: Sequence[str]) -> set[str]:
         among = f"blob IN ({places(len(names), '?')})"

@@ -7,20 +7,20 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Final
 
-from gateway.callpath.activator import Activator
-from gateway.callpath.call import STATUS
-from gateway.callpath.invoker import Invoker
-from gateway.callpath.routes import Route
-from gateway.errors import InvalidRequestError, NotFoundError, SluiceError
-from gateway.function import FunctionDeployment, FunctionId
+from gateway.proxy.activator import Activator
+from gateway.proxy.call import STATUS
+from gateway.proxy.invoker import Invoker
+from gateway.proxy.routes import Route
 from gateway.queue.blobs import ROW_BYTES, Blobs
 from gateway.queue.call import CallState, Outcome, Payload, QueuedCall
 from gateway.queue.dispatcher import Dispatcher
+from gateway.queue.group_commit import Journal
 from gateway.queue.invocation import FunctionAnswer, QueuedInvocation, request_bytes
-from gateway.queue.journal import Journal
 from gateway.queue.retries import RetryPolicy, concurrency, retry_after
 from gateway.settings import GatewaySettings
-from http1.wire import header_lines
+from gateway.types.errors import InvalidRequestError, NotFoundError, SluiceError
+from gateway.types.function import FunctionDeployment, FunctionId
+from sluice.http1.wire import header_lines
 
 LOG: Final = logging.getLogger(__name__)
 

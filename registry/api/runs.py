@@ -6,14 +6,7 @@ from fastapi import APIRouter, Query, Request, Response
 from sqlalchemy import Connection
 
 from registry.api.bodies import claim_of, read_json, validate
-from registry.api.service import (
-    AfterNumber,
-    IdPath,
-    Limit,
-    Registry,
-    body_of,
-    page,
-)
+from registry.api.service import AfterNumber, IdPath, Limit, Registry, body_of, page
 from registry.api.wire import (
     FeatureSetIn,
     MetricIn,

@@ -15,12 +15,7 @@ from typing import Any, Final
 
 from registry.blobs import Blobs, Spooled
 from registry.datasets.job import CSV_FILE, PARQUET_FILE, Job
-from registry.errors import (
-    BusyError,
-    InvalidRequestError,
-    TooLargeError,
-    UnsupportedMediaTypeError,
-)
+from registry.errors import BusyError, InvalidRequestError, TooLargeError, UnsupportedMediaTypeError
 from registry.metrics import RegistryMetrics
 from registry.settings import RegistrySettings
 

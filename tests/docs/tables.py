@@ -18,11 +18,11 @@ from gateway.scaling_options import OPTIONS
 from gateway.settings import GatewaySettings
 from registry.metrics import RegistryMetrics
 from registry.settings import RegistrySettings
-from runtime.exposition import RuntimeCollector
-from runtime.metrics import Metrics
-from runtime.settings import RuntimeSettings
-from settings import rows
-from sluice.settings import CliSettings
+from sluice.cli.settings import CliSettings
+from sluice.runtime.serving.exposition import RuntimeCollector
+from sluice.runtime.serving.metrics import Metrics
+from sluice.runtime.settings import RuntimeSettings
+from sluice.settings import rows
 from tests.live import ROOT
 from triggers.kafka.metrics import KafkaMetrics
 from triggers.kafka.options import KafkaOptions
@@ -65,8 +65,8 @@ def gateway_metrics() -> str:
 
 
 def runtime_metrics() -> str:
-    """A Markdown table of a replica's own series, those of `runtime.batching` among them."""
-    importlib.import_module("runtime.batching")
+    """A Markdown table of a replica's own series, those of batching among them."""
+    importlib.import_module("sluice.runtime.python.batching")
     metrics = Metrics()
     metrics.observe("POST", 200, 0.1)
     families = RuntimeCollector(metrics).collect()

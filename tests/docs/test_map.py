@@ -11,7 +11,7 @@ import yaml
 from tests.docs.tables import DOCS, SERIES
 from tests.live import ROOT
 
-PACKAGES = "gateway|http1|registry|runtime|service|settings|sluice|triggers"
+PACKAGES = "gateway|registry|service|sluice|triggers"
 NAME = re.compile(rf"`((?:{PACKAGES})(?:\.[a-z0-9_]+)*)(?::([A-Za-z_.]+))?`")
 LINK = re.compile(r"\]\(([^)#:]+\.md)?(?:#([^)]+))?\)")
 FILE = re.compile(r"`((?:[a-z_0-9]+/)+[\w.-]+\.(?:py|yml|md|json|toml|xml|sh))`")
@@ -40,9 +40,7 @@ def test_place_on_the_map_is_there(module: str, name: str) -> None:
 def test_map_has_entries_of_every_package() -> None:
     assert {module.partition(".")[0] for module, _ in map_entries()} >= {
         "gateway",
-        "http1",
         "registry",
-        "runtime",
         "service",
         "sluice",
         "triggers",
@@ -57,7 +55,11 @@ def test_links_between_pages_lead_somewhere(page: Path) -> None:
         assert not anchor or target == MEASURED or anchor in anchors(target.read_text()), anchor
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+# Decisions stay as they were written; docs/adr/names.md says what has another name since.
+CURRENT = [page for page in PAGES if page.parent.name != "adr"]
+
+
+@pytest.mark.parametrize("page", CURRENT, ids=lambda page: str(page.relative_to(ROOT)))
 def test_files_that_a_page_names_are_there(page: Path) -> None:
     text = page.read_text()
     ours = [path for path in FILE.findall(text) if (ROOT / path.partition("/")[0]).is_dir()]

@@ -10,9 +10,9 @@ from typing import Any
 import httpx
 import pytest
 
-from sluice.client import GatewayClient
-from sluice.context import make_context, write_tar
-from sluice.stack import Function, Stack
+from sluice.cli.client import GatewayClient
+from sluice.cli.context import make_context, write_tar
+from sluice.cli.stack import Function, Stack
 from tests.live import ROOT, LivePlatform, live_platform
 
 ECHO = "async def handle(event, context):\n    return event.body\n"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from sluice.errors import CommandError
+from sluice.cli.errors import CommandError
 from tests.e2e.conftest import ECHO, Stage
 
 pytestmark = [pytest.mark.network, pytest.mark.timeout(600)]

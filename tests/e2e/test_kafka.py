@@ -15,7 +15,7 @@ import httpx
 import pytest
 from sklearn.datasets import load_wine
 
-from sluice.client import GatewayClient
+from sluice.cli.client import GatewayClient
 from tests.e2e.conftest import ECHO, Stage
 from tests.e2e.test_pipelines import outputs, upload
 from tests.kafka_broker import KafkaBroker, kafka_broker

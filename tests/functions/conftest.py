@@ -1,9 +1,7 @@
 import asyncio
 import base64
 import http.client
-import importlib.util
 import json
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import count
@@ -13,24 +11,10 @@ from typing import Any
 
 import pytest
 
-from tests.functions.contexts import ROOT, context_of, load_function
+from tests.functions.contexts import context_of, load_function
 from tests.functions.data import BREAST_CANCER, diabetes, mixed_wine
 from tests.functions.gateway import TOKEN, Event, Gateway
 
-
-def import_shared_package() -> None:
-    """Import sluice_ml as a build context has it, without its neighbour, the sample function."""
-    folder = ROOT / "template" / "python3-ml" / "sluice_ml"
-    spec = importlib.util.spec_from_file_location(
-        folder.name, folder / "__init__.py", submodule_search_locations=[str(folder)]
-    )
-    assert spec is not None
-    assert spec.loader is not None
-    package = sys.modules[folder.name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(package)
-
-
-import_shared_package()
 NUMBERS = count()
 NAMES = ("preprocess", "train", "evaluate", "predict", "batch", "echo")
 

@@ -29,7 +29,7 @@ class Served:
         reading, writing = os.pipe()
         self._socket = str(socket_path)
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "runtime"],
+            [sys.executable, "-m", "sluice.runtime"],
             cwd=context,
             env={
                 "PATH": os.environ["PATH"],

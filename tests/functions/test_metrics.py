@@ -1,12 +1,8 @@
 import numpy as np
 import pytest
 from sklearn import metrics as sk
-from sluice_ml.metrics import (
-    better,
-    classification_scores,
-    default_metric,
-    regression_scores,
-)
+
+from sluice.ml.metrics import better, classification_scores, default_metric, regression_scores
 
 
 def drawn(classes: int, rows: int = 200) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

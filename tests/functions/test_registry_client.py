@@ -4,9 +4,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from sluice_ml.errors import ConflictError, NotFoundError, UnavailableError
-from sluice_ml.place import Place
-from sluice_ml.registry import Keys, Registry
+
+from sluice.ml.errors import ConflictError, NotFoundError, UnavailableError
+from sluice.ml.registry import Keys, Registry
+from sluice.ml.runtime_config import Place
 
 Script = list[bytes | None]
 

@@ -11,10 +11,10 @@ import httpx
 import pytest
 
 from gateway.app import Gateway, create
+from gateway.auth.credentials import read
 from gateway.backends import Backend
-from gateway.credentials import read
-from gateway.errors import SluiceError
 from gateway.settings import GatewaySettings
+from gateway.types.errors import SluiceError
 from tests.fakes import FakeProvider, deployment
 
 OFF = GatewaySettings()

@@ -5,8 +5,9 @@ from datetime import UTC, datetime
 
 from gateway.autoscaling.autoscaler import Autoscaler
 from gateway.autoscaling.signals import Signals
-from gateway.callpath.activator import Activator
-from gateway.function import (
+from gateway.metrics import Metrics
+from gateway.proxy.activator import Activator
+from gateway.types.function import (
     FunctionDeployment,
     FunctionId,
     FunctionStatus,
@@ -14,8 +15,7 @@ from gateway.function import (
     ReplicaState,
     UnixAddress,
 )
-from gateway.metrics import Metrics
-from gateway.scaling import FunctionLoad
+from gateway.types.scaling import FunctionLoad
 from tests.fakes import FakeProvider
 
 AWAKE = FunctionId("awake")

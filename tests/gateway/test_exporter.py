@@ -9,7 +9,8 @@ import pytest
 from prometheus_client import CollectorRegistry, Counter
 
 from gateway import exporter
-from gateway.function import (
+from gateway.scrape_targets import Targets
+from gateway.types.function import (
     FunctionDeployment,
     FunctionId,
     FunctionRemoved,
@@ -19,9 +20,8 @@ from gateway.function import (
     TcpAddress,
     UnixAddress,
 )
-from gateway.targets import Targets
-from http1.asgi import AsgiApplication
-from http1.server import Server
+from sluice.http1.asgi import AsgiApplication
+from sluice.http1.server import Server
 
 ECHO = FunctionId("echo")
 Answer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]

@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from gateway.credentials import read
+from gateway.auth.credentials import read
 
 READY = re.compile(r"ready api=127\.0\.0\.1:(\d+) metrics_port=(\d+)")
 PATIENCE = 60.0

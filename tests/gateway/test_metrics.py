@@ -3,9 +3,9 @@
 from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
-from gateway.function import FunctionId
 from gateway.metrics import MAX_CODES, METRICS, Metrics, exposition
-from gateway.scaling import FunctionLoad
+from gateway.types.function import FunctionId
+from gateway.types.scaling import FunctionLoad
 
 
 def scrape(metrics: Metrics) -> tuple[str, dict[tuple[str, str, str], float]]:

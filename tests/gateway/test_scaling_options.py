@@ -4,13 +4,13 @@ from typing import Any
 
 import pytest
 
-from gateway import scaling
-from gateway.api.alert import FACTOR_LABEL, factor_of
+from gateway.api.openfaas.alert import FACTOR_LABEL, factor_of
 from gateway.autoscaling import policy
 from gateway.autoscaling.policy import Autoscaling
-from gateway.errors import InvalidRequestError
-from gateway.function import FunctionDeployment
 from gateway.scaling_options import OPTIONS, Option
+from gateway.types import scaling
+from gateway.types.errors import InvalidRequestError
+from gateway.types.function import FunctionDeployment
 from tests.fakes import deployment
 
 

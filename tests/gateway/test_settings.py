@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from gateway.settings import GatewaySettings
-from settings import SettingError, rows
+from sluice.settings import SettingError, rows
 
 
 def test_load_reads_units_and_makes_the_folder_absolute() -> None:

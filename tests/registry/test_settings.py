@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from registry.settings import RegistrySettings, read_settings
-from settings import SettingError, rows
+from sluice.settings import SettingError, rows
 
 
 def test_paths_default_to_the_data_folder(tmp_path: Path) -> None:

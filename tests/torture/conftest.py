@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from sluice.client import GatewayClient
+from sluice.cli.client import GatewayClient
 from tests.e2e.conftest import Stage
 from tests.live import live_platform
 

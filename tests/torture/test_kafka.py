@@ -19,7 +19,7 @@ import pytest
 from kafka import KafkaProducer
 from kafka.errors import KafkaError
 
-from sluice.client import GatewayClient
+from sluice.cli.client import GatewayClient
 from tests.e2e.conftest import Stage
 from tests.kafka_broker import KafkaBroker, why_not
 from tests.live import LivePlatform, live_platform

@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from sluice.client import GatewayClient
+from sluice.cli.client import GatewayClient
 from tests.e2e.conftest import ECHO, Stage
 from tests.live import live_platform
 from tests.torture.loads import PATIENCE, Load, answering, load, until, wait_ended

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from settings import SettingError
+from sluice.settings import SettingError
 from triggers.settings import TriggersSettings
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, get_args
 
-from settings import parse_flag
+from sluice.settings import parse_flag
 from triggers.cron.schedule import Schedule, ScheduleError, parse_schedules
 from triggers.gateway import DeployedFunction
 

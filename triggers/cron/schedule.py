@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from croniter import CroniterError, croniter
 
-from settings import parse_duration
+from sluice.settings import parse_duration
 
 NAMED: Final = {
     "@yearly": "0 0 1 1 *",

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, Self
 
-from settings import SettingError, load, parse_count, parse_duration, parse_text, setting
+from sluice.settings import SettingError, load, parse_count, parse_duration, parse_text, setting
 
 PREFIX: Final = "com.sluice.kafka."
 TOPIC: Final = re.compile(r"[A-Za-z0-9._-]{1,249}")

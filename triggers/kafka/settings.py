@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self
 
-from settings import (
+from sluice.settings import (
     SettingError,
     load,
     parse_count,

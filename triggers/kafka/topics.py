@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Self
 
-from settings import SettingError
+from sluice.settings import SettingError
 from triggers.gateway import DeployedFunction
 from triggers.kafka.options import NO_TOPIC, PREFIX, KafkaOptions, is_topic
 

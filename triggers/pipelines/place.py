@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Final
 
-from settings import parse_duration
+from sluice.settings import parse_duration
 from triggers.errors import InvalidRequestError
 from triggers.pipelines.evaluation import shown
 

@@ -5,12 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gateway.building.bundles import Bundle
-from gateway.function import FunctionDeployment
 from gateway.providers.embedded import scratch
-from gateway.providers.embedded.blanks import Blank, Shape, make_blank
 from gateway.providers.embedded.cgroups import Groups, Limits
 from gateway.providers.embedded.logs import Logs
-from gateway.providers.embedded.places import Places
+from gateway.providers.embedded.paths import Places
+from gateway.providers.embedded.pipes import Wiring
 from gateway.providers.embedded.sandbox import (
     PRIVATE_CACHE,
     PRIVATE_TMP,
@@ -19,9 +18,10 @@ from gateway.providers.embedded.sandbox import (
     threads,
 )
 from gateway.providers.embedded.secrets import SecretFiles
-from gateway.providers.embedded.wiring import Wiring
+from gateway.providers.embedded.unspecialized import Blank, Shape, make_blank
 from gateway.providers.embedded.zygotes import Environment, Zygotes
 from gateway.settings import GatewaySettings
+from gateway.types.function import FunctionDeployment
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +109,7 @@ def remove(parts: Parts) -> None:
 
 
 def _request(host: Host, plan: Plan, replica: str, own: OwnFolders) -> dict[str, object]:
-    """The document of `runtime.orders.Request`."""
+    """The document of `sluice.launch.Request`."""
     variables = host.machine.variables(plan.deployment, plan.bundle, replica)
     sandbox = None
     if host.isolated:

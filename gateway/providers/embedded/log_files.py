@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from gateway.function import FunctionId, LogLine, LogQuery
+from gateway.types.function import FunctionId, LogLine, LogQuery
 
 LONGEST_LINE: Final = 64 << 10
 SUFFIX: Final = ".log"

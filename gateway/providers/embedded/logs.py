@@ -11,7 +11,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Final
 
-from gateway.function import FunctionId, LogLine, LogQuery
 from gateway.providers.embedded.log_files import (
     LONGEST_LINE,
     SUFFIX,
@@ -21,6 +20,7 @@ from gateway.providers.embedded.log_files import (
     read_logs,
 )
 from gateway.settings import GatewaySettings
+from gateway.types.function import FunctionId, LogLine, LogQuery
 
 LOG: Final = logging.getLogger(__name__)
 CHUNK: Final = 64 << 10

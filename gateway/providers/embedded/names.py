@@ -3,9 +3,9 @@
 import re
 from typing import Final
 
-from gateway.errors import InvalidRequestError
-from gateway.function import Resources
-from settings import parse_size
+from gateway.types.errors import InvalidRequestError
+from gateway.types.function import Resources
+from sluice.settings import parse_size
 
 LABEL: Final = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?")
 SECRET: Final = re.compile(r"[A-Za-z0-9](?:[-._A-Za-z0-9]{0,251}[A-Za-z0-9])?")

@@ -4,15 +4,15 @@ from contextlib import suppress
 from typing import Final
 
 from gateway.building.bundles import Bundle, Bundles
-from gateway.errors import InvalidRequestError
-from gateway.function import FunctionDeployment
 from gateway.providers.embedded.cgroups import Limits
 from gateway.providers.embedded.launch import Host, Plan
 from gateway.providers.embedded.names import check_label, cpu_cores, memory_bytes
 from gateway.providers.embedded.records import Generation
 from gateway.providers.embedded.sandbox import check_variables, find_command
-from gateway.scaling import Scaling
-from settings import parse_duration
+from gateway.types.errors import InvalidRequestError
+from gateway.types.function import FunctionDeployment
+from gateway.types.scaling import Scaling
+from sluice.settings import parse_duration
 
 HOW_TO_BUILD: Final = (
     "build it with `faas-cli up --remote-builder URL --payload-secret "

@@ -11,8 +11,18 @@ from datetime import UTC, datetime
 from typing import Final
 
 from gateway.building.bundles import Bundles
-from gateway.errors import InvalidRequestError, NotFoundError
-from gateway.function import (
+from gateway.providers import Listener
+from gateway.providers.embedded import scratch
+from gateway.providers.embedded.composition import assemble
+from gateway.providers.embedded.function_reconciler import Reports, Runner
+from gateway.providers.embedded.names import check_label
+from gateway.providers.embedded.paths import Places
+from gateway.providers.embedded.planning import Planner
+from gateway.providers.embedded.records import FunctionRecord, Generation
+from gateway.providers.embedded.store import Store
+from gateway.settings import GatewaySettings
+from gateway.types.errors import InvalidRequestError, NotFoundError
+from gateway.types.function import (
     DEFAULT_NAMESPACE,
     FunctionDeployment,
     FunctionEvent,
@@ -24,16 +34,6 @@ from gateway.function import (
     Namespace,
     Usage,
 )
-from gateway.providers import Listener
-from gateway.providers.embedded import scratch
-from gateway.providers.embedded.assembly import assemble
-from gateway.providers.embedded.names import check_label
-from gateway.providers.embedded.places import Places
-from gateway.providers.embedded.planning import Planner
-from gateway.providers.embedded.records import FunctionRecord, Generation
-from gateway.providers.embedded.runner import Reports, Runner
-from gateway.providers.embedded.store import Store
-from gateway.settings import GatewaySettings
 
 LOG: Final = logging.getLogger(__name__)
 PRUNE_SECONDS: Final = 300.0

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from gateway.function import FunctionDeployment, FunctionId, Resources
+from gateway.types.function import FunctionDeployment, FunctionId, Resources
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,14 +8,14 @@ from contextlib import suppress
 from secrets import token_hex
 from typing import Final
 
-from gateway.errors import SluiceError
-from gateway.function import Replica, ReplicaState, UnixAddress, Usage
-from gateway.providers.embedded import endings, processes
-from gateway.providers.embedded.blanks import Blank
+from gateway.providers.embedded import exit_reasons, processes
 from gateway.providers.embedded.health import answers
 from gateway.providers.embedded.launch import Host, Parts, Plan, prepare, remove, shape_of
 from gateway.providers.embedded.logs import Collector
-from gateway.providers.embedded.wiring import LONGEST_REASON, Event, reason_of
+from gateway.providers.embedded.pipes import LONGEST_REASON, Event, reason_of
+from gateway.providers.embedded.unspecialized import Blank
+from gateway.types.errors import SluiceError
+from gateway.types.function import Replica, ReplicaState, UnixAddress, Usage
 
 MEMORY_WATCH_SECONDS: Final = 0.25
 LEAST_SAMPLE_SECONDS: Final = 0.5
@@ -193,17 +193,17 @@ class ReplicaProcess:
             self._parts.wiring.read_status()
             group = self._parts.blank.group
             if self._exit != 0 and group is not None and group.out_of_memory():
-                return endings.over_memory(self.plan.deployment, group.peak_bytes() or 0)
+                return exit_reasons.over_memory(self.plan.deployment, group.peak_bytes() or 0)
         if self._killed_for or self._told:
             return self._killed_for or self._told
         if self._exit is None:
             return self._why_lost()
-        return endings.of_exit(self._exit, self._last_words() if self._exit > 0 else "")
+        return exit_reasons.of_exit(self._exit, self._last_words() if self._exit > 0 else "")
 
     def _why_lost(self) -> str:
         if self._cold and not self._process:
             words = self._host.zygotes.last_words(self.plan.environment)
-            return endings.of_interpreter(self.plan.deployment, words)
+            return exit_reasons.of_interpreter(self.plan.deployment, words)
         return "the process that supervises it was killed"
 
     def _last_words(self) -> str:
@@ -289,5 +289,5 @@ class ReplicaProcess:
             await asyncio.sleep(MEMORY_WATCH_SECONDS)
             used = await asyncio.to_thread(processes.private_above, self._process, limit)
             if used is not None:
-                self.kill(endings.over_memory(self.plan.deployment, used))
+                self.kill(exit_reasons.over_memory(self.plan.deployment, used))
                 return

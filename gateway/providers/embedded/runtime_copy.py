@@ -10,7 +10,7 @@ from typing import Final
 
 from gateway.folders import publish
 
-PACKAGES: Final = ("runtime", "http1", "settings")
+PACKAGES: Final = ("sluice",)
 
 
 def sources(packages: Sequence[str] = PACKAGES) -> dict[str, Path]:

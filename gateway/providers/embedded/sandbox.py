@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from gateway.building.bundles import Bundle
-from gateway.errors import InvalidRequestError
-from gateway.function import FunctionDeployment
 from gateway.providers.embedded.zygotes import Environment, import_time
 from gateway.settings import GatewaySettings
-from settings import own_host
+from gateway.types.errors import InvalidRequestError
+from gateway.types.function import FunctionDeployment
+from sluice.settings import own_host
 
 # Passed on from the gateway's own environment; nothing else of it reaches a function.
 PASSED_ON: Final = ("LANG", "LC_ALL", "LC_CTYPE", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR")
@@ -118,7 +118,7 @@ class Machine:
     def sandbox(
         self, deployment: FunctionDeployment, bundle: Bundle | None, own: OwnFolders
     ) -> dict[str, Any]:
-        """The document of `runtime.isolation.Sandbox` for a replica."""
+        """The document of `sluice.runtime.launching.sandbox.Sandbox` for a replica."""
         shown = {str(self.runtime), *_resolver_files()}
         if bundle is None:
             shown |= {*_prefixes(Path(sys.executable)), *_command_files(deployment, self.environ)}

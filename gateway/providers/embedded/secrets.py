@@ -8,10 +8,10 @@ from pathlib import Path
 from secrets import token_hex
 from typing import Final
 
-from gateway.errors import InvalidRequestError, NotFoundError
 from gateway.folders import sync_folder
-from gateway.function import FunctionId
 from gateway.providers.embedded.names import check_label, check_secret
+from gateway.types.errors import InvalidRequestError, NotFoundError
+from gateway.types.function import FunctionId
 
 MOST_BYTES: Final = 1 << 20  # as Kubernetes has it
 STAGED: Final = ".new-"

@@ -12,8 +12,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final, TypeVar
 
-from gateway.function import DEFAULT_NAMESPACE, FunctionId, Namespace
 from gateway.providers.embedded.records import FunctionRecord, Generation, decode, encode
+from gateway.types.function import DEFAULT_NAMESPACE, FunctionId, Namespace
 
 T = TypeVar("T")
 

@@ -10,9 +10,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
-from gateway.providers.embedded.blanks import Blank, Shape
 from gateway.providers.embedded.children import Child
-from gateway.providers.embedded.spares import Spares
+from gateway.providers.embedded.unspecialized import Blank, Shape
+from gateway.providers.embedded.warm_pool import Spares
 
 LOG: Final = logging.getLogger(__name__)
 # Variables that a library or the interpreter reads once, when it is loaded.
@@ -195,7 +195,7 @@ class Zygotes:
 
     def _run(self, environment: Environment, words: Sequence[str], errors: Path) -> Child:
         python = str(environment.python)
-        command = [python, "-P", "-m", "runtime.zygote", *words]
+        command = [python, "-P", "-m", "sluice.runtime.launching.zygote", *words]
         child = Child(command, environment.variables, self._runtime, errors)
         self._children.add(child)
         child.ended.add_done_callback(lambda _: self._children.discard(child))

@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from sluice_ml.answers import Event, Reply, answered
-from sluice_ml.errors import InvalidInputError
-from sluice_ml.fields import Fields
-from sluice_ml.registry import Keys
+
+from sluice.ml.errors import InvalidInputError
+from sluice.ml.fields import Fields
+from sluice.ml.registry import Keys
+from sluice.ml.responses import Event, Reply, answered
 
 
 def handle(event: Event, context: object) -> Reply:

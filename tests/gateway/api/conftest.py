@@ -7,12 +7,12 @@ import httpx
 import pytest
 from prometheus_client import CollectorRegistry
 
+from gateway.api.application import application
 from gateway.api.control import About, ControlPlane
-from gateway.api.system import application
-from gateway.auth import Auth
-from gateway.credentials import Credentials
-from gateway.function import FunctionId
+from gateway.auth.authenticator import Auth
+from gateway.auth.credentials import Credentials
 from gateway.settings import GatewaySettings
+from gateway.types.function import FunctionId
 from tests.gateway.api.recording import RecordingProvider
 
 CREDENTIALS = Credentials(b"admin", b"p" * 43, b"payload-key", b"registry-token-value")

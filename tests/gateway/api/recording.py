@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Sequence
 
-from gateway.function import (
+from gateway.types.function import (
     FunctionDeployment,
     FunctionId,
     FunctionStatus,

@@ -7,14 +7,9 @@ from datetime import UTC, datetime
 
 from gateway.autoscaling.autoscaler import Autoscaler
 from gateway.autoscaling.signals import Signals
-from gateway.errors import UnavailableError
-from gateway.function import (
-    FunctionDeployment,
-    FunctionId,
-    FunctionRemoved,
-    FunctionStatus,
-)
-from gateway.scaling import FunctionLoad
+from gateway.types.errors import UnavailableError
+from gateway.types.function import FunctionDeployment, FunctionId, FunctionRemoved, FunctionStatus
+from gateway.types.scaling import FunctionLoad
 from tests.fakes import FakeProvider
 
 FUNCTION = FunctionId("f")

@@ -1,8 +1,8 @@
 import pytest
 
 from gateway.autoscaling.policy import Autoscaling, Signal, replicas_at_waking
-from gateway.errors import InvalidRequestError
-from gateway.function import FunctionDeployment, FunctionId
+from gateway.types.errors import InvalidRequestError
+from gateway.types.function import FunctionDeployment, FunctionId
 
 
 def deployment(**labels: str) -> FunctionDeployment:

@@ -270,7 +270,7 @@ async def test_build_argument_that_is_no_flag_is_refused(machine: Machine) -> No
         ({"function/handler.py": "x = 1\ndef handle(:"}, "function/handler.py line 2"),
         ({"handler.js": "", "Dockerfile": ""}, "Dockerfile is for clusters"),
         ({**HANDLER, "function/requirements.txt": "-r /etc/passwd"}, "'-r' is refused"),
-        ({**HANDLER, "settings.py": ""}, "the runtime has that name"),
+        ({**HANDLER, "sluice.py": ""}, "the runtime has that name"),
     ],
 )
 async def test_context_that_cannot_run_is_a_failed_build(

@@ -8,7 +8,7 @@ import pytest
 
 from gateway.building.bundle_store import BundleRow
 from gateway.building.bundles import MARKER, Bundle, Bundles
-from gateway.errors import InvalidRequestError
+from gateway.types.errors import InvalidRequestError
 
 
 @pytest.fixture

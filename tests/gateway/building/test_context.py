@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from gateway.building.context import bundle_digest, lay_out, read_config, read_context
-from gateway.errors import InvalidRequestError
+from gateway.types.errors import InvalidRequestError
 
 HANDLER = {"function/handler.py": "def handle(req): pass\n"}
 
@@ -77,8 +77,8 @@ def test_bundle_holds_what_runs(tmp_path: Path) -> None:
         "function/old.pyc": "stale",
         "function/.git/HEAD": "main",
         ".mypy_cache/3.11/cache.db": "debris",
-        "sluice_ml/.pytest_cache/x": "debris",
-        "sluice_ml/__init__.py": "",
+        "extra/.pytest_cache/x": "debris",
+        "extra/__init__.py": "",
         "index.py": "",
         "Dockerfile": "FROM scratch",
         "template.yml": "language: python3",
@@ -87,7 +87,7 @@ def test_bundle_holds_what_runs(tmp_path: Path) -> None:
     }
     assert names(laid_out(tmp_path, files)) == {
         "function/__init__.py", "function/handler.py", "function/data/model.bin",
-        "sluice_ml/__init__.py", "index.py",
+        "extra/__init__.py", "index.py",
     }  # fmt: skip
 
 
@@ -125,9 +125,7 @@ def test_context_of_another_language_is_refused(tmp_path: Path) -> None:
     assert "function/handler.go" in message
 
 
-@pytest.mark.parametrize(
-    "name", ["runtime/__init__.py", "settings.py", "http1/x.py", "bundle.json"]
-)
+@pytest.mark.parametrize("name", ["sluice/__init__.py", "sluice.py", "sluice/x.py", "bundle.json"])
 def test_name_that_the_runtime_needs_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(InvalidRequestError, match="the runtime has that name"):
         laid_out(tmp_path, {**HANDLER, name: ""})

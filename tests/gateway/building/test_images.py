@@ -1,7 +1,7 @@
 import pytest
 
 from gateway.building.images import canonical_image
-from gateway.errors import InvalidRequestError
+from gateway.types.errors import InvalidRequestError
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from gateway.building.bundles import Bundles
-from gateway.function import (
+from gateway.providers.embedded import EmbeddedProvider
+from gateway.types.function import (
     DEFAULT_NAMESPACE,
     FunctionEvent,
     FunctionStatus,
@@ -23,7 +24,6 @@ from gateway.function import (
     ReplicaState,
     Resources,
 )
-from gateway.providers.embedded import EmbeddedProvider
 from tests.gateway.providers.harness import Watcher, asked, build, make_bundles, settings_of
 
 
@@ -76,7 +76,7 @@ def shared_files(data_dir: Path, bundles: Bundles) -> list[str]:
         str(bundle.folder / "function" / "handler.py"),
         str(site / "httptools" / "__init__.py"),
         str(site / "planted.pth"),
-        str(runtime / "runtime" / "zygote.py"),
+        str(runtime / "sluice" / "runtime" / "launching" / "zygote.py"),
     ]
 
 

@@ -14,7 +14,9 @@ from typing import Any, Final
 
 from gateway.building.bundle_store import BundleRow
 from gateway.building.bundles import MARKER, Bundle, Bundles
-from gateway.function import (
+from gateway.providers import Provider
+from gateway.settings import GatewaySettings
+from gateway.types.function import (
     Address,
     FunctionDeployment,
     FunctionEvent,
@@ -25,8 +27,6 @@ from gateway.function import (
     ReplicaState,
     UnixAddress,
 )
-from gateway.providers import Provider
-from gateway.settings import GatewaySettings
 
 LOCK_KEY: Final = "test-lock"
 PATIENCE: Final = 60.0

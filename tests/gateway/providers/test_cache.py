@@ -3,16 +3,9 @@
 import json
 from pathlib import Path
 
-from gateway.function import FunctionId
 from gateway.providers.embedded import EmbeddedProvider
-from tests.gateway.providers.harness import (
-    Watcher,
-    asked,
-    build,
-    call,
-    make_bundles,
-    settings_of,
-)
+from gateway.types.function import FunctionId
+from tests.gateway.providers.harness import Watcher, asked, build, call, make_bundles, settings_of
 
 KEEPS = """
 import json, os

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from gateway.errors import InvalidRequestError, NotFoundError
-from gateway.function import (
+from gateway.providers import Provider
+from gateway.providers.embedded import EmbeddedProvider
+from gateway.types.errors import InvalidRequestError, NotFoundError
+from gateway.types.function import (
     DEFAULT_NAMESPACE,
     FunctionDeployment,
     FunctionId,
@@ -16,8 +18,6 @@ from gateway.function import (
     Namespace,
     ReplicaState,
 )
-from gateway.providers import Provider
-from gateway.providers.embedded import EmbeddedProvider
 from tests.fakes import FakeProvider
 from tests.gateway.providers.harness import (
     HELLO,

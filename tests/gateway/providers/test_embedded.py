@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from gateway.building.bundles import Bundles
-from gateway.errors import InvalidRequestError, UnavailableError
-from gateway.function import (
+from gateway.providers.embedded import EmbeddedProvider
+from gateway.types.errors import InvalidRequestError, UnavailableError
+from gateway.types.function import (
     DEFAULT_NAMESPACE,
     FunctionDeployment,
     FunctionId,
@@ -19,7 +20,6 @@ from gateway.function import (
     ReplicaState,
     Resources,
 )
-from gateway.providers.embedded import EmbeddedProvider
 from tests.gateway.providers.harness import (
     HELLO,
     Watcher,

@@ -14,9 +14,9 @@ from typing import Any, Final
 
 import pytest
 
-from gateway.function import UnixAddress
 from gateway.providers.embedded import scratch
-from runtime.limits import OWN_PID_MAX, kernel_version
+from gateway.types.function import UnixAddress
+from sluice.runtime.launching.limits import OWN_PID_MAX, kernel_version
 from tests.gateway.providers.harness import PATIENCE, call_json
 
 pytestmark = pytest.mark.timeout(300)

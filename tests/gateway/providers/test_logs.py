@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from gateway.function import FunctionId, LogLine, LogQuery
 from gateway.providers.embedded.log_files import (
     ENDED_REPLICAS,
     LONGEST_LINE,
@@ -17,6 +16,7 @@ from gateway.providers.embedded.log_files import (
 )
 from gateway.providers.embedded.logs import FOLLOW_QUEUE, Follower, Logs
 from gateway.settings import GatewaySettings
+from gateway.types.function import FunctionId, LogLine, LogQuery
 
 FUNCTION = FunctionId("one")
 START = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)

@@ -1,8 +1,8 @@
 import pytest
 
-from gateway.errors import InvalidRequestError
-from gateway.function import Resources
 from gateway.providers.embedded.planning import check_requests
+from gateway.types.errors import InvalidRequestError
+from gateway.types.function import Resources
 from tests.gateway.providers.harness import asked
 
 

@@ -5,12 +5,7 @@ from pathlib import Path
 import pytest
 
 from gateway.building.bundles import Bundle
-from gateway.providers.embedded.sandbox import (
-    Machine,
-    OwnFolders,
-    hidden_folders,
-    threads,
-)
+from gateway.providers.embedded.sandbox import Machine, OwnFolders, hidden_folders, threads
 from tests.gateway.providers.harness import asked, settings_of
 
 

@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from gateway.errors import InvalidRequestError, NotFoundError
-from gateway.function import FunctionId
 from gateway.providers.embedded.secrets import MOST_BYTES, SecretFiles
+from gateway.types.errors import InvalidRequestError, NotFoundError
+from gateway.types.function import FunctionId
 
 FUNCTION = FunctionId("one", "team")
 

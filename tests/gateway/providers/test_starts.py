@@ -10,9 +10,15 @@ from pathlib import Path
 import pytest
 
 from gateway.building.bundles import Bundles
-from gateway.function import FunctionDeployment, FunctionId, FunctionStatus, ReplicaState, Resources
 from gateway.providers.embedded import EmbeddedProvider
 from gateway.providers.embedded.processes import family
+from gateway.types.function import (
+    FunctionDeployment,
+    FunctionId,
+    FunctionStatus,
+    ReplicaState,
+    Resources,
+)
 from tests.gateway.providers.harness import (
     HELLO,
     PATIENCE,

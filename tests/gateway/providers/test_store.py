@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from gateway.function import DEFAULT_NAMESPACE, FunctionDeployment, FunctionId, Resources
 from gateway.providers.embedded.records import FunctionRecord, Generation
 from gateway.providers.embedded.store import Store
+from gateway.types.function import DEFAULT_NAMESPACE, FunctionDeployment, FunctionId, Resources
 
 DEPLOYMENT = FunctionDeployment(
     FunctionId("one"),

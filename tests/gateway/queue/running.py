@@ -10,8 +10,8 @@ from typing import Any
 import httpx
 
 from gateway.app import Gateway, create
-from gateway.function import TcpAddress
 from gateway.queue.call import CallState, CallView
+from gateway.types.function import TcpAddress
 from tests.fake_replica import Behaviour, FakeReplica, ReplicaCall
 from tests.fakes import FakeProvider, deployment, echo
 from tests.gateway.test_app import client_of, fake_backend, settings_in

@@ -1,7 +1,7 @@
 import pytest
 
-from gateway.errors import InvalidRequestError
 from gateway.queue.retries import RetryPolicy, backoff, concurrency, retry_after
+from gateway.types.errors import InvalidRequestError
 
 NOW = 1_700_000_000.0
 

@@ -7,17 +7,8 @@ from typing import Any
 
 import pytest
 
-from gateway.errors import AlreadyExistsError, NotFoundError, UnavailableError
 from gateway.queue import postgres, sqlite
-from gateway.queue.call import (
-    CallState,
-    Delivered,
-    NewCall,
-    Outcome,
-    Payload,
-    QueuedCall,
-    new_ids,
-)
+from gateway.queue.call import CallState, Delivered, NewCall, Outcome, Payload, QueuedCall, new_ids
 from gateway.queue.store import (
     NEVER,
     Committed,
@@ -30,6 +21,7 @@ from gateway.queue.store import (
     Store,
     StoreError,
 )
+from gateway.types.errors import AlreadyExistsError, NotFoundError, UnavailableError
 from tests.postgres import server
 
 Open = Callable[[str], Store]

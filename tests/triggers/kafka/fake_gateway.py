@@ -6,10 +6,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from http1.exchange import Exchange
-from http1.limits import Limits
-from http1.listener import Server
-from http1.wire import header_lines
+from sluice.http1.exchange import Exchange
+from sluice.http1.limits import Limits
+from sluice.http1.listener import Server
+from sluice.http1.wire import header_lines
 from tests.ports import free_port
 
 

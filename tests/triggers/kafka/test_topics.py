@@ -1,6 +1,6 @@
 import pytest
 
-from settings import SettingError
+from sluice.settings import SettingError
 from triggers.gateway import DeployedFunction
 from triggers.kafka.options import KafkaOptions
 from triggers.kafka.topics import TopicMap

@@ -1,0 +1,53 @@
+"""The gateway itself: what it is, whether it is well, and rid of what nobody uses."""
+
+import asyncio
+import platform
+from typing import Final
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse, PlainTextResponse
+
+from gateway.api.control import ControlPlane
+from gateway.types.errors import NotSupportedError, SluiceError
+
+PROVIDER_SECONDS: Final = 2.0
+COMMIT_MESSAGE: Final = "Sluice"
+
+
+def routes(control: ControlPlane) -> APIRouter:
+    """Routes of /system/info, /system/prune and /healthz."""
+    router = APIRouter()
+    about = control.about
+
+    @router.get("/system/info")
+    async def info(request: Request) -> Response:
+        version = {"sha": about.sha, "release": about.release}
+        return JSONResponse(
+            {
+                "arch": platform.machine(),
+                "provider": {
+                    "provider": about.provider,
+                    "orchestration": about.orchestration,
+                    "version": version,
+                },
+                "version": {"commit_message": COMMIT_MESSAGE, **version},
+                "isolation": about.isolation(),
+            }
+        )
+
+    @router.post("/system/prune")
+    async def prune(request: Request) -> Response:
+        if control.prune is None:
+            raise NotSupportedError("this provider keeps nothing that could be pruned")
+        return JSONResponse(await control.prune())
+
+    @router.get("/healthz")
+    async def healthz(request: Request) -> Response:
+        try:
+            async with asyncio.timeout(PROVIDER_SECONDS):
+                await control.provider.namespaces()
+        except (SluiceError, OSError, TimeoutError) as error:
+            return PlainTextResponse(f"provider: {str(error) or 'no answer'}", status_code=502)
+        return PlainTextResponse("OK")
+
+    return router

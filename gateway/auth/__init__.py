@@ -1,0 +1,1 @@
+"""Who a caller is, and the gateway's own secrets."""

@@ -1,0 +1,128 @@
+"""The autoscaler's memory of one function that is awake. No I/O."""
+
+import math
+
+from gateway.autoscaling.decision import Decision, asked, decide, relieve
+from gateway.autoscaling.policy import Autoscaling, Signal
+from gateway.autoscaling.window import Window
+from gateway.types.function import FunctionDeployment
+from gateway.types.scaling import FunctionLoad
+
+
+class Tracker:
+    """Samples of a function's load, and what they ask for.
+
+    A count that somebody else set (by hand or by alert) stands until the load justifies another:
+    until what the load asks for changes, or exceeds what was set.
+    """
+
+    __slots__ = (
+        "_arrivals",
+        "_at",
+        "_count",
+        "_demand_seconds",
+        "_held_wish",
+        "_holding",
+        "_last_active",
+        "_past",
+        "_window",
+        "autoscaling",
+        "deployment",
+    )
+
+    def __init__(
+        self, deployment: FunctionDeployment, load: FunctionLoad, now: float, held: bool = False
+    ) -> None:
+        """held: the count that `load` tells was set by somebody, not by a call or a deployment."""
+        self.deployment = deployment
+        self.autoscaling = Autoscaling.parse(deployment)
+        self._window = Window(self.autoscaling.window)
+        # Replicas that start are as good as found: after a restart of the gateway all of them do.
+        self._past = Decision.found(load.desired, now)
+        self._demand_seconds, self._arrivals, self._at = load.demand_seconds, load.arrivals, now
+        self._last_active = now
+        self._count = load.desired
+        self._holding = held
+        self._held_wish: int | None = None
+
+    def redeploy(self, deployment: FunctionDeployment) -> None:
+        """Follow a changed deployment; what is known of the load stays."""
+        self.deployment = deployment
+        self.autoscaling = Autoscaling.parse(deployment)
+        if self._window.seconds != self.autoscaling.window:
+            self._window = Window(self.autoscaling.window)
+
+    def follow(self, count: int, now: float) -> None:
+        """Take note of the desired count; one that is not ours is held."""
+        if count == self._count:
+            return
+        self._count = count
+        self._holding, self._held_wish = True, None
+        self._last_active = now
+
+    def steer(self, count: int) -> int:
+        """Remember a count as our own, before the provider is asked for it; the one before."""
+        before, self._count = self._count, count
+        return before
+
+    def sample(self, load: FunctionLoad, now: float, outside: float | None) -> None:
+        """Add what happened since the last sample; `outside` is a measured value of now."""
+        seconds = now - self._at
+        if seconds <= 0:
+            return
+        if load.inflight or load.waiting or load.arrivals != self._arrivals or outside:
+            self._last_active = now
+        if outside is not None:
+            self._window.record(now, outside)
+        elif self.autoscaling.signal is Signal.CAPACITY:
+            self._window.record(now, (load.demand_seconds - self._demand_seconds) / seconds)
+        elif self.autoscaling.signal is Signal.RPS:
+            self._window.record(now, (load.arrivals - self._arrivals) / seconds)
+        self._demand_seconds, self._arrivals, self._at = load.demand_seconds, load.arrivals, now
+
+    def wish(self, ready: int, now: float) -> int | None:
+        """The count to set now, None to leave it as it is."""
+        zero_after = self.autoscaling.zero_after
+        if zero_after is not None and now - self._last_active >= zero_after:
+            return 0 if self._count else None
+        policy = self.autoscaling.policy
+        stable = self._window.mean(now)
+        panic = self._window.mean(now, self.autoscaling.panic_window)
+        if self.autoscaling.fixed or stable is None or panic is None:
+            return None
+        self._past = decide(policy, stable, panic, ready, now, self._past)
+        if self._held(asked(policy, stable, panic)):
+            return None
+        wanted = max(1, self._past.replicas)
+        return wanted if wanted != self._count else None
+
+    def relief(self, load: FunctionLoad, now: float) -> int | None:
+        """The count to set at once for calls that wait for a slot, None when none is missing.
+
+        Replicas that start are counted with the slots they will have, so that a queue starts
+        none twice.
+        """
+        slots = self.autoscaling.slots
+        if slots == 0 or self.autoscaling.fixed or self._count == 0:
+            return None
+        coming = max(0, self._count - load.ready) * slots
+        if load.waiting <= coming:
+            return None
+        wanted = self._count + math.ceil((load.waiting - coming) / slots)
+        made = relieve(self.autoscaling.policy, wanted, now, self._past)
+        if made.replicas <= self._count:
+            return None
+        self._past, self._holding = made, False
+        return made.replicas
+
+    def _held(self, wanted: int) -> bool:
+        """Whether a count that somebody set stands against what the load asks for.
+
+        Compared is not what would be decided: that also changes as replicas get ready.
+        """
+        if not self._holding:
+            return False
+        if self._held_wish is None:
+            self._held_wish = wanted
+        self._holding = wanted == self._held_wish and wanted <= self._count
+        return self._holding

@@ -1,0 +1,73 @@
+"""Makes what replicas are made with: folders, runtime copy, zygotes, control groups, isolation."""
+
+import asyncio
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from gateway.providers.embedded.cgroups import find_groups
+from gateway.providers.embedded.launch import Host
+from gateway.providers.embedded.logs import Logs
+from gateway.providers.embedded.paths import Places
+from gateway.providers.embedded.runtime_copy import copy_runtime, sources
+from gateway.providers.embedded.sandbox import Machine, hidden_folders
+from gateway.providers.embedded.secrets import SecretFiles
+from gateway.providers.embedded.warm_pool import Spares
+from gateway.providers.embedded.zygotes import Zygotes
+from gateway.settings import GatewaySettings
+
+PROBE_SECONDS: Final = 30.0
+NAMESPACES: Final = "namespaces"
+
+
+async def assemble(
+    settings: GatewaySettings, places: Places, environ: Mapping[str, str]
+) -> tuple[Host, str]:
+    """What replicas are made with, and their isolation: `namespaces`, or `none: why`.
+
+    environ: the gateway's own.
+    """
+    runtime = await asyncio.to_thread(copy_runtime, places.data_dir / "runtime", sources())
+    isolation = await probe_isolation(runtime, places.replicas)
+    zygotes_dir = places.run / "zygotes"
+    groups = await asyncio.to_thread(find_groups, places.data_dir)
+    hidden = hidden_folders(settings, places.sockets, environ.get("HOME", ""))
+    host = Host(
+        settings=settings,
+        machine=Machine(settings, environ, runtime, zygotes_dir, hidden),
+        places=places,
+        secrets=SecretFiles(places.data_dir / "function-secrets", places.secret_views),
+        logs=Logs(places.logs, settings),
+        zygotes=Zygotes(
+            runtime, zygotes_dir, Spares(groups), settings.zygote_keep, settings.start_timeout
+        ),
+        groups=groups,
+        isolated=isolation == NAMESPACES,
+    )
+    return host, isolation
+
+
+async def probe_isolation(runtime: Path, tmp: Path) -> str:
+    """Whether replicas get namespaces here, tried in a process of its own. tmp: seen as /tmp."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-P",
+        "-m",
+        "sluice.runtime.launching.sandbox",
+        str(tmp),
+        cwd=runtime,
+        env={"PYTHONPATH": str(runtime)},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    try:
+        output, _ = await asyncio.wait_for(process.communicate(), PROBE_SECONDS)
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+        output = b"the kernel took too long"
+    reason = output.decode("utf-8", "replace").strip()
+    if process.returncode and not reason:
+        reason = f"the probe ended with {process.returncode}"
+    return f"none: {reason}" if reason else NAMESPACES

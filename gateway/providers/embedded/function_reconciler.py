@@ -1,0 +1,254 @@
+"""Keeps one function as it is asked to be: generations, replica count, updates, reasons."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from gateway.providers.embedded.launch import Host, Plan
+from gateway.providers.embedded.records import FunctionRecord, Generation
+from gateway.providers.embedded.replica import ReplicaProcess
+from gateway.providers.embedded.replica_worker import Slot
+from gateway.types.errors import SluiceError
+from gateway.types.function import FunctionId, FunctionStatus, Usage
+
+KILLED_WITHIN: Final = 10.0  # seconds; a process in the kernel's hands may take longer
+
+
+@dataclass(frozen=True, slots=True)
+class Reports:
+    """Whom a runner tells. changed: every change; serving: a generation's first readiness."""
+
+    changed: Callable[[FunctionStatus], None]
+    serving: Callable[[FunctionId, Generation], None]
+
+
+class Runner:
+    """One function. plan: what replicas of a generation are made of; may raise SluiceError."""
+
+    def __init__(
+        self,
+        record: FunctionRecord,
+        host: Host,
+        plan: Callable[[Generation], Plan],
+        reports: Reports,
+    ) -> None:
+        self.record = record
+        self._host, self._plan, self._reports = host, plan, reports
+        self._slots: list[Slot] = []
+        self._leaving: set[ReplicaProcess] = set()
+        # The generation whose update failed, and why; its predecessor goes on serving.
+        self._failed, self._failure = 0, ""
+        self._start_failure = ""
+        self._closed = False
+
+    @property
+    def status(self) -> FunctionStatus:
+        views = [view for slot in self._slots if (view := slot.view())]
+        leaving = [process.view(0, "") for process in self._leaving]
+        record = self.record
+        deployment = record.target.deployment
+        running = tuple(views + leaving)
+        return FunctionStatus(
+            deployment, record.replicas, running, record.created_at, self._reason()
+        )
+
+    def run(self) -> None:
+        """Start what is to run; also after every change of the record."""
+        if self._closed:
+            return
+        self._retire_surplus()
+        for generation, count in self._wanted():
+            missing = count - len(self._of(generation))
+            if missing > 0 and not self._add(generation, missing):
+                return
+        self._tell()
+
+    def deploy(self, target: Generation, replicas: int) -> None:
+        """Run another generation, or the same one with its failures forgotten."""
+        same = target.number == self.record.target.number
+        self.record = replace(self.record, target=target, replicas=replicas)
+        self._failed, self._failure, self._start_failure = 0, "", ""
+        for slot in self._slots if same else ():
+            slot.hurry()
+        self.run()
+
+    def scale(self, replicas: int) -> None:
+        """Run another number of replicas."""
+        self.record = replace(self.record, replicas=replicas)
+        self.run()
+
+    def usage(self) -> Usage:
+        """What all replicas use now."""
+        used = [process.usage() for process in self._processes()]
+        return Usage(
+            sum(each.cpu_millicores for each in used), sum(each.memory_bytes for each in used)
+        )
+
+    def replicas(self) -> set[str]:
+        """Ids of the replicas there are."""
+        return {process.id for process in self._processes()}
+
+    def secrets(self) -> set[str]:
+        """Names of the secrets that its generations see."""
+        return {name for each in self._generations() for name in each.deployment.secrets}
+
+    def digests(self) -> set[str]:
+        """Bundles of its generations."""
+        return {each.digest for each in self._generations() if each.digest}
+
+    async def close(self, removed: Callable[[], None], patience: float | None = None) -> None:
+        """Drain every replica and wait for its end. removed: called before the first is told to.
+
+        patience: seconds after which they are killed, at most their own grace.
+        """
+        self._closed = True
+        slots, self._slots = self._slots, []
+        leaving = self._leave(slots)
+        removed()
+        for process in leaving:
+            process.terminate()
+        await asyncio.gather(*(slot.wait() for slot in slots))
+        ends = [process.gone for process in self._leaving]
+        if ends:
+            await asyncio.wait(ends, timeout=patience)
+        for process in self._leaving:
+            if not process.gone.done():
+                process.kill("the gateway stopped")
+        if ends:
+            await asyncio.wait(ends, timeout=KILLED_WITHIN)
+
+    def slot_changed(self, slot: Slot) -> None:
+        """A replica of the slot has another state."""
+        if self._closed:
+            return
+        if slot.ready and slot in self._slots:
+            self._start_failure = ""
+            self._promote(slot)
+        self._tell()
+
+    def slot_failed(self, slot: Slot, reason: str) -> None:
+        """A replica ended by itself before it was ready."""
+        if slot not in self._slots:
+            return
+        self._start_failure = reason
+        if self._updating and slot.number == self.record.target.number:
+            self._give_up(self.record.target, reason)
+        else:
+            self._tell()
+
+    def replica_leaves(self, process: ReplicaProcess) -> None:
+        """A slot has a successor for a replica that may not have ended yet."""
+        self._track(process)
+
+    @property
+    def _updating(self) -> bool:
+        """Whether an older generation serves until the target is ready."""
+        return self._outlived and not self._gave_up
+
+    @property
+    def _outlived(self) -> bool:
+        """Whether an older generation than the target is there to serve."""
+        serving = self.record.serving
+        return serving is not None and serving.number != self.record.target.number
+
+    @property
+    def _gave_up(self) -> bool:
+        return self._failed == self.record.target.number
+
+    def _wanted(self) -> list[tuple[Generation, int]]:
+        """Which generations are to run, and how many replicas of each."""
+        record = self.record
+        if record.serving is None or not self._outlived:
+            return [] if self._gave_up else [(record.target, record.replicas)]
+        if self._gave_up:
+            return [(record.serving, record.replicas)]
+        # Even at zero one is started: a failing update is to be seen before it is needed.
+        return [(record.serving, record.replicas), (record.target, max(record.replicas, 1))]
+
+    def _add(self, generation: Generation, count: int) -> bool:
+        """Start replicas; False when the generation cannot run at all, which is then dealt with."""
+        try:
+            plan = self._plan(generation)
+        except SluiceError as error:
+            self._give_up(generation, str(error))
+            return False
+        self._slots += [Slot(generation.number, plan, self._host, self) for _ in range(count)]
+        return True
+
+    def _promote(self, slot: Slot) -> None:
+        """Let the target take over once as many of its replicas are ready as were asked for."""
+        record, target = self.record, self.record.target
+        known = record.serving is not None and record.serving.number == target.number
+        if slot.number != target.number or known:
+            return
+        ready = sum(each.ready for each in self._of(target))
+        if self._updating and ready < max(record.replicas, 1):
+            return
+        self.record = replace(record, serving=target)
+        self._reports.serving(record.id, target)
+        self._retire_surplus()
+
+    def _give_up(self, generation: Generation, reason: str) -> None:
+        """Stop trying to run a generation; the one that serves goes on."""
+        if generation.number != self.record.target.number:
+            # What served before cannot any more: only the target is left.
+            self.record = replace(self.record, serving=None)
+        else:
+            self._failed = generation.number
+            self._failure = f"update failed: {reason}" if self._outlived else reason
+        self.run()
+
+    def _retire_surplus(self) -> None:
+        """Tell of the replicas that are no longer wanted, then have them end."""
+        wanted = {generation.number: count for generation, count in self._wanted()}
+        surplus: list[Slot] = []
+        for number in {slot.number for slot in self._slots}:
+            # Ready ones stay longest, and of those the oldest.
+            slots = sorted(self._of_number(number), key=lambda slot: not slot.ready)
+            surplus += slots[wanted.get(number, 0) :]
+        if not surplus:
+            return
+        self._slots = [slot for slot in self._slots if slot not in surplus]
+        leaving = self._leave(surplus)
+        self._tell()
+        for process in leaving:
+            process.terminate()
+
+    def _leave(self, slots: Sequence[Slot]) -> list[ReplicaProcess]:
+        leaving = [process for slot in slots if (process := slot.retire())]
+        for process in leaving:
+            self._track(process)
+        return leaving
+
+    def _track(self, process: ReplicaProcess) -> None:
+        """Show a replica that ends until it is gone."""
+        if process.gone.done():
+            return
+        self._leaving.add(process)
+        process.gone.add_done_callback(lambda _: self._is_gone(process))
+
+    def _is_gone(self, process: ReplicaProcess) -> None:
+        self._leaving.discard(process)
+        if not self._closed:
+            self._tell()
+
+    def _reason(self) -> str:
+        if self._failure:
+            return self._failure
+        return "" if any(slot.ready for slot in self._slots) else self._start_failure
+
+    def _generations(self) -> list[Generation]:
+        return [each for each in (self.record.target, self.record.serving) if each]
+
+    def _processes(self) -> list[ReplicaProcess]:
+        return [*(slot.process for slot in self._slots if slot.process), *self._leaving]
+
+    def _of(self, generation: Generation) -> list[Slot]:
+        return self._of_number(generation.number)
+
+    def _of_number(self, number: int) -> list[Slot]:
+        return [slot for slot in self._slots if slot.number == number]
+
+    def _tell(self) -> None:
+        self._reports.changed(self.status)

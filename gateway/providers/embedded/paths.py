@@ -1,0 +1,113 @@
+"""Where the provider keeps what it makes, and the clean-up after a killed gateway."""
+
+import fcntl
+import os
+import shutil
+import socket
+import tempfile
+from pathlib import Path
+from secrets import token_hex
+from typing import Final
+
+from gateway.providers.embedded import scratch
+from gateway.types.errors import UnavailableError
+from gateway.types.function import FunctionId
+
+LONGEST_SOCKET_PATH: Final = 107  # bytes of sun_path without its last zero
+SOCKET_NAME_BYTES: Final = 17
+BACKLOG: Final = 1024
+
+
+class Places:
+    """Folders of one data folder, which this object alone uses until `close`."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self.data_dir = Path(os.path.realpath(data_dir))
+        self.run = self.data_dir / "run"
+        self.replicas = self.run / "replicas"
+        self.secret_views = self.run / "secret-views"
+        self.logs = self.data_dir / "logs"
+        self.sockets = self.run / "sockets"
+        self._short_link = self.run / "sockets-folder"
+        self._lock = -1
+
+    def open(self) -> None:
+        """Claim the folder and remove what a killed gateway left. Raises UnavailableError."""
+        for folder in (self.run, self.logs):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._claim()
+        self._remove_leftovers()
+        self.replicas.mkdir(mode=0o700)
+        self._make_sockets()
+
+    def close(self) -> None:
+        """Give up the claim; what was made for replicas goes."""
+        self._remove_leftovers()
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+    def make_replica(self, replica: str) -> Path:
+        """A new private folder for what is the replica's own; seen by it as /tmp."""
+        folder = self.replicas / replica
+        folder.mkdir(mode=0o700)
+        return folder
+
+    def make_cache(self, function: FunctionId) -> Path:
+        """The folder that outlives the function's replicas and is theirs alone."""
+        folder = self.cache(function)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return folder
+
+    def remove_cache(self, function: FunctionId) -> None:
+        """Forget what a removed function kept."""
+        scratch.remove(self.cache(function))
+
+    def cache(self, function: FunctionId) -> Path:
+        """Where that folder is, or would be."""
+        return self.data_dir / "cache" / function.namespace / function.name
+
+    def listen(self) -> tuple[str, socket.socket]:
+        """A new listening Unix socket and its path."""
+        path = str(self.sockets / token_hex(8))
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            listener.bind(path)
+            Path(path).chmod(0o600)
+            listener.listen(BACKLOG)
+        except OSError:
+            listener.close()
+            raise
+        return path, listener
+
+    def _claim(self) -> None:
+        self._lock = os.open(self.run / "provider.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(self._lock)
+            self._lock = -1
+            raise UnavailableError(f"another gateway uses {self.data_dir}") from error
+
+    def _make_sockets(self) -> None:
+        longest = len(os.fsencode(self.run / "sockets")) + SOCKET_NAME_BYTES
+        if longest <= LONGEST_SOCKET_PATH:
+            self.sockets = self.run / "sockets"
+            self.sockets.mkdir(mode=0o700)
+            return
+        self.sockets = Path(os.path.realpath(tempfile.mkdtemp(prefix="sluice-")))
+        # Names the folder to the next start, should this process be killed.
+        self._short_link.symlink_to(self.sockets)
+
+    def _remove_leftovers(self) -> None:
+        for folder in (self.replicas, self.secret_views):
+            scratch.remove(folder)
+        self._remove_sockets()
+
+    def _remove_sockets(self) -> None:
+        if self._short_link.is_symlink():
+            folder = self._short_link.readlink()
+            if folder.is_dir() and folder.stat().st_uid == os.geteuid():
+                shutil.rmtree(folder, ignore_errors=True)
+            self._short_link.unlink()
+        shutil.rmtree(self.run / "sockets", ignore_errors=True)

@@ -1,0 +1,139 @@
+"""A slot: keeps one replica of a generation running, with a growing pause after each failure."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from gateway.providers.embedded.launch import Host, Plan
+from gateway.providers.embedded.replica import ReplicaProcess
+from gateway.types.function import Replica, ReplicaState
+
+LOG: Final = logging.getLogger(__name__)
+FIRST_PAUSE: Final = 0.1
+LONGEST_PAUSE: Final = 30.0
+STEADY: Final = 60.0  # seconds alive after which the pause starts over
+MOST_LOST: Final = 4  # starts in a row that may be lost with their zygote
+BRIEF: Final = 1.0  # a replica that asks to be replaced before this is treated as failed
+
+
+class Pauses:
+    """Seconds before each restart: doubling, from the first again after a steady life."""
+
+    def __init__(self) -> None:
+        self._next = FIRST_PAUSE
+
+    def after(self, lived: float) -> float:
+        """The pause after a replica that lived so many seconds."""
+        if lived >= STEADY:
+            self._next = FIRST_PAUSE
+        pause, self._next = self._next, min(self._next * 2, LONGEST_PAUSE)
+        return pause
+
+
+class Owner(Protocol):
+    """The function that a slot belongs to."""
+
+    def slot_changed(self, slot: "Slot") -> None:
+        """A replica of the slot has another state."""
+
+    def slot_failed(self, slot: "Slot", reason: str) -> None:
+        """A replica ended by itself before it was ready."""
+
+    def replica_leaves(self, process: ReplicaProcess) -> None:
+        """The slot has no more to do with a replica that has not ended yet."""
+
+
+class Slot:
+    """One place of a generation. number: of the generation."""
+
+    def __init__(self, number: int, plan: Plan, host: Host, owner: Owner) -> None:
+        self.number = number
+        self._plan, self._host, self._owner = plan, host, owner
+        self.process: ReplicaProcess | None = None
+        self.restarts, self._before, self._pauses = 0, "", Pauses()
+        self._hurry = asyncio.Event()
+        self._task = asyncio.create_task(self._run())
+
+    @property
+    def ready(self) -> bool:
+        return self.process is not None and self.process.state is ReplicaState.READY
+
+    def view(self) -> Replica | None:
+        """The slot's replica; None before its first one."""
+        return self.process.view(self.restarts, self._before) if self.process else None
+
+    def hurry(self) -> None:
+        """Cut a pause short and let the next one be the first again."""
+        self._pauses = Pauses()
+        self._hurry.set()
+
+    def retire(self) -> ReplicaProcess | None:
+        """Start no more; the replica that is to be terminated, marked as draining, if any."""
+        process = self.process
+        if process is None or process.gone.done():
+            self._task.cancel()
+            return None
+        if process.state is ReplicaState.STARTING:
+            # Its start is cancelled, which kills it: it has no call to answer.
+            self._task.cancel()
+            process.drain()
+            return process
+        process.drain()
+        self._task.cancel()
+        return process
+
+    async def wait(self) -> None:
+        """Return when the slot starts nothing any more."""
+        await asyncio.wait([self._task])
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                await self._live()
+            except Exception:
+                LOG.exception("slot failed: function=%s", self._plan.deployment.id)
+                await self._pause(0.0)
+
+    async def _live(self) -> None:
+        """One replica's life, and the pause before the next."""
+        process = await self._start()
+        begun = asyncio.get_running_loop().time()
+        reason = await asyncio.shield(process.left)
+        lived = asyncio.get_running_loop().time() - begun
+        self._before, self.restarts = reason, self.restarts + 1
+        function = self._plan.deployment.id
+        LOG.warning("replica ended: function=%s replica=%s reason=%r", function, process.id, reason)
+        # One that drains itself is replaced at once, unless it does nothing else.
+        if process.state is not ReplicaState.DRAINING or lived < BRIEF:
+            await self._pause(lived)
+        self._owner.replica_leaves(process)
+
+    async def _start(self) -> ReplicaProcess:
+        """A replica that was just started, successfully or not."""
+        process = await self._start_once()
+        for _ in range(MOST_LOST):
+            if not process.lost:
+                break
+            # A zygote was killed with it on the way: that is no fault of the function.
+            LOG.warning("start lost: function=%s replica=%s", self._plan.deployment.id, process.id)
+            process = await self._start_once()
+        if process.lost:
+            process.fail()
+        if process.state is ReplicaState.FAILED and not process.was_ready:
+            self._owner.slot_failed(self, process.reason)
+        return process
+
+    async def _start_once(self) -> ReplicaProcess:
+        changed: Callable[[], None] = lambda: self._owner.slot_changed(self)  # noqa: E731
+        self.process = process = ReplicaProcess(self._plan, self._host, changed)
+        self._owner.slot_changed(self)
+        await process.start()
+        return process
+
+    async def _pause(self, lived: float) -> None:
+        self._hurry.clear()
+        try:
+            await asyncio.wait_for(self._hurry.wait(), self._pauses.after(lived))
+        except TimeoutError:
+            return

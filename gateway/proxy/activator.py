@@ -1,0 +1,299 @@
+"""Which replica takes a call, how many at once, who waits and for how long; wakes what sleeps.
+
+It does no I/O, starts no task and reads the clock only to date a provider's event. A call that
+finds a free slot has it when `reserve` returns; any other is called back. The replica is chosen as
+Knative's activator does it: under a small hard limit the first with a free slot (load packs, so
+that the others may go), else the least loaded.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Final
+
+from gateway.metrics import Metrics
+from gateway.proxy.routes import Mourner, ReplicaSlots, Route, Waiter
+from gateway.types.errors import (
+    DeadlineExceededError,
+    InvalidRequestError,
+    NotFoundError,
+    OverloadedError,
+    SluiceError,
+    UnavailableError,
+)
+from gateway.types.function import FunctionEvent, FunctionId, FunctionRemoved, FunctionStatus
+from gateway.types.scaling import FunctionLoad, Scaling
+
+LOG: Final = logging.getLogger(__name__)
+
+Wake = Callable[[FunctionId], None]
+Queued = Callable[[FunctionId], None]
+Clock = Callable[[], float]
+
+
+def _nobody_told(_replica: str) -> None:
+    """Replicas may retire before an invoker listens."""
+
+
+def _nobody_adds(_function: FunctionId) -> None:
+    """Calls may wait before an autoscaler listens."""
+
+
+class Activator:
+    """Routes built from the provider's events, and the slots of every replica.
+
+    wake: called at most once at a time for a function at zero that a call wants; it must set it
+    to `replicas_at_waking` without blocking and report a failure to `wake_failed`.
+    wait_seconds, wait_calls: how long and how many calls of one function may wait for a slot.
+    """
+
+    def __init__(
+        self,
+        wake: Wake,
+        metrics: Metrics,
+        wait_seconds: float,
+        wait_calls: int,
+        clock: Clock = time.monotonic,
+    ) -> None:
+        self._wake = wake
+        self._metrics = metrics
+        self._wait_seconds = wait_seconds
+        self._wait_calls = wait_calls
+        self._clock = clock
+        self._routes: dict[FunctionId, Route] = {}
+        # Grows whenever a function comes or goes: what is cached by URL is then worth nothing.
+        self.generation = 0
+        # Told of each replica that takes no more calls, once; the invoker listens.
+        self.replica_retired: Callable[[str], None] = _nobody_told
+        # Told of each call that must wait for a slot; the autoscaler listens.
+        self.call_queued: Queued = _nobody_adds
+        metrics.read_loads(lambda: self.stats(self._clock()))
+
+    def route(self, function: FunctionId) -> Route:
+        """The route of a deployed function. Raises NotFoundError."""
+        route = self._routes.get(function)
+        if route is None:
+            raise _not_found(function)
+        return route
+
+    def reserve(self, route: Route, waiter: Waiter, now: float) -> ReplicaSlots | None:
+        """A slot at once, or None: then `waiter` is told later.
+
+        Raises NotFoundError, OverloadedError when too many wait, UnavailableError with the
+        reason when no replica starts.
+        """
+        route.arrivals += 1
+        slots = route.free_slots()
+        if slots is None:
+            self._enqueue(route, waiter, now, now + self._wait_seconds)
+            return None
+        # add_demand written out: one call less on every invocation.
+        route.demand_seconds += route.demand * (now - route.since)
+        route.since = now
+        route.demand += 1
+        slots.inflight += 1
+        return slots
+
+    def reserve_again(
+        self, route: Route, waiter: Waiter, now: float, since: float
+    ) -> ReplicaSlots | None:
+        """As `reserve`, for a call whose slot served nothing: it goes before those who wait.
+
+        since: when it came; its wait counts from then.
+        """
+        slots = route.free_slots()
+        if slots is None:
+            self._enqueue(route, waiter, now, since + self._wait_seconds)
+            route.waiters.move_to_end(waiter, last=False)
+            return None
+        route.add_demand(1, now)
+        slots.inflight += 1
+        return slots
+
+    def release(self, slots: ReplicaSlots, now: float) -> None:
+        """Give a slot back; the first waiter gets it."""
+        route = slots.route
+        route.demand_seconds += route.demand * (now - route.since)
+        route.since = now
+        route.demand -= 1
+        slots.inflight -= 1
+        if route.waiters:
+            self._serve(route, now)
+
+    def leave(self, route: Route, waiter: Waiter, now: float) -> None:
+        """Stop waiting; harmless for one that does not wait."""
+        if route.waiters.pop(waiter, None) is not None:
+            route.add_demand(-1, now)
+
+    def mourn(self, slots: ReplicaSlots, mourner: Mourner) -> str | None:
+        """The reason if the provider told already that the replica ended; else it is told later."""
+        if slots.ended:
+            return slots.replica.reason
+        slots.mourners[mourner] = None
+        return None
+
+    def expire(self, now: float) -> None:
+        """End the waits whose deadline has passed; call it a few times a second."""
+        for route in list(self._routes.values()):
+            while route.waiters:
+                waiter, (deadline, _since) = next(iter(route.waiters.items()))
+                if deadline > now:
+                    break
+                del route.waiters[waiter]
+                route.add_demand(-1, now)
+                waiter.wait_failed(_waited_too_long(route, self._wait_seconds), now)
+
+    def wake_failed(self, function: FunctionId, error: SluiceError) -> None:
+        """The wake call could not scale the function: who waits for it is told why."""
+        route = self._routes.get(function)
+        if route is None:
+            return
+        route.waking_since = None
+        if not route.slots:
+            reason = f"{route.name}: cannot be scaled from zero: {error}"
+            _fail_waiters(route, UnavailableError(reason), self._clock())
+
+    def stats(self, now: float) -> list[FunctionLoad]:
+        """The load of every function up to `now`, in seconds of this activator's clock."""
+        return [route.load(now) for route in self._routes.values()]
+
+    def load(self, function: FunctionId, now: float) -> FunctionLoad | None:
+        """The load of one function up to `now`, None when there is no such function."""
+        route = self._routes.get(function)
+        return route.load(now) if route is not None else None
+
+    def waiting(self, function: FunctionId) -> int:
+        """Calls that wait for a slot of the function."""
+        route = self._routes.get(function)
+        return len(route.waiters) if route is not None else 0
+
+    def apply(self, event: FunctionEvent) -> None:
+        """Follow a change: the provider's listener.
+
+        When it returns, a replica that is no longer ready gets no further call.
+        """
+        now = self._clock()
+        if isinstance(event, FunctionRemoved):
+            self._remove(event.id, now)
+            return
+        route = self._routes.get(event.id)
+        if route is None:
+            route = Route(event, self._metrics.function(str(event.id)), now)
+            self._routes[event.id] = route
+            self.generation += 1
+            route.set_scaling(_scaling(event))
+        elif event.deployment is not route.status.deployment:
+            route.set_scaling(_scaling(event))
+        for slots in route.follow_replicas(event):
+            self.replica_retired(slots.replica.id)
+        self._settle(route, now)
+
+    def _settle(self, route: Route, now: float) -> None:
+        """Give waiters what the new status means for them."""
+        if route.status.replicas > 0:
+            route.waking_since = None
+        if route.slots:
+            if route.cold_since is not None:
+                route.metrics.cold_starts.observe(now - route.cold_since)
+                route.cold_since = None
+            self._serve(route, now)
+            return
+        failure = route.start_failure()
+        if failure is not None:
+            _fail_waiters(route, _no_start(route, failure), now)
+        elif route.waiters:
+            self._wake_if_asleep(route, now)
+
+    def _enqueue(self, route: Route, waiter: Waiter, now: float, deadline: float) -> None:
+        if route.removed:
+            raise _not_found(route.function)
+        failure = route.start_failure()
+        if failure is not None:
+            raise _no_start(route, failure)
+        if len(route.waiters) >= self._wait_calls:
+            raise OverloadedError(
+                f"{route.name}: no slot is free and {len(route.waiters)} calls wait already"
+            )
+        route.waiters[waiter] = (deadline, now)
+        route.add_demand(1, now)
+        self.call_queued(route.function)
+        if not route.slots:
+            if route.cold_since is None:
+                route.cold_since = now
+            self._wake_if_asleep(route, now)
+
+    def _wake_if_asleep(self, route: Route, now: float) -> None:
+        if route.status.replicas > 0:
+            return
+        # A wake call that neither scaled nor reported is not waited for longer than a caller is.
+        if route.waking_since is None or now - route.waking_since > self._wait_seconds:
+            route.waking_since = now
+            self._wake(route.function)
+
+    def _serve(self, route: Route, now: float) -> None:
+        """Hand free slots to waiters in their order.
+
+        Not re-entered: a call that fails at once releases its slot from within slot_granted.
+        """
+        if route.serving:
+            return
+        route.serving = True
+        try:
+            while route.waiters and (slots := route.free_slots()) is not None:
+                waiter, (_deadline, since) = route.waiters.popitem(last=False)
+                slots.inflight += 1
+                route.metrics.waits.observe(now - since)
+                _grant(waiter, slots, now)
+        finally:
+            route.serving = False
+
+    def _remove(self, function: FunctionId, now: float) -> None:
+        route = self._routes.pop(function, None)
+        if route is None:
+            return
+        self.generation += 1
+        for slots in route.end_all():
+            self.replica_retired(slots.replica.id)
+        _fail_waiters(route, _not_found(function), now)
+        self._metrics.forget(route.name)
+
+
+def _grant(waiter: Waiter, slots: ReplicaSlots, now: float) -> None:
+    try:
+        waiter.slot_granted(slots, now)
+    except Exception:
+        # One waiter's fault must not leave those behind it waiting.
+        LOG.exception("call_failed function=%s stage=slot_granted", slots.route.name)
+
+
+def _fail_waiters(route: Route, error: SluiceError, now: float) -> None:
+    route.cold_since = None
+    while route.waiters:
+        waiter, _times = route.waiters.popitem(last=False)
+        route.add_demand(-1, now)
+        waiter.wait_failed(error, now)
+
+
+def _scaling(status: FunctionStatus) -> Scaling:
+    try:
+        return Scaling.parse(status.deployment)
+    except InvalidRequestError as error:
+        # The API refuses such a deployment; one from elsewhere still has to be served.
+        LOG.warning("scaling_ignored function=%s error=%s", status.id, error)
+        return Scaling()
+
+
+def _not_found(function: FunctionId) -> NotFoundError:
+    return NotFoundError(f"error finding function {function}: not found")
+
+
+def _no_start(route: Route, reason: str) -> UnavailableError:
+    return UnavailableError(f"{route.name}: no replica starts: {reason}")
+
+
+def _waited_too_long(route: Route, seconds: float) -> DeadlineExceededError:
+    if route.slots:
+        return DeadlineExceededError(f"{route.name}: no slot became free within {seconds:g} s")
+    reason = route.reason()
+    why = f": {reason}" if reason else ""
+    return DeadlineExceededError(f"{route.name}: no replica was ready within {seconds:g} s{why}")

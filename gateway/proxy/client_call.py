@@ -1,0 +1,292 @@
+"""A call whose request comes from a client's exchange and whose answer goes back to it.
+
+A small request is read whole before a slot is asked for, so that slow senders hold none, and is
+sent with its head in one write. Any other is streamed on a new connection: it waits unread in its
+client's socket until there is one. Either side that cannot keep up pauses the other.
+"""
+
+import time
+from typing import TYPE_CHECKING, Final
+
+from gateway.proxy.call import Call
+from gateway.proxy.headers import (
+    Plan,
+    answer_lines,
+    answer_plan,
+    planned_head,
+    planned_lines,
+    refusal_lines,
+    request_head,
+)
+from gateway.proxy.routes import ReplicaSlots, Route
+from gateway.types.errors import SluiceError
+from sluice.http1.client import ClientConnection
+from sluice.http1.exchange import Exchange
+from sluice.http1.response_cache import KnownAnswer
+from sluice.http1.wire import LAST_CHUNK, chunk
+
+if TYPE_CHECKING:
+    from gateway.proxy.invoker import Invoker
+
+# Read whole up to here; of-watchdog and nginx buffer about as much.
+SMALL_BODY: Final = 64 * 1024
+# What a replica that reads nothing lets us send: the kernel's buffer (208 KiB), our own up to its
+# high mark (64 KiB), and what was read when it was reached (64 KiB).
+REPLAY_BYTES: Final = 384 * 1024
+
+
+class ClientCall(Call):
+    """The Receiver of the exchange.
+
+    line: the request's first line but for the method, of forwarding.request_line.
+    """
+
+    body: bytes = b""
+    status: int = 0
+    headers: list[tuple[bytes, bytes]] = []  # noqa: RUF012 - replaced by the answer's, never changed
+    length: int | None = None
+    answer: bytes = b""
+
+    def __init__(
+        self,
+        invoker: "Invoker",
+        exchange: Exchange,
+        route: Route,
+        line: bytes,
+    ) -> None:
+        # Call.__init__ written out.
+        self.invoker = invoker
+        self.route = route
+        self.started = time.monotonic()
+        route.metrics.started += 1
+        invoker.calls.add(self)
+        self.exchange = exchange
+        self.method = exchange.method
+        self.head, self.call_lines = request_head(exchange, line, time.time_ns())
+        if exchange.expects_continue:
+            self._ask_for_body()
+
+    # The request, read whole.
+
+    def body_received(self, data: bytes) -> None:
+        self.body = self.body + data if self.body else data
+
+    def body_complete(self) -> None:
+        # start, slot_granted and send written out for what is the rule: a free slot, a kept
+        # connection.
+        now = time.monotonic()
+        invoker, route = self.invoker, self.route
+        try:
+            slots = invoker.activator.reserve(route, self, now)
+        except SluiceError as error:
+            self.fail(error, now)
+            return
+        if slots is None:
+            return
+        connection = invoker.upstream.take(slots.replica.id)
+        if connection is None:
+            self.slot_granted(slots, now)
+            return
+        self.slots = slots
+        self.deadline = now + (route.timeout or invoker.call_seconds)
+        self.reused = True
+        self.connection = connection
+        connection.send(self.head + self.body, self, self.method == "HEAD")
+
+    def send(self, connection: ClientConnection) -> None:
+        connection.send(self.head + self.body, self, self.method == "HEAD")
+
+    def sending_paused(self) -> None:
+        """A request sent in one write has nothing to hold back."""
+
+    def sending_resumed(self) -> None:
+        """Likewise."""
+
+    # The answer.
+
+    def response_started(
+        self, status: int, _reason: bytes, headers: list[tuple[bytes, bytes]], length: int | None
+    ) -> None:
+        if self.over:
+            return
+        self.answer_begun = True
+        self.status, self.headers, self.length = status, headers, length
+        if length is None and self.method != "HEAD":
+            # Perhaps a stream whose first event is far away: its head must not wait for it.
+            self._send_head()
+
+    def response_body(self, data: bytes) -> None:
+        if self.over:
+            return
+        if not self.told:
+            if len(data) == self.length:
+                self.answer = data
+                return
+            self._send_head()
+        if self.connection is not None and self.connection.answered:
+            self.answer = data  # its end is known: both go in one write
+        else:
+            self.exchange.write(data)
+
+    def response_complete(self, reusable: bool) -> None:
+        if self.over:
+            return
+        now = time.monotonic()
+        exchange, status = self.exchange, self.status
+        known = None if self.connection is None else self.connection.known
+        self.complete(status, reusable, now)
+        if self.told:
+            exchange.end(self.answer)
+        elif self.method == "HEAD":
+            self._send_head()
+            exchange.end()
+        else:
+            exchange.respond(status, self._lines(known, now - self.started), self.answer)
+
+    def _lines(self, known: KnownAnswer | None, seconds: float) -> bytes:
+        """The header lines of an answer that is whole; known: its head, when that came before."""
+        if known is not None:
+            plan = known.plan
+            if plan is None:
+                plan = known.plan = answer_plan(self.headers)
+            if isinstance(plan, bytes) and plan:
+                return planned_lines(plan, self.call_lines, seconds)
+        asked = self.exchange.headers if self.answer else None
+        return answer_lines(self.headers, self.call_lines, seconds, asked)
+
+    def refuse(self, status: int, error: SluiceError) -> None:
+        lines = refusal_lines(self.call_lines, time.monotonic() - self.started)
+        self.exchange.respond(status, lines, f"{error}\n".encode())
+
+    def break_off(self) -> None:
+        self.exchange.abort()
+
+    def writing_paused(self) -> None:
+        if self.connection is not None:
+            self.connection.pause_reading()
+
+    def writing_resumed(self) -> None:
+        if self.connection is not None:
+            self.connection.resume_reading()
+
+    def _ask_for_body(self) -> None:
+        self.exchange.send_continue()
+
+    def _send_head(self) -> None:
+        self.told = True
+        seconds = time.monotonic() - self.started
+        asked = None if self.length == 0 else self.exchange.headers
+        lines = answer_lines(self.headers, self.call_lines, seconds, asked)
+        self.exchange.start_response(self.status, lines, self.length)
+
+
+class PlannedCall(ClientCall):
+    """A small call whose head came before, with what was derived of it then."""
+
+    def __init__(self, invoker: "Invoker", exchange: Exchange, plan: Plan) -> None:
+        # Call.__init__ written out, as in ClientCall.
+        self.invoker = invoker
+        self.route = route = plan.route
+        self.started = time.monotonic()
+        route.metrics.started += 1
+        invoker.calls.add(self)
+        self.exchange = exchange
+        self.method = exchange.method
+        self.head, self.call_lines = planned_head(plan, exchange.peer, time.time_ns())
+
+
+class StreamedCall(ClientCall):
+    """A request that is passed on while it is read, on a new connection.
+
+    body_limit: bytes, more is answered with 413.
+    """
+
+    def __init__(
+        self, invoker: "Invoker", exchange: Exchange, route: Route, line: bytes, body_limit: int
+    ) -> None:
+        super().__init__(invoker, exchange, route, line)
+        self.body_limit = body_limit
+        self.received = 0
+        self.whole = self.held_up = False
+        # All of the body so far, framed, until it is more than can be sent again; then nothing.
+        self.kept: list[bytes] | None = []
+        exchange.pause_reading()
+        self.start(self.started)
+
+    def slot_granted(self, slots: ReplicaSlots, now: float) -> None:
+        self.slots = slots
+        self.deadline = now + (self.route.timeout or self.invoker.call_seconds)
+        self._connect(slots)
+
+    def send(self, connection: ClientConnection) -> None:
+        self.held_up = False
+        data = b"".join((self.head, *(self.kept or ())))
+        connection.send(data, self, self.method == "HEAD", more=not self.whole)
+        self.exchange.send_continue()
+        # What is sent again may be more than the connection takes at once.
+        if not self.held_up:
+            self.exchange.resume_reading()
+
+    def response_failed(self, error: Exception, nothing_sent: bool) -> None:
+        if not self.over:
+            self.exchange.pause_reading()
+        super().response_failed(error, nothing_sent)
+
+    def can_repeat(self, slots: ReplicaSlots, *, unread: bool) -> bool:
+        # A replica that drains closes only what it has not begun to read; one that died may have
+        # begun with what it had read.
+        return unread and not slots.ready and self.kept is not None
+
+    def body_received(self, data: bytes) -> None:
+        if self.over:
+            return
+        self.received += len(data)
+        if self.received > self.body_limit:
+            self._refuse_body()
+            return
+        self._pass_on(chunk(data) if self.exchange.chunked else data)
+
+    def body_complete(self) -> None:
+        self.whole = True
+        if self.over:
+            return
+        if self.exchange.chunked:
+            self._pass_on(LAST_CHUNK)
+        if self.connection is not None:
+            self.connection.finish()
+
+    def sending_paused(self) -> None:
+        self.held_up = True
+        self.exchange.pause_reading()
+
+    def sending_resumed(self) -> None:
+        self.held_up = False
+        self.exchange.resume_reading()
+
+    def _ask_for_body(self) -> None:
+        """Only once there is somebody to take it."""
+
+    def _pass_on(self, data: bytes) -> None:
+        if self.kept is not None:
+            self.kept.append(data)
+        if self.connection is not None:
+            self.connection.write(data)
+            if self.received > REPLAY_BYTES:
+                self.kept = None
+
+    def _refuse_body(self) -> None:
+        self._let_go()
+        self._finish(413, time.monotonic())
+        if self.told:
+            self.exchange.abort()
+        else:
+            lines = refusal_lines(self.call_lines, time.monotonic() - self.started)
+            text = f"{self.route.name}: body over {self.body_limit} bytes\n"
+            self.exchange.respond(413, lines, text.encode())
+
+
+def is_small(exchange: Exchange) -> bool:
+    """Whether the request is read whole before it asks for a slot."""
+    if exchange.chunked:
+        return False
+    return exchange.content_length is None or exchange.content_length <= SMALL_BODY

@@ -1,0 +1,137 @@
+"""The one way to call a function: a slot, a connection, the answer to whoever asked.
+
+Clients' exchanges become calls in gateway.proxy.router; `invoke` serves the API and queue workers.
+"""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from gateway.metrics import Metrics
+from gateway.proxy.activator import Activator
+from gateway.proxy.call import Call
+from gateway.proxy.collected_call import CollectedCall
+from gateway.proxy.connection_pool import Upstream
+from gateway.proxy.headers import USER_AGENT, call_id
+from gateway.proxy.routes import Route
+from gateway.settings import GatewaySettings
+from gateway.types.errors import SluiceError, UpstreamError
+from gateway.types.function import FunctionId
+from sluice.http1.wire import HOP_BY_HOP, header_lines
+
+# Deadlines are kept to a quarter of a second; a timer per call would cost 2.6 us of it.
+SWEEP_SECONDS: Final = 0.25
+OWN_NAMES: Final = HOP_BY_HOP | {b"content-length", b"expect", b"x-call-id", b"x-start-time"}
+
+Pairs = Sequence[tuple[bytes, bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a function is asked. target: path and query as the function sees them."""
+
+    method: str = "POST"
+    target: bytes = b"/"
+    headers: Pairs = ()
+    body: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a function answered, whatever its status; hop-by-hop headers are left out."""
+
+    status: int
+    headers: Pairs
+    body: bytes
+
+
+class Invoker:
+    """Calls under way, and what they share.
+
+    call_seconds: time of a call whose function states none. answer_bytes: the longest answer
+    that `invoke` takes; an exchange's is passed on piece by piece and has no limit.
+    """
+
+    def __init__(
+        self, activator: Activator, upstream: Upstream, metrics: Metrics, settings: GatewaySettings
+    ) -> None:
+        self.activator = activator
+        self.upstream = upstream
+        self.metrics = metrics
+        self.call_seconds: float = settings.call_timeout
+        self.answer_bytes: int = settings.body_bytes
+        self.calls: set[Call] = set()
+        activator.replica_retired = upstream.retire
+
+    async def invoke(self, function: FunctionId, request: Request) -> Answer:
+        """The function's answer. A cancelled caller cancels the call.
+
+        Raises NotFoundError, OverloadedError, UnavailableError, DeadlineExceededError and, when
+        the replica broke off or the answer is too large, UpstreamError. ValueError for headers
+        that cannot be sent.
+        """
+        route = self.activator.route(function)
+        call = AwaitedCall(self, route, request)
+        call.start(call.started)
+        try:
+            return await call.answer
+        finally:
+            call.client_gone()
+
+    def sweep(self, now: float) -> None:
+        """End what has waited or run for too long; now: monotonic seconds."""
+        self.activator.expire(now)
+        for call in list(self.calls):
+            if call.deadline <= now:
+                call.expire(now)
+        self.upstream.sweep(now)
+
+    async def run(self) -> None:
+        """Sweep until cancelled, then close every connection to replicas."""
+        try:
+            while True:
+                await asyncio.sleep(SWEEP_SECONDS)
+                self.sweep(time.monotonic())
+        finally:
+            await self.close()
+
+    async def close(self) -> None:
+        """End every call and connection."""
+        for call in list(self.calls):
+            call.fail(UpstreamError(f"{call.route.name}: the gateway stops"), time.monotonic())
+        await self.upstream.close()
+
+
+class AwaitedCall(CollectedCall):
+    """A call whose answer is awaited."""
+
+    def __init__(self, invoker: Invoker, route: Route, request: Request) -> None:
+        # Rendered before the call counts: headers that cannot be sent start nothing.
+        data = _render(request)
+        super().__init__(invoker, route, request.method, data)
+        self.answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+
+    def collected(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
+        if not self.answer.done():
+            self.answer.set_result(Answer(status, headers, body))
+
+    def refuse(self, _status: int, error: SluiceError) -> None:
+        if not self.answer.done():
+            self.answer.set_exception(error)
+
+
+def _render(request: Request) -> bytes:
+    headers = [pair for pair in request.headers if pair[0] not in OWN_NAMES]
+    given = dict(request.headers)
+    if b"host" not in given:
+        headers.append((b"host", b"gateway"))
+    if b"user-agent" not in given:
+        headers.append((b"user-agent", USER_AGENT))
+    headers.append((b"x-call-id", given.get(b"x-call-id") or call_id()))
+    headers.append((b"x-start-time", b"%d" % time.time_ns()))
+    headers.append((b"content-length", b"%d" % len(request.body)))
+    lines = header_lines(headers)
+    first = b"%b %b HTTP/1.1\r\n" % (request.method.encode("ascii"), request.target)
+    return b"".join((first, lines, b"\r\n", request.body))

@@ -1,0 +1,244 @@
+"""The http1 application of the gateway's port: functions below ASGI, services, then the REST API.
+
+A target that was seen before costs one look-up. Web sockets are not tunnelled: a call that asks
+for one gets 501 rather than an answer that looks like one. /async-function/ is the queue's, but
+for the DELETE of a call's id, which the API answers.
+"""
+
+import re
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Final, Literal, Protocol
+
+from gateway.metrics import FunctionMetrics
+from gateway.proxy.client_call import ClientCall, PlannedCall, StreamedCall, is_small
+from gateway.proxy.headers import SERVED_BY, TEXT_TYPE, Plan, plan_of, request_line, without
+from gateway.proxy.invoker import Invoker
+from gateway.proxy.routes import ReplicaSlots, Route
+from gateway.settings import GatewaySettings
+from gateway.types.errors import NotFoundError
+from gateway.types.function import (
+    DEFAULT_NAMESPACE,
+    FunctionDeployment,
+    FunctionId,
+    FunctionStatus,
+    Replica,
+    ReplicaState,
+    UnixAddress,
+)
+from sluice.http1.exchange import Application, Exchange, Receiver
+
+FUNCTION_PREFIX: Final = b"/function/"
+ASYNC_PREFIX: Final = b"/async-function/"
+# A call's id (RFC 9562), behind the prefix.
+CALL_PATH: Final = re.compile(rb"/async-function/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+METHODS: Final = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "HEAD"})
+ALLOW: Final = b"allow: %b\r\n" % ", ".join(sorted(METHODS)).encode()
+NAME_BYTES: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_."
+# Targets differ by their query, so the table is emptied when it is full.
+KNOWN_TARGETS: Final = 4096
+LONGEST_KNOWN_TARGET: Final = 512
+# What only the gateway may tell a service, and what a service need not know.
+PRIVATE: Final = frozenset({b"authorization", b"x-sluice-identity"})
+CHALLENGE: Final = b'www-authenticate: Basic realm="Restricted"\r\n'
+
+
+class Caller(Protocol):
+    """Who sent a request, as gateway.auth.authenticator tells it."""
+
+    @property
+    def role(self) -> Literal["admin", "function"]:
+        """What it may do: a service is told."""
+
+
+class AsyncCalls(Protocol):
+    """What takes asynchronous calls: the queue, where there is one."""
+
+    def __call__(self, exchange: Exchange, route: Route, name: str, line: bytes) -> Receiver:
+        """The receiver of a request for the function that the caller named `name`."""
+
+
+class Identifier(Protocol):
+    """What the data plane needs of gateway.auth.authenticator."""
+
+    def identify(self, authorization: bytes | None, peer: str = "") -> Caller | None:
+        """Who sent the header, or None when it proves nothing."""
+
+
+class Refused:
+    """The Receiver of a request that is answered by the gateway itself.
+
+    A small body is read first, so that the connection can be kept.
+    """
+
+    def __init__(self, exchange: Exchange, status: int, text: str, lines: bytes = b"") -> None:
+        self._exchange = exchange
+        self._answer = status, TEXT_TYPE + SERVED_BY + lines, text.encode()
+        if exchange.expects_continue or not is_small(exchange):
+            exchange.respond(*self._answer)
+
+    def body_received(self, data: bytes) -> None:
+        """Drop it."""
+
+    def body_complete(self) -> None:
+        self._exchange.respond(*self._answer)
+
+    def client_gone(self) -> None:
+        """Nothing is held."""
+
+    def writing_paused(self) -> None:
+        """The answer is out already."""
+
+    def writing_resumed(self) -> None:
+        """Likewise."""
+
+
+class DataPlane:
+    """Answers each exchange, or hands it to whom it belongs.
+
+    services: name -> socket of the programs behind /NAME/, for identified callers only; they see
+    the path without that prefix. asgi: takes all that is not a call. intake: takes asynchronous
+    ones.
+    """
+
+    def __init__(
+        self,
+        invoker: Invoker,
+        auth: Identifier,
+        services: Mapping[str, UnixAddress],
+        asgi: Application,
+        settings: GatewaySettings,
+        intake: AsyncCalls | None = None,
+    ) -> None:
+        self._invoker = invoker
+        self._activator = invoker.activator
+        self._auth = auth
+        self._asgi = asgi
+        self._intake = intake
+        self._body_bytes: int = settings.body_bytes
+        self._service_bytes: int = settings.service_bytes
+        self._services = {
+            name.encode(): _service_route(name, address, settings.service_timeout)
+            for name, address in services.items()
+        }
+        # target -> (route, rest of the request line), good for one generation of routes.
+        self._known: dict[bytes, tuple[Route, bytes]] = {}
+        self._generation = self._activator.generation
+
+    def __call__(self, exchange: Exchange) -> Receiver:
+        plan = exchange.plan
+        if isinstance(plan, Plan) and plan.generation == self._activator.generation:
+            return PlannedCall(self._invoker, exchange, plan)
+        if self._generation != self._activator.generation:
+            self._known.clear()
+            self._generation = self._activator.generation
+        known = self._known.get(exchange.target)
+        if known is None:
+            return self._look_up(exchange)
+        if exchange.upgrade is None and exchange.method in METHODS and is_small(exchange):
+            if exchange.recurs:
+                exchange.plan = plan_of(exchange, known[1], known[0], self._generation)
+            return ClientCall(self._invoker, exchange, known[0], known[1])
+        return self._call(exchange, *known)
+
+    def _call(self, exchange: Exchange, route: Route, line: bytes) -> Receiver:
+        if _is_websocket(exchange):
+            return Refused(exchange, 501, "websocket: calls are HTTP requests only\n")
+        if exchange.method not in METHODS:
+            return Refused(exchange, 405, "", ALLOW)
+        return self._forward(exchange, route, line, self._body_bytes)
+
+    def _forward(self, exchange: Exchange, route: Route, line: bytes, limit: int) -> Receiver:
+        if is_small(exchange):
+            return ClientCall(self._invoker, exchange, route, line)
+        if (exchange.content_length or 0) > limit:
+            return Refused(exchange, 413, f"body over {limit} bytes\n")
+        return StreamedCall(self._invoker, exchange, route, line, limit)
+
+    def _look_up(self, exchange: Exchange) -> Receiver:
+        path = exchange.path
+        if path.startswith(FUNCTION_PREFIX):
+            return self._look_up_function(exchange)
+        if path.startswith(ASYNC_PREFIX):
+            return self._look_up_async(exchange)
+        first, slash, rest = path[1:].partition(b"/")
+        service = self._services.get(first)
+        if service is not None:
+            return self._serve(exchange, service, slash + rest)
+        return self._asgi(exchange)
+
+    def _look_up_function(self, exchange: Exchange) -> Receiver:
+        found = self._find(exchange, FUNCTION_PREFIX)
+        if isinstance(found, Refused):
+            return found
+        _, route, line = found
+        if len(exchange.target) <= LONGEST_KNOWN_TARGET:
+            if len(self._known) >= KNOWN_TARGETS:
+                self._known.clear()
+            self._known[exchange.target] = route, line
+        return self._call(exchange, route, line)
+
+    def _look_up_async(self, exchange: Exchange) -> Receiver:
+        if exchange.method == "DELETE" and CALL_PATH.fullmatch(exchange.path):
+            return self._asgi(exchange)
+        if exchange.method not in METHODS:
+            return Refused(exchange, 405, "", ALLOW)
+        found = self._find(exchange, ASYNC_PREFIX)
+        if isinstance(found, Refused):
+            return found
+        if self._intake is None:
+            return Refused(exchange, 501, "this gateway has no queue\n")
+        name, route, line = found
+        return self._intake(exchange, route, name.decode(), line)
+
+    def _find(self, exchange: Exchange, prefix: bytes) -> tuple[bytes, Route, bytes] | Refused:
+        """The function's name as called, its route and the rest of its request line."""
+        name, slash, rest = exchange.path[len(prefix) :].partition(b"/")
+        if not name or name.translate(None, NAME_BYTES):
+            return Refused(exchange, 404, "404 page not found\n")
+        try:
+            route = self._activator.route(_function_id(name.decode()))
+        except NotFoundError as error:
+            self._invoker.metrics.unknown += 1
+            return Refused(exchange, 404, f"{error}\n")
+        # OpenFaaS's gateway routes on the decoded path: a %2F reaches the function as a slash.
+        rest = rest.replace(b"%2F", b"/").replace(b"%2f", b"/")
+        line = request_line((slash or b"/") + rest + exchange.target[len(exchange.path) :])
+        return name, route, line
+
+    def _serve(self, exchange: Exchange, route: Route, path: bytes) -> Receiver:
+        authorization = next((v for name, v in exchange.headers if name == b"authorization"), None)
+        caller = self._auth.identify(authorization, exchange.peer)
+        if caller is None:
+            return Refused(exchange, 401, "invalid credentials", CHALLENGE)
+        if _is_websocket(exchange):
+            return Refused(exchange, 501, "websocket: not served here\n")
+        exchange.headers = without(exchange.headers, PRIVATE)
+        exchange.headers.append((b"x-sluice-identity", caller.role.encode()))
+        line = request_line((path or b"/") + exchange.target[len(exchange.path) :])
+        return self._forward(exchange, route, line, self._service_bytes)
+
+
+def _is_websocket(exchange: Exchange) -> bool:
+    return exchange.upgrade is not None and exchange.upgrade.lower() == b"websocket"
+
+
+def _function_id(name: str) -> FunctionId:
+    """Split at the last dot; without one the namespace is the default one."""
+    function, dot, namespace = name.rpartition(".")
+    return FunctionId(function, namespace) if dot else FunctionId(namespace, DEFAULT_NAMESPACE)
+
+
+def _service_route(name: str, address: UnixAddress, seconds: float) -> Route:
+    """A route with one replica that is always taken to be there."""
+    replica = Replica(name, address, ReplicaState.READY)
+    status = FunctionStatus(
+        FunctionDeployment(FunctionId(name, ""), ""), 1, (replica,), datetime.now(UTC)
+    )
+    route = Route(status, FunctionMetrics(name), time.monotonic())
+    route.name = name
+    route.service = True
+    route.timeout = seconds
+    route.slots = [ReplicaSlots(route, replica, 0)]
+    return route

@@ -1,0 +1,225 @@
+"""A function as calls see it: its ready replicas, their slots, and who waits for one. No I/O."""
+
+from collections import OrderedDict
+from typing import Final, Protocol
+
+from gateway.metrics import FunctionMetrics
+from gateway.types.errors import SluiceError
+from gateway.types.function import FunctionStatus, Replica, ReplicaState
+from gateway.types.scaling import FunctionLoad, Scaling
+
+# Knative packs up to this hard limit: serving/pkg/activator/net/lb_policy.go.
+PACK_LIMIT: Final = 3
+
+
+class Waiter(Protocol):
+    """A call without a slot. Exactly one of the two is called, unless it leaves before."""
+
+    def slot_granted(self, slots: "ReplicaSlots", now: float) -> None:
+        """A slot of `slots` is the caller's until it is released."""
+
+    def wait_failed(self, error: SluiceError, now: float) -> None:
+        """There will be no slot, and why."""
+
+
+class Mourner(Protocol):
+    """A call whose replica broke off and that wants to know why."""
+
+    def replica_ended(self, reason: str) -> None:
+        """The provider says that the replica is gone; reason may be empty."""
+
+
+class ReplicaSlots:
+    """What one replica takes: a call holds a slot from `reserve` to `release`.
+
+    limit: most calls at once, 0 for no bound. ready: whether it is given calls.
+    """
+
+    __slots__ = ("inflight", "limit", "max_inflight", "mourners", "ready", "replica", "route")
+
+    def __init__(self, route: "Route", replica: Replica, max_inflight: int) -> None:
+        self.route = route
+        self.replica = replica
+        self.max_inflight = max_inflight
+        self.limit = max_inflight
+        self.inflight = 0
+        self.ready = True
+        # In the order of their asking; a dict, for one that asks no longer is taken out.
+        self.mourners: dict[Mourner, None] = {}
+
+    def set_concurrency(self, concurrency: int) -> None:
+        """Take the function's hard limit; the one the replica was started with still holds."""
+        bounds = [bound for bound in (concurrency, self.max_inflight) if bound]
+        self.limit = min(bounds, default=0)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the provider told that it is gone, not merely draining."""
+        return self.replica.state is ReplicaState.FAILED
+
+    def end(self, replica: Replica) -> None:
+        """Take the provider's last word of it and pass it on to the calls that ask."""
+        self.ready, self.replica = False, replica
+        mourners, self.mourners = self.mourners, {}
+        for mourner in mourners:
+            mourner.replica_ended(replica.reason)
+
+
+class Route:
+    """One function: where calls may go, who waits, and the totals an autoscaler reads."""
+
+    __slots__ = (
+        "arrivals",
+        "cold_since",
+        "demand",
+        "demand_seconds",
+        "draining",
+        "function",
+        "metrics",
+        "name",
+        "removed",
+        "scaling",
+        "service",
+        "serving",
+        "since",
+        "slots",
+        "status",
+        "timeout",
+        "waiters",
+        "waking_since",
+        "was_ready",
+    )
+
+    def __init__(self, status: FunctionStatus, metrics: FunctionMetrics, now: float) -> None:
+        self.function = status.id
+        self.name = str(status.id)
+        self.metrics = metrics
+        self.scaling = Scaling()
+        self.status = status
+        self.removed = False
+        # Seconds a call may take once it has a slot; None: as the gateway is set.
+        self.timeout: float | None = None
+        # One of the gateway's own services behind a fixed socket, which nobody restarts on demand.
+        self.service = False
+        # Where calls may go, in the provider's order; replicas that still answer some; ids of
+        # those running that ever were ready.
+        self.slots: list[ReplicaSlots] = []
+        self.draining: dict[str, ReplicaSlots] = {}
+        self.was_ready: set[str] = set()
+        # Who waits, first come first served: waiter -> (deadline, since when).
+        self.waiters: OrderedDict[Waiter, tuple[float, float]] = OrderedDict()
+        self.serving = False
+        self.waking_since: float | None = None
+        self.cold_since: float | None = None
+        # demand = calls on replicas + calls waiting; its integral up to `since`.
+        self.demand = 0
+        self.demand_seconds = 0.0
+        self.since = now
+        self.arrivals = 0
+
+    def set_scaling(self, scaling: Scaling) -> None:
+        """Take what the deployment says; it holds for running replicas from the next event on."""
+        self.scaling = scaling
+        self.timeout = scaling.call_seconds
+
+    def free_slots(self) -> ReplicaSlots | None:
+        """The replica that should take the next call; None when each is full or there is none."""
+        best: ReplicaSlots | None = None
+        for slots in self.slots:
+            taken, limit = slots.inflight, slots.limit
+            if limit and taken >= limit:
+                continue
+            if taken == 0 or 0 < limit <= PACK_LIMIT:
+                return slots
+            if best is None or taken < best.inflight:
+                best = slots
+        return best
+
+    def add_demand(self, change: int, now: float) -> None:
+        """Bring the integral up to `now`, then change what it sums."""
+        self.demand_seconds += self.demand * (now - self.since)
+        self.since = now
+        self.demand += change
+
+    def load(self, now: float) -> FunctionLoad:
+        """The totals up to `now`."""
+        self.add_demand(0, now)
+        return FunctionLoad(
+            function=self.function,
+            desired=self.status.replicas,
+            ready=len(self.slots),
+            inflight=self.demand - len(self.waiters),
+            waiting=len(self.waiters),
+            demand_seconds=self.demand_seconds,
+            arrivals=self.arrivals,
+        )
+
+    def follow_replicas(self, status: FunctionStatus) -> list[ReplicaSlots]:
+        """Take the replicas of `status`; returns those that were ready and are no longer."""
+        self.status = status
+        known = {slots.replica.id: slots for slots in self.slots}
+        self.slots = []
+        for replica in status.running:
+            if replica.state is ReplicaState.READY:
+                slots = known.pop(replica.id, None)
+                if slots is None:
+                    slots = ReplicaSlots(self, replica, self.scaling.max_inflight)
+                slots.replica = replica
+                slots.set_concurrency(self.scaling.concurrency)
+                self.slots.append(slots)
+        self.was_ready.update(slots.replica.id for slots in self.slots)
+        self.was_ready.intersection_update(replica.id for replica in status.running)
+        retired = list(known.values())
+        self.draining.update(known)
+        self._end_drained()
+        return retired
+
+    def end_all(self) -> list[ReplicaSlots]:
+        """Take every replica out, for a function that is removed; returns those that were ready."""
+        self.removed = True
+        retired, self.slots = self.slots, []
+        self.draining.update({slots.replica.id: slots for slots in retired})
+        for slots in self.draining.values():
+            slots.end(_failed(slots.replica, "the function was removed"))
+        self.draining.clear()
+        return retired
+
+    def start_failure(self) -> str | None:
+        """Why no replica can be expected: all there are failed before they were ever ready."""
+        running = self.status.running
+        if self.slots or not running:
+            return None
+        for replica in running:
+            if replica.state is not ReplicaState.FAILED or replica.id in self.was_ready:
+                return None
+        return self.reason() or "no reason known"
+
+    def reason(self) -> str:
+        """What the provider gives as the reason why the function is not as asked; may be empty."""
+        told = (replica.reason for replica in self.status.running if replica.reason)
+        return next(told, self.status.reason)
+
+    def _end_drained(self) -> None:
+        """Let go of replicas that ended: failed ones, and those the provider no longer lists."""
+        running = {replica.id: replica for replica in self.status.running}
+        for name, slots in list(self.draining.items()):
+            replica = running.get(name)
+            slots.ready = False
+            if replica is None:
+                replica = _failed(slots.replica, self._reason_after(slots.replica))
+            if replica.state is ReplicaState.FAILED:
+                del self.draining[name]
+                slots.end(replica)
+            else:
+                slots.replica = replica
+
+    def _reason_after(self, replica: Replica) -> str:
+        """The reason of a replica no longer listed: its own, else the one its heir carries."""
+        heirs = [each.reason for each in self.status.running if each.restarts and each.reason]
+        return replica.reason or (heirs[-1] if heirs else self.status.reason)
+
+
+def _failed(replica: Replica, reason: str) -> Replica:
+    return Replica(
+        replica.id, replica.address, ReplicaState.FAILED, replica.restarts, replica.reason or reason
+    )

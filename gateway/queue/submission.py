@@ -1,0 +1,284 @@
+"""From a request to a durable call: what answers /async-function/.
+
+The caller hears 202 when the call is on the disk, not before. A small request is kept in memory
+until then; a body that is large, or whose length is unknown, goes to a file as it arrives.
+"""
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Callable
+from typing import Final
+
+from gateway.proxy.headers import SERVED_BY, TEXT_TYPE, request_head
+from gateway.proxy.routes import Route
+from gateway.queue.blobs import ROW_BYTES, Blobs, BlobWriter
+from gateway.queue.call import NewCall, Payload, new_ids
+from gateway.queue.callback_targets import Targets
+from gateway.queue.group_commit import Journal
+from gateway.queue.store import DISK_IS_FULL, Duplicate
+from gateway.types.errors import DISK_FULL, DiskFullError, InvalidRequestError, SluiceError
+from sluice.http1.exchange import Exchange, Receiver
+
+LONGEST_KEY: Final = 255
+# What is gathered of a large body before it is handed to a thread.
+WRITE_BYTES: Final = 1024 * 1024
+
+
+class Intake:
+    """Takes calls for the queue. room: why none is taken now, or nothing.
+
+    in_rows: bodies of every size go into the row, as gateways that share tables share no disk.
+    """
+
+    def __init__(
+        self, journal: Journal, blobs: Blobs, targets: Targets, body_bytes: int, *, in_rows: bool
+    ) -> None:
+        self.journal, self.blobs, self.targets = journal, blobs, targets
+        self.body_bytes, self.in_rows = body_bytes, in_rows
+        self.room: Callable[[], str] = str
+        self.accepted: Callable[[NewCall], None] = lambda _call: None
+        self.new_id = new_ids()
+        self.writes: set[asyncio.Task[None]] = set()
+
+    def __call__(self, exchange: Exchange, route: Route, name: str, line: bytes) -> Receiver:
+        """The receiver of a request for the function that the caller named `name`."""
+        length = exchange.content_length
+        if exchange.chunked or (length is not None and length > ROW_BYTES):
+            return LargeRequest(self, exchange, route, name, line)
+        return SmallRequest(self, exchange, route, name, line)
+
+
+class SmallRequest:
+    """A Receiver whose body is kept in memory, and who waits for the commit."""
+
+    status: int = 202
+    text: bytes = b""
+    lines: bytes = b""
+
+    def __init__(
+        self, intake: Intake, exchange: Exchange, route: Route, name: str, line: bytes
+    ) -> None:
+        self.intake, self.exchange, self.route = intake, exchange, route
+        self.name, self.line = name, line
+        self.body = b""
+        self.gone = False
+        self.begin()
+
+    def begin(self) -> None:
+        """Ask for the body."""
+        self.exchange.send_continue()
+
+    def body_received(self, data: bytes) -> None:
+        self.body = self.body + data if self.body else data
+
+    def body_complete(self) -> None:
+        self.submit(Payload(b"", self.body, "", len(self.body)), b"")
+
+    def submit(self, body: Payload, digest: bytes) -> None:
+        """Hand the whole request to the journal. digest: of a body that is in a file."""
+        intake, exchange = self.intake, self.exchange
+        try:
+            full = intake.room()
+            if full:
+                self.refuse(429, full)
+                return
+            call = self._call(body, digest)
+        except InvalidRequestError as error:
+            self.refuse(400, str(error))
+            return
+        if not exchange.done:
+            intake.journal.accept(call, self)
+        else:
+            self.discard()
+
+    def _call(self, body: Payload, digest: bytes) -> NewCall:
+        intake, exchange = self.intake, self.exchange
+        callback = key = b""
+        named = False
+        for header, value in exchange.headers:
+            if header == b"x-callback-url":
+                callback = value
+            elif header == b"idempotency-key":
+                key = value
+            elif header == b"x-call-id":
+                named = True
+        call, now = intake.new_id(), time.time_ns()
+        identity = call.encode()
+        if not named:
+            exchange.headers.append((b"x-call-id", identity))
+        if exchange.chunked:
+            exchange.chunked = False
+            exchange.headers.append((b"content-length", b"%d" % body.size))
+        head, _ = request_head(exchange, self.line, now)
+        self.lines = b"x-call-id: %b\r\nx-start-time: %d\r\n%b" % (identity, now, SERVED_BY)
+        payload = Payload(head[:-2], body.body, body.blob, body.size)
+        if not (callback or key):
+            return NewCall(call, self.route.name, now / 1e9, payload)
+        return self._rare(call, now / 1e9, payload, (callback, key, digest))
+
+    def _rare(
+        self, call: str, now: float, payload: Payload, given: tuple[bytes, bytes, bytes]
+    ) -> NewCall:
+        callback, key, digest = given
+        url = callback.decode("latin-1")
+        host = self.intake.targets.parse(url).key if url else ""
+        if len(key) > LONGEST_KEY:
+            raise InvalidRequestError(f"Idempotency-Key: expected at most {LONGEST_KEY} characters")
+        if key:
+            what = self.exchange.method.encode() + self.line
+            digest = hashlib.sha256(
+                what + (digest or hashlib.sha256(payload.body).digest())
+            ).digest()
+        return NewCall(
+            call,
+            self.route.name,
+            now,
+            payload,
+            url,
+            host,
+            self.name if url else "",
+            key.decode("latin-1"),
+            digest if key else b"",
+        )
+
+    # The journal's word.
+
+    def committed(self, call: NewCall, duplicate: Duplicate | None) -> None:
+        if duplicate is None:
+            self.intake.accepted(call)
+            self.exchange.respond(202, self.lines, b"")
+            return
+        self.discard()
+        if duplicate.same:
+            lines = b"x-call-id: %b\r\n%b" % (duplicate.id.encode(), SERVED_BY)
+            self.exchange.respond(202, lines, b"")
+        else:
+            text = f"Idempotency-Key: came before with another request, as call {duplicate.id}"
+            self.refuse(409, text)
+
+    def failed(self, _call: NewCall, error: SluiceError) -> None:
+        self.not_queued(error)
+
+    def not_queued(self, error: SluiceError) -> None:
+        """Answer that the call was not accepted, and why."""
+        status = 507 if isinstance(error, DiskFullError) else 500
+        self.refuse(status, f"Error queuing request: {error}")
+
+    def refuse(self, status: int, text: str) -> None:
+        self.discard()
+        self.exchange.respond(status, TEXT_TYPE + SERVED_BY, f"{text}\n".encode())
+
+    def discard(self) -> None:
+        """Nothing was put anywhere."""
+
+    def client_gone(self) -> None:
+        """A call that is being committed stays: the caller may have meant it."""
+
+    def writing_paused(self) -> None:
+        """An answer is one line."""
+
+    def writing_resumed(self) -> None:
+        """Likewise."""
+
+
+class LargeRequest(SmallRequest):
+    """A Receiver whose body goes to a file, a piece at a time."""
+
+    def __init__(
+        self, intake: Intake, exchange: Exchange, route: Route, name: str, line: bytes
+    ) -> None:
+        self.pieces: list[bytes] = []
+        self.held = self.size = 0
+        self.whole = False
+        self.sha256 = hashlib.sha256()
+        self.blob = f"{intake.new_id()}.request"
+        self.writer: BlobWriter | None = None
+        self.task: asyncio.Task[None] | None = None
+        self.kept = False
+        super().__init__(intake, exchange, route, name, line)
+
+    def begin(self) -> None:
+        if (self.exchange.content_length or 0) > self.intake.body_bytes:
+            self._too_large()
+        else:
+            self.exchange.send_continue()
+
+    def body_received(self, data: bytes) -> None:
+        self.size += len(data)
+        if self.size > self.intake.body_bytes:
+            self._too_large()
+            return
+        self.pieces.append(data)
+        self.held += len(data)
+        if self.held >= WRITE_BYTES and self.task is None:
+            self._write()
+
+    def body_complete(self) -> None:
+        self.whole = True
+        if self.task is None:
+            self._write()
+
+    def client_gone(self) -> None:
+        if not self.whole:
+            self.gone = True
+            if self.task is None:
+                self.discard()
+
+    def _too_large(self) -> None:
+        self.gone = True
+        text = f"body over {self.intake.body_bytes} bytes\n"
+        self.exchange.respond(413, TEXT_TYPE + SERVED_BY, text.encode())
+        if self.task is None:
+            self.discard()
+
+    def _write(self) -> None:
+        """Have a thread write what there is; nothing more is read meanwhile."""
+        self.exchange.pause_reading()
+        self.task = asyncio.get_running_loop().create_task(self._write_pieces())
+        self.intake.writes.add(self.task)
+        self.task.add_done_callback(self.intake.writes.discard)
+
+    async def _write_pieces(self) -> None:
+        try:
+            while self.pieces and not self.gone:
+                pieces, self.pieces, self.held = self.pieces, [], 0
+                await asyncio.to_thread(self._append, b"".join(pieces))
+            if self.whole and not self.gone:
+                await asyncio.to_thread(self._finish)
+        except OSError as error:
+            self.gone = True
+            full = error.errno in DISK_FULL
+            self.not_queued(DiskFullError(DISK_IS_FULL) if full else SluiceError(error.strerror))
+        self.task = None
+        if self.gone:
+            self.discard()
+        elif self.whole:
+            await self._submit()
+        else:
+            self.exchange.resume_reading()
+
+    async def _submit(self) -> None:
+        body = Payload(b"", b"", self.blob, self.size)
+        if self.intake.in_rows or self.size <= ROW_BYTES:
+            data = await asyncio.to_thread(self.intake.blobs.read, self.blob)
+            body = Payload(b"", data, "", self.size)
+            self.discard()
+        self.submit(body, self.sha256.digest())
+
+    def _append(self, data: bytes) -> None:
+        if self.writer is None:
+            self.writer = self.intake.blobs.writer(self.blob)
+        self.writer.write(data)
+        self.sha256.update(data)
+
+    def _finish(self) -> None:
+        if self.writer is None:
+            self.writer = self.intake.blobs.writer(self.blob)
+        self.writer.finish()
+
+    def discard(self) -> None:
+        if self.writer is not None:
+            self.writer.discard()
+            self.intake.blobs.remove([self.blob])
+            self.writer = None

@@ -1,0 +1,1 @@
+"""What the gateway's packages have in common: functions, errors, scaling. No I/O."""

@@ -1,8 +1,0 @@
-"""The server's public names: a protocol that serves one connection, and what listens with it."""
-
-from http1.exchange import Application, Exchange, Receiver
-from http1.limits import Limits
-from http1.listener import Server
-from http1.protocol import ServerProtocol
-
-__all__ = ["Application", "Exchange", "Limits", "Receiver", "Server", "ServerProtocol"]

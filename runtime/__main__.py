@@ -1,9 +1,0 @@
-"""`python -m runtime`: a cold start of one replica."""
-
-import os
-import sys
-
-from runtime.main import serve
-
-if __name__ == "__main__":
-    sys.exit(serve(os.environ))

@@ -1,0 +1,58 @@
+"""Who stands on either side of an exchange: the application's receiver, the server's connection."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from sluice.http1.exchange import Exchange
+
+
+class Receiver(Protocol):
+    """Who takes the request's body and hears of the client; any object with these methods."""
+
+    def body_received(self, data: bytes) -> None:
+        """Take a piece of the body; one read's worth may still come after `pause_reading`."""
+
+    def body_complete(self) -> None:
+        """The request is whole; called once, also when there is no body."""
+
+    def client_gone(self) -> None:
+        """The client closed, also one way only, or broke the protocol: nobody reads the answer.
+
+        Also called when this receiver raised: the exchange is over, release what it holds.
+        """
+
+    def writing_paused(self) -> None:
+        """More than 64 KiB wait for the client: stop writing."""
+
+    def writing_resumed(self) -> None:
+        """The client has read on."""
+
+
+class Nobody:
+    """The receiver while an application has not returned one, and after its exchange is done."""
+
+    def body_received(self, data: bytes) -> None: ...
+    def body_complete(self) -> None: ...
+    def client_gone(self) -> None: ...
+    def writing_paused(self) -> None: ...
+    def writing_resumed(self) -> None: ...
+
+
+class Connection(Protocol):
+    """What an exchange needs of the connection it came on."""
+
+    send: Callable[[bytes], None]
+    writing_is_paused: bool
+
+    def exchange_done(self, exchange: "Exchange") -> None:
+        """The answer is sent: close, or turn to the next."""
+
+    def cut(self) -> None:
+        """End the connection so that the client sees a broken answer."""
+
+    def pause_body(self) -> None:
+        """Hold the request's body back."""
+
+    def resume_body(self) -> None:
+        """Deliver the body again."""

@@ -1,0 +1,177 @@
+"""The registry's client: datasets, artifacts, feature sets, runs, models and aliases over HTTP."""
+
+import hashlib
+import json
+import uuid
+from collections.abc import Mapping
+from typing import Any, BinaryIO, NamedTuple
+from urllib.parse import quote
+
+from sluice.ml.errors import (
+    CallError,
+    ConflictError,
+    InvalidInputError,
+    NotFoundError,
+    TooLargeError,
+    UnavailableError,
+    UnprocessableError,
+)
+from sluice.ml.runtime_config import Place
+from sluice.ml.transport import Answer, Call, Transport
+
+_ERRORS: Mapping[int, type[CallError]] = {
+    400: InvalidInputError,
+    404: NotFoundError,
+    409: ConflictError,
+    413: TooLargeError,
+    422: UnprocessableError,
+}
+
+
+class Keys:
+    """Idempotency keys of one call: a repeated call with the caller's key repeats them, so nothing
+    doubles.
+    """
+
+    def __init__(self, of_caller: str = "") -> None:
+        # Hashed: any text a caller sends becomes a short key that fits a header.
+        base = of_caller or uuid.uuid4().hex
+        self._base = hashlib.sha256(base.encode()).hexdigest()[:32]
+        self.repeatable = bool(of_caller)
+
+    def of(self, step: str) -> str:
+        return f"{self._base}/{step}"
+
+
+class Seen(NamedTuple):
+    """What an alias pointed at when asked. body None: not changed since `etag`."""
+
+    body: dict[str, Any] | None
+    etag: str
+
+
+class Registry:
+    """Calls of the registry. Every method raises NotFoundError, ConflictError, InvalidInputError,
+    UnprocessableError or TooLargeError with the registry's own words, UnavailableError when it is
+    away.
+    """
+
+    def __init__(self, place: Place, timeout: float = 30.0, attempts: int = 3) -> None:
+        def headers() -> Mapping[str, str]:
+            return {"Authorization": f"Bearer {place.registry_token()}"}
+
+        self._transport = Transport(
+            place.gateway_url.rstrip("/") + "/registry", headers, timeout, attempts
+        )
+
+    def close(self) -> None:
+        self._transport.close()
+
+    def dataset(self, name: str, version: str) -> dict[str, Any]:
+        """A dataset version's name, version, sha256, rows and columns. version: a number or
+        `latest`.
+        """
+        return self._get(f"/datasets/{_part(name)}/versions/{_part(version)}")
+
+    def dataset_parquet(self, name: str, version: str, into: BinaryIO) -> None:
+        """Write a dataset version's Parquet file to `into`."""
+        path = f"/datasets/{_part(name)}/versions/{_part(version)}/content?format=parquet"
+        _checked(self._transport.send(Call("GET", path), into))
+
+    def put_artifact(self, content: bytes) -> str:
+        """Store bytes; the sha256 under which they are found."""
+        sha256 = hashlib.sha256(content).hexdigest()
+        headers = {
+            "Content-Type": "application/octet-stream",
+            "Idempotency-Key": f"artifact/{sha256}",
+        }
+        answer = _checked(self._transport.send(Call("POST", "/artifacts", content, headers))).json()
+        if answer.get("sha256") != sha256:
+            raise UnavailableError("the registry stored other bytes than were sent")
+        return sha256
+
+    def artifact(self, sha256: str) -> bytes:
+        """Bytes by their sha256, verified."""
+        content = _checked(self._transport.send(Call("GET", f"/artifacts/{_part(sha256)}"))).body
+        if hashlib.sha256(content).hexdigest() != sha256:
+            raise UnavailableError(f"artifact {sha256}: the registry sent other bytes")
+        return content
+
+    def post(self, path: str, body: Mapping[str, Any], key: str) -> dict[str, Any]:
+        """Create something once: a repeated key returns the first answer."""
+        headers = {"Content-Type": "application/json", "Idempotency-Key": key}
+        return _object(self._transport.send(Call("POST", path, _dump(body), headers)))
+
+    def update_run(self, run: str, status: str, error: str | None = None) -> None:
+        """Set a run's status: `finished` or `failed` with its error."""
+        body = {"status": status} if error is None else {"status": status, "error": error}
+        headers = {"Content-Type": "application/json"}
+        _checked(self._transport.send(Call("PATCH", f"/runs/{_part(run)}", _dump(body), headers)))
+
+    def feature_set(self, identifier: str) -> dict[str, Any]:
+        return self._get(f"/feature-sets/{_part(identifier)}")
+
+    def model_version(self, name: str, version: str) -> dict[str, Any]:
+        """A model version. version: a number or `latest`."""
+        return self._get(f"/models/{_part(name)}/versions/{_part(version)}")
+
+    def alias(self, name: str, alias: str, etag: str = "") -> Seen:
+        """The model version that an alias points at, unless it is the one of `etag`."""
+        headers = {"If-None-Match": etag} if etag else {}
+        path = f"/models/{_part(name)}/aliases/{_part(alias)}"
+        answer = self._transport.send(Call("GET", path, None, headers))
+        if answer.status == 304:
+            return Seen(None, etag)
+        return Seen(_object(answer), answer.headers.get("etag", ""))
+
+    def move_alias(self, name: str, alias: str, move: Mapping[str, Any]) -> dict[str, Any]:
+        """Point an alias at `version` if it points at `expected` now (None: at nothing).
+
+        Raises ConflictError with the detail `current` where it points elsewhere.
+        """
+        path = f"/models/{_part(name)}/aliases/{_part(alias)}"
+        headers = {"Content-Type": "application/json"}
+        return _object(self._transport.send(Call("PUT", path, _dump(move), headers)))
+
+    def _get(self, path: str) -> dict[str, Any]:
+        return _object(self._transport.send(Call("GET", path)))
+
+
+def _part(text: str) -> str:
+    """A path segment. `.` and `..` are refused: servers and proxies would walk them."""
+    if text in {"", ".", ".."}:
+        raise InvalidInputError(f"expected a name, got {text!r}")
+    return quote(text, safe="")
+
+
+def _dump(body: Mapping[str, Any]) -> bytes:
+    return json.dumps(body, allow_nan=False).encode()
+
+
+def _object(answer: Answer) -> dict[str, Any]:
+    value = _checked(answer).json()
+    if not isinstance(value, dict):
+        raise UnavailableError("the registry's answer is not a JSON object")
+    return value
+
+
+def _checked(answer: Answer) -> Answer:
+    if 200 <= answer.status < 300:
+        return answer
+    if answer.status in {401, 403}:
+        raise UnavailableError("the registry refused this function's token")
+    kind = _ERRORS.get(answer.status, UnavailableError)
+    details = _details(answer.body)
+    message = details.pop("error", None) or details.pop("detail", None)
+    text = message if isinstance(message, str) else json.dumps(message)
+    if not message:
+        text = f"the registry answered {answer.status}"
+    raise kind(text, **{name: value for name, value in details.items() if name == "current"})
+
+
+def _details(body: bytes) -> dict[str, Any]:
+    try:
+        value = json.loads(body)
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,68 @@
+"""Answers of a handler, in the form of OpenFaaS's python3-http: statusCode, headers, body."""
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from sluice.ml.errors import CallError, MethodError, UnavailableError
+from sluice.ml.fields import json_object
+from sluice.ml.registry import Keys
+
+Reply = dict[str, Any]
+Work = Callable[[dict[str, Any], Keys], Mapping[str, Any]]
+
+
+class Event(Protocol):
+    """What a handler reads of a call."""
+
+    @property
+    def body(self) -> bytes: ...
+    @property
+    def method(self) -> str: ...
+    @property
+    def path(self) -> str: ...
+    @property
+    def headers(self) -> Mapping[str, str]: ...
+    @property
+    def query(self) -> Mapping[str, str]: ...
+
+
+def json_reply(status: int, body: Mapping[str, Any]) -> Reply:
+    """An answer with a JSON body. A NaN in it is a fault of ours: it raises."""
+    return {
+        "statusCode": int(status),
+        "headers": {"Content-Type": "application/json"},
+        "body": json.dumps(body, allow_nan=False).encode(),
+    }
+
+
+def error_reply(error: CallError) -> Reply:
+    """`{"error": message}` and the error's details, with its status; Retry-After where a later try
+    may succeed.
+    """
+    reply = json_reply(error.status, {"error": error.message, **error.details})
+    if isinstance(error, UnavailableError):
+        reply["headers"]["Retry-After"] = "1"
+    return reply
+
+
+def answered(event: Event, work: Work) -> Reply:
+    """The answer to a POST of a JSON object: what `work` made of it, or its error."""
+    try:
+        if event.method != "POST":
+            raise MethodError(f"expected POST, got {event.method}")
+        return json_reply(
+            200, work(json_object(event.body), Keys(header(event, "idempotency-key")))
+        )
+    except CallError as error:
+        return error_reply(error)
+
+
+def header(event: Event, name: str) -> str:
+    """A header's value by its lower-case name, whatever case the mapping keeps; empty where there
+    is none.
+    """
+    for key, value in event.headers.items():
+        if key.lower() == name:
+            return value
+    return ""

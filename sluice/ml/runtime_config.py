@@ -1,0 +1,56 @@
+"""Where a function runs: the only reader of the variables that the platform sets."""
+
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from sluice.ml.errors import UnavailableError
+
+
+class Place(NamedTuple):
+    """The gateway's URL, the folder of secrets, the folder whose content outlives a replica."""
+
+    gateway_url: str
+    secrets: Path
+    cache: Path
+
+    def registry_token(self) -> str:
+        """The registry's token, read anew each time since a secret may be replaced.
+
+        Raises UnavailableError where the function was deployed without the secret.
+        """
+        try:
+            return (self.secrets / "registry-token").read_text(encoding="utf-8").strip()
+        except OSError as error:
+            raise UnavailableError(
+                "no secret 'registry-token': deploy the function with `secrets: [registry-token]`"
+            ) from error
+
+
+def place(environ: Mapping[str, str] = os.environ) -> Place:
+    """Where this process runs. SLUICE_CACHE_DIR unset: a folder of the temporary one, lost with the
+    replica.
+    """
+    fallback = Path(tempfile.gettempdir()) / "sluice-cache"
+    return Place(
+        gateway_url=environ.get("SLUICE_GATEWAY_URL", "http://127.0.0.1:8080"),
+        secrets=Path(environ.get("SLUICE_SECRETS_DIR", "/var/openfaas/secrets")),
+        cache=Path(environ.get("SLUICE_CACHE_DIR", "") or fallback),
+    )
+
+
+def whole_number(name: str, default: int, environ: Mapping[str, str] = os.environ) -> int:
+    """The positive integer in variable `name`. Raises ValueError naming it, value and rule."""
+    text = environ.get(name, "")
+    if not text:
+        return default
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise ValueError(f"environment variable {name}: expected a positive integer, got {text!r}")
+    return int(text)
+
+
+def text(name: str, default: str, environ: Mapping[str, str] = os.environ) -> str:
+    """The text in variable `name`."""
+    return environ.get(name, "") or default

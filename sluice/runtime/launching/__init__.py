@@ -1,0 +1,1 @@
+"""From a process that may fork to a replica in its sandbox."""

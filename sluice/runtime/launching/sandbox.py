@@ -1,0 +1,251 @@
+"""A replica's view of the machine: namespaces and mounts.
+
+The order is: `die_with_parent` and `unshare` in the intermediate process, then `confine` in its
+child, which is PID 1 of the new namespaces. Standard library only.
+"""
+
+import os
+import select
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final, Self
+
+from sluice.runtime.launching import kernel
+from sluice.runtime.launching.kernel import KernelError
+from sluice.runtime.launching.limits import limit_processes, mount_memory
+
+DEVICES: Final = ("null", "zero", "full", "random", "urandom", "tty")
+SECRETS_DIR: Final = "/var/openfaas/secrets"
+PRIVATE_TMP: Final = "/tmp"  # noqa: S108 - a folder of the replica's own is mounted there
+CACHE_DIR: Final = "/tmp/.cache"  # noqa: S108 - likewise; the home's, where libraries look for it
+SHARED_MEMORY: Final = "/dev/shm"  # noqa: S108 - likewise
+SHARED_MEMORY_BYTES: Final = 256 << 20
+# A root without capabilities still owns these.
+ROOT_FILES: Final = ("/etc/shadow", "/etc/shadow-", "/etc/gshadow", "/etc/gshadow-", "/etc/sudoers")
+ROOT_FOLDERS: Final = ("/etc/ssh", "/etc/ssl/private", "/etc/kubernetes", "/boot")
+
+
+@dataclass(frozen=True, slots=True)
+class Sandbox:
+    """What one replica sees. Paths are absolute and without links.
+
+    hide: folders replaced by empty ones. show: files and folders that stay visible, read-only,
+    though a hidden folder holds them. tmp: the folder seen as /tmp. secrets: the folder seen as
+    /var/openfaas/secrets, cache: seen as /tmp/.cache; empty for none. tmp_bytes: what /tmp holds
+    when it is memory; 0 for the folder, without limit. processes: as `limit_processes` takes it.
+    """
+
+    hide: tuple[str, ...]
+    show: tuple[str, ...]
+    tmp: str
+    secrets: str = ""
+    cache: str = ""
+    tmp_bytes: int = 0
+    processes: int = 0
+
+    @classmethod
+    def read(cls, document: Mapping[str, Any]) -> Self:
+        """The sandbox of a decoded JSON object, as `document` wrote it."""
+        hide, show = tuple(document["hide"]), tuple(document["show"])
+        tmp, secrets, cache = (str(document[name]) for name in ("tmp", "secrets", "cache"))
+        sizes = (int(document[name]) for name in ("tmp_bytes", "processes"))
+        return cls(hide, show, tmp, secrets, cache, *sizes)
+
+    def document(self) -> dict[str, Any]:
+        """The sandbox as JSON can carry it."""
+        return asdict(self)
+
+
+def die_with_parent(parent: int) -> None:
+    """End this process when `parent` does; at once when that is no longer the parent.
+
+    To be repeated after `unshare`: a change of credentials may clear it.
+    """
+    kernel.die_with_parent()
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def die_with_writer(lifeline: int) -> None:
+    """As `die_with_parent` for PID 1 of a namespace, whose getppid() is always 0.
+
+    lifeline: the reading end of a pipe whose other end the parent alone holds.
+    """
+    kernel.die_with_parent()
+    poll = select.poll()
+    poll.register(lifeline, 0)  # its end is told unasked
+    if poll.poll(0):
+        os._exit(1)
+
+
+def unshare() -> None:
+    """Give this process its own mounts and its next child its own process ids.
+
+    An ordinary user gets a user namespace for it in which user and group keep their numbers.
+    Raises KernelError.
+    """
+    user, group = os.geteuid(), os.getegid()
+    flags = kernel.CLONE_NEWNS | kernel.CLONE_NEWPID | kernel.CLONE_NEWIPC
+    kernel.unshare(flags if user == 0 else flags | kernel.CLONE_NEWUSER)
+    if user != 0:
+        _write("/proc/self/setgroups", "deny")
+        _write("/proc/self/uid_map", f"{user} {user} 1")
+        _write("/proc/self/gid_map", f"{group} {group} 1")
+    kernel.make_private("/")
+
+
+def confine(sandbox: Sandbox) -> None:
+    """Replace this mount namespace's view of the machine by the sandbox's, then drop privileges.
+
+    All that a replica may not see is covered and all that stays is read-only, but for /tmp and
+    /dev/shm, which are its own, and the cache, which its function's replicas share. Raises
+    KernelError.
+    """
+    kernel.mount("proc", "/proc", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC)
+    if sandbox.processes:
+        limit_processes(sandbox.processes)
+    # Once what holds them is covered, sources are reached by descriptor only.
+    optional = filter(None, [sandbox.secrets, sandbox.cache])
+    with _opened({*sandbox.show, sandbox.tmp, *optional}) as sources:
+        _make_devices()
+        _make_secrets_point()
+        if sandbox.tmp_bytes:
+            mount_memory(PRIVATE_TMP, "700", sandbox.tmp_bytes)
+        else:
+            kernel.bind(sources[sandbox.tmp], PRIVATE_TMP)
+        _hide(sandbox.hide)
+        for path in sorted(sandbox.show, key=len):
+            _show(path, sources[path])
+        if sandbox.secrets:
+            kernel.bind(sources[sandbox.secrets], SECRETS_DIR)
+        if sandbox.cache:
+            Path(CACHE_DIR).mkdir(exist_ok=True)
+            kernel.bind(sources[sandbox.cache], CACHE_DIR)
+    kernel.set_attributes("/", kernel.ATTR_RDONLY | kernel.ATTR_NOSUID, 0, recursive=True)
+    for folder in (PRIVATE_TMP, SHARED_MEMORY, *([CACHE_DIR] if sandbox.cache else [])):
+        kernel.set_attributes(folder, 0, kernel.ATTR_RDONLY)
+    kernel.drop_privileges()
+
+
+def probe(sandbox: Sandbox) -> str:
+    """Why a replica cannot be isolated here; empty when it can."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.write(writing, _attempt(sandbox).encode())
+        os._exit(0)
+    os.close(writing)
+    os.waitpid(child, 0)
+    with os.fdopen(reading) as answer:
+        return answer.read()
+
+
+def _attempt(sandbox: Sandbox) -> str:
+    try:
+        unshare()
+        child = os.fork()
+        if child == 0:
+            confine(sandbox)
+            return ""
+        os.waitpid(child, 0)
+    except (KernelError, OSError) as error:
+        return str(error)
+    return ""
+
+
+def _make_devices() -> None:
+    """A /dev without disks, and without terminals and shared memory of others."""
+    present = [path for path in (f"/dev/{name}" for name in DEVICES) if Path(path).exists()]
+    with _opened(present) as sources:
+        kernel.mount("tmpfs", "/dev", kernel.MS_NOSUID, "mode=755,size=64k")
+        for path, source in sources.items():
+            Path(path).touch()
+            kernel.bind(source, path)
+    for name, target in (("fd", ""), ("stdin", "/0"), ("stdout", "/1"), ("stderr", "/2")):
+        Path("/dev", name).symlink_to(f"/proc/self/fd{target}")
+    Path(SHARED_MEMORY).mkdir()
+    mount_memory(SHARED_MEMORY, "1777", SHARED_MEMORY_BYTES)
+
+
+def _make_secrets_point() -> None:
+    """An empty folder at SECRETS_DIR, whether or not the machine has one.
+
+    Where it has none, a new /var takes its place in which the entries of the old one are mounted.
+    """
+    if Path(SECRETS_DIR).is_dir():
+        _cover(SECRETS_DIR)
+        return
+    entries = [path for path in Path("/var").iterdir() if path.name not in {"tmp", "openfaas"}]
+    links = {path: path.readlink() for path in entries if path.is_symlink()}
+    with _opened(str(path) for path in entries if path not in links) as sources:
+        _cover("/var")
+        for path, source in sources.items():
+            _show(path, source)
+    for link, target in links.items():
+        link.symlink_to(target)
+    Path("/var/tmp").symlink_to(PRIVATE_TMP)  # noqa: S108 - the replica's own
+    Path(SECRETS_DIR).mkdir(parents=True)
+
+
+def _hide(folders: Sequence[str]) -> None:
+    for folder in sorted(folders, key=len):
+        # It is absent where a covered parent has taken it along.
+        if Path(folder).is_dir():
+            _cover(folder)
+    if os.geteuid() == 0:
+        for folder in filter(os.path.isdir, ROOT_FOLDERS):
+            _cover(folder)
+        for file in filter(os.path.isfile, ROOT_FILES):
+            kernel.bind("/dev/null", file)
+
+
+def _cover(folder: str) -> None:
+    kernel.mount("tmpfs", folder, kernel.MS_NOSUID | kernel.MS_NODEV, "mode=755,size=1m")
+
+
+def _show(path: str, source: str) -> None:
+    """Mount `source` at `path`, which is made when it is not there."""
+    target = Path(path)
+    if target.exists() and target.samefile(source):
+        return  # nothing covers it
+    if Path(source).is_dir():
+        target.mkdir(parents=True, exist_ok=True)
+    else:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.touch()
+    kernel.bind(source, path)
+
+
+@contextmanager
+def _opened(paths: Iterable[str]) -> Iterator[dict[str, str]]:
+    """A name for each path that still leads there when the path itself is covered."""
+    descriptors: dict[str, int] = {}
+    try:
+        for path in paths:
+            descriptors[path] = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        yield {path: f"/proc/self/fd/{number}" for path, number in descriptors.items()}
+    except OSError as error:
+        raise KernelError(f"{error.filename}: {error.strerror}") from error
+    finally:
+        for number in descriptors.values():
+            os.close(number)
+
+
+def _write(path: str, text: str) -> None:
+    try:
+        Path(path).write_text(text)
+    except OSError as error:
+        raise KernelError(f"write {path}: {error.strerror}") from error
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Write why isolation fails here, nothing when it works. arguments: a folder to see as /tmp."""
+    sys.stdout.write(probe(Sandbox((), (), os.path.realpath(arguments[0]))))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,183 @@
+"""Forks replicas from a process that has an environment's libraries imported.
+
+`python -m sluice.runtime.launching.zygote [NAME...] CHANNEL PARENT` imports the modules or
+distributions named, then speaks datagrams over an inherited Unix socket: `{"event": "warm"}`, or
+`{"event": "cold", "reason": ...}` and the end, for instance when an import starts a thread, which
+no fork would carry along. Each datagram it gets asks for one replica (`sluice.launch.Blank`).
+`--cold` in place of names imports nothing and serves one such datagram from a cold interpreter.
+
+zygote > intermediate (namespaces, waits for the replica) > replica (PID 1 of its namespaces).
+Each ends when the one before it does, and all of them when the gateway closes its sockets.
+"""
+
+import gc
+import importlib
+import importlib.metadata
+import importlib.util
+import os
+import re
+import select
+import signal
+import socket
+import sys
+import traceback
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+from sluice.launch import FAILED, Blank, Threads, message
+from sluice.runtime.launching import sandbox, warmup
+from sluice.runtime.launching.fork import leave, supervise
+
+WARM, COLD = "warm", "cold"
+COLD_START: Final = "--cold"
+MESSAGE_BYTES: Final = 4096
+MOST_DESCRIPTORS: Final = 16
+# With nothing asked for so long, in milliseconds, the zygote goes on preparing for the next start.
+QUIET: Final = 200
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Serve the channel until its other end is closed; returns the exit code."""
+    *names, channel, parent = arguments
+    sandbox.die_with_parent(int(parent))
+    link = socket.socket(fileno=int(channel))
+    if names == [COLD_START]:
+        return _start_cold(link)
+    reason, threads = _preload(names)
+    if reason:
+        link.send(message(COLD, reason=reason))
+        # A library's threads may keep an interpreter from ending.
+        os._exit(0)
+    # Without a collection before, which the first start would wait for.
+    gc.freeze()
+    # The intermediate reports how its replica ended; nobody waits for the intermediate.
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    link.send(message(WARM))
+    _fork_on_request(link, threads)
+    return 0
+
+
+def _fork_on_request(link: socket.socket, threads: Threads) -> None:
+    for blank in _requests(link):
+        _fork(blank, link, threads)
+
+
+def _fork(blank: Blank, link: socket.socket, threads: Threads) -> None:
+    zygote = os.getpid()
+    try:
+        child = os.fork()
+    except OSError as error:
+        os.write(blank.supervision, message(FAILED, reason=f"fork: {error.strerror}"))
+        child = zygote
+    if child == 0:
+        link.close()
+        leave(supervise, blank, zygote, threads)
+    for descriptor in (blank.supervision, blank.orders, *blank.groups):
+        os.close(descriptor)
+
+
+def _start_cold(link: socket.socket) -> int:
+    parent = os.getppid()
+    data, descriptors = _receive(link)
+    link.close()
+    if data:
+        supervise(Blank.read(data, descriptors), parent, Threads((), 0))
+    return 0
+
+
+def _requests(link: socket.socket) -> Iterator[Blank]:
+    """Each request until the end of the channel; prepares for the next ones while there is none.
+
+    Spares wait for the end of that: they are to have all of it.
+    """
+    poll = select.poll()
+    poll.register(link, select.POLLIN)
+    preparing, spares = _prepare(), list[Blank]()
+    patience: int | None = QUIET
+    while True:
+        if poll.poll(patience):
+            data, descriptors = _receive(link)
+            if not data:
+                return
+            blank = Blank.read(data, descriptors)
+            if blank.spare and patience is not None:
+                spares.append(blank)
+                patience = 0
+            else:
+                yield blank
+        elif next(preparing, False):
+            patience = 0
+        else:
+            patience = None
+            yield from spares
+            spares = []
+
+
+def _prepare() -> Iterator[bool]:
+    """The steps that replicas can do without; True after each."""
+    try:
+        for _ in warmup.steps():
+            yield True
+    except Exception:  # noqa: BLE001 - a library may raise anything, and replicas start all the same
+        traceback.print_exc()
+
+
+def _receive(link: socket.socket) -> tuple[bytes, list[int]]:
+    """The next request with its descriptors; empty at the end of the channel."""
+    data, descriptors, _, _ = socket.recv_fds(link, MESSAGE_BYTES, MOST_DESCRIPTORS)
+    return data, list(descriptors)
+
+
+def _preload(names: Sequence[str]) -> tuple[str, Threads]:
+    """Import the runtime and what `names` stand for; why no replica may be forked, else ''."""
+    none = Threads((), 1)
+    try:
+        from sluice.runtime.main import preload  # noqa: PLC0415 - a cold start imports it isolated
+
+        preload()
+        for module in resolved(names):
+            importlib.import_module(module)
+    except Exception as error:  # noqa: BLE001 - a library may raise anything at import
+        return f"{type(error).__name__} at import: {error}", none
+    if started := _threads():
+        return f"{started} threads were started at import", none
+    setters = tuple(warmup.find_thread_setters())
+    threads = Threads(setters, warmup.spread(setters))
+    if kept := _threads():
+        return f"{kept} threads of its numeric libraries outlive a fork", none
+    return "", threads
+
+
+def _threads() -> int:
+    """Threads of this process beside the main one."""
+    return sum(1 for _ in Path("/proc/self/task").iterdir()) - 1
+
+
+def resolved(names: Sequence[str]) -> list[str]:
+    """The modules that `names`, of modules or of distributions, stand for; others are left out."""
+    found = [name for name in names if _present(name)]
+    wanted = {_normal(name) for name in names} - {_normal(name) for name in found}
+    if not wanted:
+        return found
+    for module, owners in importlib.metadata.packages_distributions().items():
+        if wanted & set(map(_normal, owners)) and not module.startswith("_") and _present(module):
+            found.append(module)
+    return found
+
+
+def _present(module: str) -> bool:
+    if not all(part.isidentifier() for part in module.split(".")):
+        return False
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False  # what holds it is absent
+
+
+def _normal(distribution: str) -> str:
+    return re.sub(r"[-_.]+", "-", distribution).lower()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,50 @@
+"""`serve` runs one replica; importing this starts nothing and loads nothing heavy.
+
+A zygote imports it before it forks: it must leave one task in the process and no loop.
+"""
+
+import os
+import sys
+from collections.abc import Mapping
+
+from sluice.runtime.serving.status import StatusPipe
+from sluice.runtime.settings import handler_environ, load_settings
+from sluice.settings import SettingError
+
+BAD_SETTING = 2
+
+
+def preload() -> None:
+    """Import all that serving needs, so that a fork finds it there; starts no thread."""
+    from sluice.runtime.serving import replica  # noqa: F401, PLC0415 - heavy, see the module
+
+
+def serve(environ: Mapping[str, str]) -> int:
+    """Serve the function that `environ` describes until SIGTERM; returns the exit code.
+
+    0 after a drain, 1 when the function cannot be served, 2 for a setting that does not fit. Takes
+    the process over: os.environ becomes `environ` without the runtime's own variables, signals and
+    logging are set. Does not return when a handler's thread cannot be ended: it exits.
+    """
+    environ = dict(environ)
+    try:
+        settings = load_settings(environ)
+    except SettingError as error:
+        _announce(environ, str(error))
+        return BAD_SETTING
+    os.environ.clear()
+    os.environ.update(handler_environ(environ))
+    from sluice.runtime.serving.replica import Serving  # noqa: PLC0415 - heavy, see the module
+
+    return Serving(settings).run()
+
+
+def _announce(environ: Mapping[str, str], reason: str) -> None:
+    """Say why nothing is served, on stderr and to who started this."""
+    sys.stderr.write(f"{reason}\n")
+    descriptor = environ.get("SLUICE_STATUS_FD", "")
+    if descriptor.isdecimal():
+        try:
+            StatusPipe(int(descriptor)).failed(reason)
+        except OSError:
+            sys.stderr.write(f"SLUICE_STATUS_FD={descriptor!r} is not an open descriptor\n")

@@ -1,0 +1,1 @@
+"""Handlers written in Python: their forms, how they run, what they answer."""

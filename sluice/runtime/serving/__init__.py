@@ -1,0 +1,1 @@
+"""One replica that serves: HTTP, limits, health, drain."""

@@ -1,0 +1,219 @@
+"""The call path with everything real but the provider: sockets, http1, activator, upstream."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from gateway.auth.authenticator import Identity
+from gateway.metrics import Metrics
+from gateway.proxy.activator import Activator
+from gateway.proxy.connection_pool import Upstream
+from gateway.proxy.invoker import Invoker
+from gateway.proxy.router import DataPlane
+from gateway.settings import GatewaySettings
+from gateway.types.function import FunctionId, UnixAddress
+from sluice.http1.exchange import Exchange, Receiver
+from sluice.http1.limits import Limits
+from sluice.http1.server import Server
+from tests.fake_replica import Behaviour
+from tests.fakes import FakeProvider, echo
+
+
+@dataclass(slots=True)
+class Reply:
+    """An answer as it came over the socket. clean: whether its end was a proper one."""
+
+    status: int
+    headers: list[tuple[str, str]]
+    body: bytes = b""
+    clean: bool = True
+
+    def header(self, name: str) -> str | None:
+        return next((value for key, value in self.headers if key == name), None)
+
+    def names(self) -> list[str]:
+        return [name for name, _ in self.headers]
+
+
+class Client:
+    """A raw connection to the gateway."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader, self.writer = reader, writer
+
+    def send(self, data: bytes) -> None:
+        self.writer.write(data)
+
+    def request(self, method: str, target: str, body: bytes = b"", **headers: str) -> None:
+        """Send a request; `_` in a header's name stands for `-`."""
+        lines = [f"{method} {target} HTTP/1.1", "host: gw.test"]
+        lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+        if body:
+            lines.append(f"content-length: {len(body)}")
+        self.send("\r\n".join(lines).encode() + b"\r\n\r\n" + body)
+
+    async def reply(self, *, head: bool = False) -> Reply:
+        """The next answer, 1xx ones not skipped."""
+        reply = await self.head()
+        if head or reply.status in {100, 204, 304}:
+            return reply
+        length = reply.header("content-length")
+        try:
+            if length is not None:
+                reply.body = await self.reader.readexactly(int(length))
+            elif reply.header("transfer-encoding") == "chunked":
+                while piece := await self.chunk():
+                    reply.body += piece
+            else:
+                reply.body = await self.reader.read()
+        except asyncio.IncompleteReadError as error:
+            reply.body += error.partial
+            reply.clean = False
+        except ConnectionError:
+            reply.clean = False
+        return reply
+
+    async def head(self) -> Reply:
+        """The next answer's status and headers."""
+        text = (await self.reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+        first, *lines = text[:-4].split("\r\n")
+        pairs = [line.split(": ", 1) for line in lines]
+        return Reply(int(first.split(" ")[1]), [(name, value) for name, value in pairs])
+
+    async def chunk(self) -> bytes:
+        size = int((await self.reader.readuntil(b"\r\n")), 16)
+        data = await self.reader.readexactly(size + 2)
+        return data[:-2]
+
+    async def closed(self) -> bool:
+        """Waits until the gateway has closed the connection; False when it sent something."""
+        try:
+            return await self.reader.read() == b""
+        except ConnectionError:
+            return True
+
+    def leave(self) -> None:
+        self.writer.transport.abort()
+
+
+class Someone:
+    """An `Identifier` that knows one password."""
+
+    def identify(self, authorization: bytes | None, peer: str = "") -> Identity | None:
+        return {b"Basic good": Identity("admin"), b"Bearer token": Identity("function")}.get(
+            authorization or b""
+        )
+
+
+class Api:
+    """Stands for the ASGI application: answers with what it was asked."""
+
+    def __init__(self, exchange: Exchange) -> None:
+        self.exchange, self.body = exchange, b""
+
+    def body_received(self, data: bytes) -> None:
+        self.body += data
+
+    def body_complete(self) -> None:
+        text = b"api %b %b" % (self.exchange.target, self.body)
+        self.exchange.respond(200, b"", text)
+
+    def client_gone(self) -> None: ...
+
+    def writing_paused(self) -> None: ...
+
+    def writing_resumed(self) -> None: ...
+
+
+def api(exchange: Exchange) -> Receiver:
+    return Api(exchange)
+
+
+@dataclass
+class Gateway:
+    """A running call path. wakes: functions that were woken, in order."""
+
+    provider: FakeProvider
+    settings: GatewaySettings
+    services: Mapping[str, UnixAddress]
+    wakes: list[FunctionId] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        settings = self.settings
+        self.metrics = Metrics()
+        self.activator = Activator(
+            self._wake, self.metrics, settings.wait_timeout, settings.waiting_calls
+        )
+        self.upstream = Upstream(
+            settings.connect_timeout, settings.kept_connections, settings.kept_timeout
+        )
+        self.invoker = Invoker(self.activator, self.upstream, self.metrics, settings)
+        self.dataplane = DataPlane(self.invoker, Someone(), self.services, api, settings)
+        self.server = Server(self.dataplane, Limits())
+        self.clients: list[Client] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def connect(self) -> Client:
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        client = Client(reader, writer)
+        self.clients.append(client)
+        return client
+
+    async def call(self, method: str, target: str, body: bytes = b"", **headers: str) -> Reply:
+        """One request on a connection of its own."""
+        client = await self.connect()
+        client.request(method, target, body, **headers)
+        try:
+            return await client.reply(head=method == "HEAD")
+        finally:
+            client.leave()
+            self.clients.remove(client)
+
+    def inflight(self) -> int:
+        """Slots taken and calls waiting, over all functions."""
+        return sum(each.inflight + each.waiting for each in self.activator.stats(0.0))
+
+    async def settled(self) -> None:
+        """Returns when no call is under way: every slot was given back."""
+        async with asyncio.timeout(60):
+            while self.invoker.calls:  # noqa: ASYNC110 - the product tells nobody that a call ended
+                await asyncio.sleep(0.005)
+        assert self.inflight() == 0
+
+    async def start(self) -> None:
+        self.provider.watch(self.activator.apply)
+        self.port = await self.server.listen_tcp("127.0.0.1", 0)
+        self._sweeper = asyncio.get_running_loop().create_task(self.invoker.run())
+
+    async def stop(self) -> None:
+        for client in self.clients:
+            client.leave()
+        await self.server.close(0)
+        self._sweeper.cancel()
+        await asyncio.gather(self._sweeper, *self._tasks, return_exceptions=True)
+        await self.provider.close()
+
+    def _wake(self, function: FunctionId) -> None:
+        self.wakes.append(function)
+        task = asyncio.get_running_loop().create_task(self.provider.scale(function, 1))
+        self._tasks.add(task)
+
+
+@contextlib.asynccontextmanager
+async def running(
+    folder: Path | None,
+    behaviour: Behaviour = echo,
+    services: Mapping[str, UnixAddress] | None = None,
+    **settings: Any,
+) -> AsyncIterator[Gateway]:
+    """A gateway in front of a FakeProvider; replicas on Unix sockets in `folder`, else on TCP."""
+    provider = FakeProvider(folder, behaviour)
+    gateway = Gateway(provider, replace(GatewaySettings(), **settings), services or {})
+    await gateway.start()
+    try:
+        yield gateway
+    finally:
+        await gateway.stop()

@@ -1,0 +1,250 @@
+"""Answers whose heads come again: exactly what the parser would tell, or the parser tells it."""
+
+import random
+from collections.abc import Iterator
+
+import pytest
+
+from sluice.http1 import response_cache
+from sluice.http1.client import ClientConnection
+from sluice.http1.head_cache import KNOWN_HEADS, PATIENCE
+from sluice.http1.response_cache import KnownAnswer
+from tests.sluice.http1.fakes import Answer, FakeTransport
+
+REQUEST = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n"
+CASES = 3000
+
+
+@pytest.fixture(autouse=True)
+def _nothing_known() -> Iterator[None]:
+    response_cache._known.clear()
+    yield
+    response_cache._known.clear()
+
+
+def reply(body: bytes = b"hello", time: bytes = b"0.000123", *lines: bytes) -> bytes:
+    """An answer of our runtime, with further header lines."""
+    head = [b"HTTP/1.1 200 OK", b"content-type: text/x", *lines]
+    head += [b"x-duration-seconds: %b" % time, b"date: today", b"content-length: %d" % len(body)]
+    return b"\r\n".join([*head, b"", body])
+
+
+class Noting(Answer):
+    """Keeps whether the connection knew the head."""
+
+    def __init__(self, connection: ClientConnection) -> None:
+        super().__init__()
+        self.connection = connection
+        self.known: KnownAnswer | None = None
+
+    def response_complete(self, reusable: bool) -> None:
+        self.known = self.connection.known
+        super().response_complete(reusable)
+
+
+class Asked:
+    """A connection on a fake transport that is asked again and again."""
+
+    def __init__(self, *, forgetful: bool = False) -> None:
+        self.connection = ClientConnection()
+        if forgetful:
+            self.connection._misses = PATIENCE + 1
+        self.transport = FakeTransport()
+        self.connection.connection_made(self.transport)
+
+    def get(self, *pieces: bytes, head_only: bool = False, more: bool = False) -> Noting:
+        answer = Noting(self.connection)
+        self.connection.send(REQUEST, answer, head_only, more)
+        for piece in pieces:
+            if not self.transport.closed:
+                self.connection.data_received(piece)
+        return answer
+
+
+def told(answer: Answer) -> tuple[object, ...]:
+    """All that a listener hears."""
+    heard = (answer.status, answer.reason, answer.headers, answer.length, answer.body)
+    return (*heard, answer.events, answer.reusable, type(answer.error))
+
+
+async def test_head_is_known_the_second_time_and_told_with_its_own_time() -> None:
+    asked = Asked()
+    first = asked.get(reply(b"hello", b"0.000123"))
+    second = asked.get(reply(b"world", b"9.876543"))
+    assert (first.known, second.known is None) == (None, False)
+    assert second.body == b"world"
+    assert second.headers == [
+        (b"content-type", b"text/x"),
+        (b"x-duration-seconds", b"9.876543"),
+        (b"date", b"today"),
+        (b"content-length", b"5"),
+    ]
+    assert dict(first.headers)[b"x-duration-seconds"] == b"0.000123"
+    assert second.reusable
+    assert asked.connection.reusable
+
+
+async def test_head_is_known_on_every_connection() -> None:
+    Asked().get(reply())
+    assert Asked().get(reply()).known is not None
+
+
+async def test_plan_that_a_listener_leaves_is_there_the_next_time() -> None:
+    asked = Asked()
+    asked.get(reply())
+    known = asked.get(reply()).known
+    assert known is not None
+    known.plan = b"mine"
+    again = asked.get(reply()).known
+    assert again is not None
+    assert again.plan == b"mine"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n",
+        b"HTTP/1.1 204 No Content\r\ndate: today\r\n\r\n",
+        b"HTTP/1.1 304 Not Modified\r\ncontent-length: 0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 1\r\n\r\na",
+        b"HTTP/1.0 200 OK\r\ncontent-length: 1\r\n\r\na",
+        b"HTTP/1.0 200 OK\r\nconnection: keep-alive\r\ncontent-length: 1\r\n\r\na",
+        b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\na",
+        b"\r\nHTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\na",
+        reply(time=b"12.000123"),
+        reply(b"", b"0.000123", b"x-long: " + b"y" * 2048),
+    ],
+)
+async def test_answer_that_is_not_plain_is_always_parsed(answer: bytes) -> None:
+    heard = [Asked().get(answer) for _ in range(3)]
+    assert [each.known for each in heard] == [None] * 3
+    assert told(heard[2]) == told(heard[0]) == told(Asked(forgetful=True).get(answer))
+
+
+async def test_answer_to_head_is_never_known_nor_taken_for_one() -> None:
+    asked = Asked()
+    asked.get(reply())
+    answer = asked.get(reply(b"hello")[:-5], head_only=True)
+    assert (answer.known, answer.events) == (None, ["started", "complete"])
+    assert asked.get(reply()).known is not None
+
+
+@pytest.mark.parametrize(
+    "time", [b"0x000123", b"12345678", b"1\r\nab: c", b"\r\nab: cd", b"0.0.0123"]
+)
+async def test_time_that_is_no_number_is_not_passed_over(time: bytes) -> None:
+    for _ in range(2):
+        Asked().get(reply())
+    answer = Asked().get(reply(b"hello", time))
+    assert answer.known is None
+    assert told(answer) == told(Asked(forgetful=True).get(reply(b"hello", time)))
+
+
+async def test_interim_answer_with_a_part_of_the_next_is_not_taken_for_a_whole_one() -> None:
+    final = b"HTTP/1.1 200 OK\r\ncontent-length: 50\r\n\r\n"
+    part = b"HTTP/1.1 100 Continue\r\n\r\n" + final + b"x" * (50 - len(final))
+    for _ in range(3):
+        answer = Asked().get(part, b"x" * len(final))
+        assert (answer.body, answer.known) == (b"x" * 50, None)
+
+
+async def test_bytes_behind_a_known_answer_still_end_its_connection() -> None:
+    Asked().get(reply())
+    asked = Asked()
+    answer = asked.get(reply() + b"HTTP/1.1 200 OK\r\n")
+    assert (answer.body, answer.reusable, asked.transport.closed) == (b"hello", False, True)
+
+
+async def test_known_answer_before_the_request_was_whole_ends_the_connection() -> None:
+    Asked().get(reply())
+    asked = Asked()
+    answer = asked.get(reply(), more=True)
+    assert answer.known is not None
+    assert (answer.reusable, asked.transport.aborted) == (False, True)
+
+
+@pytest.mark.parametrize("callback", ["response_started", "response_body"])
+async def test_listener_that_raises_at_a_known_answer_fails_its_call(callback: str) -> None:
+    class Failing(Answer):
+        def response_started(self, *heard: object) -> None:
+            if callback == "response_started":
+                raise LookupError("listener's bug")
+
+        def response_body(self, data: bytes) -> None:
+            raise LookupError("listener's bug")
+
+    Asked().get(reply())
+    asked = Asked()
+    answer = Failing()
+    asked.connection.send(REQUEST, answer)
+    asked.connection.data_received(reply())
+    assert isinstance(answer.error, LookupError)
+    assert asked.transport.aborted
+    assert "complete" not in answer.events
+
+
+async def test_listener_that_gives_up_at_a_known_head_hears_nothing_more() -> None:
+    class Leaving(Answer):
+        def response_started(self, *heard: object) -> None:
+            self.events.append("started")
+            asked.connection.abort()
+
+    Asked().get(reply())
+    asked = Asked()
+    answer = Leaving()
+    asked.connection.send(REQUEST, answer)
+    asked.connection.data_received(reply())
+    assert answer.events == ["started"]
+
+
+async def test_next_request_may_be_sent_from_the_end_of_a_known_answer() -> None:
+    class Chained(Answer):
+        def response_complete(self, reusable: bool) -> None:
+            super().response_complete(reusable)
+            asked.connection.send(REQUEST, second)
+
+    asked, second = Asked(), Answer()
+    asked.get(reply())
+    asked.connection.send(REQUEST, Chained())
+    asked.connection.data_received(reply())
+    asked.connection.data_received(reply(b"again"))
+    assert second.body == b"again"
+    assert second.reusable
+
+
+async def test_answers_are_told_the_same_known_or_not_however_they_are_cut() -> None:
+    chance = random.Random(11)
+    whole = [
+        reply(),
+        reply(b"", b"1.234567"),
+        reply(b"x" * 300, b"0.000001", b"x-duration-seconds: 0.5"),
+        b"HTTP/1.1 404 Not Found\r\ncontent-length: 2\r\n\r\nno",
+        b"HTTP/1.1 200 OK\r\nx-duration-seconds: 0.000123\r\n\r\nuntil the end",
+    ]
+    known = 0
+    for _ in range(CASES):
+        data = bytearray(chance.choice(whole))
+        if chance.random() < 0.5:
+            data[chance.randrange(len(data))] = chance.choice(b"0.\r\n: x\x00")
+        at = chance.randrange(len(data)) if chance.random() < 0.3 else len(data)
+        pieces = [bytes(piece) for piece in (data[:at], data[at:]) if piece]
+        ours = Asked().get(*pieces)
+        assert told(ours) == told(Asked(forgetful=True).get(*pieces)), pieces
+        known += ours.known is not None
+    assert CASES // 10 < known < CASES
+
+
+async def test_heads_that_are_kept_are_bounded() -> None:
+    for number in range(KNOWN_HEADS + 10):
+        Asked().get(reply(b"a", b"0.000123", b"x-number: %d" % number))
+    assert len(response_cache._known) == 10
+
+
+async def test_connection_whose_answers_never_recur_is_looked_at_no_longer() -> None:
+    asked = Asked()
+    for number in range(PATIENCE + 1):
+        asked.get(reply(b"a", b"0.000123", b"x-number: %d" % number))
+    before = len(response_cache._known)
+    assert asked.get(reply(b"a", b"0.000123", b"x-number: new")).reusable
+    assert asked.get(reply(b"a", b"0.000123", b"x-number: 0")).known is None
+    assert len(response_cache._known) == before
