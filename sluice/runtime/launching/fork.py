@@ -86,8 +86,8 @@ def _join(groups: Sequence[int], replica: int, held: int, gateway: socket.socket
             os.write(group, b"%d" % replica)
             os.close(group)
         os.write(held, JOINED)
-    except ProcessLookupError:
-        return  # it has ended
+    except (ProcessLookupError, BrokenPipeError):
+        return  # it has ended, before or after it was put there
     except OSError as error:
         with suppress(OSError):
             gateway.send(message(FAILED, reason=f"join control group: {error.strerror}"))
