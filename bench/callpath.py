@@ -33,9 +33,9 @@ import uvloop
 
 from gateway.metrics import Metrics
 from gateway.proxy.activator import Activator
-from gateway.proxy.connection_pool import Upstream
+from gateway.proxy.connection_pool import ConnectionPool
 from gateway.proxy.invoker import Invoker
-from gateway.proxy.router import DataPlane
+from gateway.proxy.router import Router
 from gateway.settings import GatewaySettings
 from gateway.types.function import (
     FunctionDeployment,
@@ -121,13 +121,15 @@ async def serve_gateway(path: Path, port: int) -> None:
     activator = Activator(
         lambda _function: None, metrics, settings.wait_timeout, settings.waiting_calls
     )
-    upstream = Upstream(settings.connect_timeout, settings.kept_connections, settings.kept_timeout)
-    invoker = Invoker(activator, upstream, metrics, settings)
+    connection_pool = ConnectionPool(
+        settings.connect_timeout, settings.kept_connections, settings.kept_timeout
+    )
+    invoker = Invoker(activator, connection_pool, metrics, settings)
     function = FunctionId("echo")
     replica = Replica("echo-1", UnixAddress(str(path)), ReplicaState.READY)
     deployment = FunctionDeployment(function, "echo", annotations={"com.sluice.concurrency": "100"})
     activator.apply(FunctionStatus(deployment, 1, (replica,), datetime.now(UTC)))
-    await Server(DataPlane(invoker, Nobody(), {}, Echo, settings)).listen_tcp("127.0.0.1", port)
+    await Server(Router(invoker, Nobody(), {}, Echo, settings)).listen_tcp("127.0.0.1", port)
     await invoker.run()
 
 

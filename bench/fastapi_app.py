@@ -50,7 +50,7 @@ SESSION = _session()
 app = FastAPI()
 
 
-def _answer(instances: list[list[float]]) -> dict[str, Any]:
+def _response(instances: list[list[float]]) -> dict[str, Any]:
     labels, probabilities = SESSION.run(None, {"X": np.array(instances, np.float32)})
     return {
         "predictions": [CLASSES[code] for code in labels.tolist()],
@@ -63,11 +63,11 @@ def _answer(instances: list[list[float]]) -> dict[str, Any]:
 @app.post("/predict")
 def predict(rows: Rows) -> Predictions:
     """Predictions of the rows."""
-    return Predictions(**_answer(rows.instances))
+    return Predictions(**_response(rows.instances))
 
 
 @app.post("/lean")
 async def lean(request: Request) -> Response:
     """The same without models, validation and threads."""
     instances = orjson.loads(await request.body())["instances"]
-    return Response(orjson.dumps(_answer(instances)), media_type="application/json")
+    return Response(orjson.dumps(_response(instances)), media_type="application/json")

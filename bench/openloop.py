@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 SOURCE: Final = Path(__file__).with_suffix(".c")
 
 
-class AnswerError(Exception):
+class ResponseError(Exception):
     """An answer was not a 200 with a length, or there was none."""
 
 
@@ -66,6 +66,6 @@ class Generator:
             check=False,
         )
         if done.returncode != 0:
-            raise AnswerError(done.stderr.strip())
+            raise ResponseError(done.stderr.strip())
         seen = json.loads(done.stdout)
         return Offered(seen["latencies"], seen["lateness"])

@@ -23,9 +23,9 @@ from typing import Any, Final
 
 from gateway.metrics import Metrics
 from gateway.proxy.activator import Activator
-from gateway.proxy.connection_pool import Upstream
+from gateway.proxy.connection_pool import ConnectionPool
 from gateway.proxy.invoker import Invoker
-from gateway.proxy.router import DataPlane
+from gateway.proxy.router import Router
 from gateway.settings import GatewaySettings
 from gateway.types.function import (
     FunctionDeployment,
@@ -55,7 +55,7 @@ MANY: Final = (
     b"x-trace: 4bf92f3577b34da6",
     b"cookie: session=0123456789abcdef",
 )
-ANSWER_LINES: Final = (b"content-type: application/json", b"x-duration-seconds: 0.000123")
+RESPONSE_LINES: Final = (b"content-type: application/json", b"x-duration-seconds: 0.000123")
 
 
 class FakeTransport(asyncio.Transport):
@@ -109,9 +109,9 @@ def request(headers: tuple[bytes, ...], number: int = 0) -> bytes:
     return b"\r\n".join([*lines, b"content-length: %d" % len(BODY), b"", BODY])
 
 
-def answer() -> bytes:
+def response() -> bytes:
     """What a replica of ours answers."""
-    lines = [b"HTTP/1.1 200 OK", *ANSWER_LINES, b"date: Sun, 22 Nov 2026 06:00:00 GMT"]
+    lines = [b"HTTP/1.1 200 OK", *RESPONSE_LINES, b"date: Sun, 22 Nov 2026 06:00:00 GMT"]
     return b"\r\n".join([*lines, b"content-length: %d" % len(BODY), b"", BODY])
 
 
@@ -123,25 +123,25 @@ class Gateway:
     def __init__(self, requests: list[bytes]) -> None:
         settings, metrics = GatewaySettings(), Metrics()
         activator = Activator(lambda _: None, metrics, settings.wait_timeout, 100)
-        upstream = Upstream(1.0, 256, settings.kept_timeout)
-        invoker = Invoker(activator, upstream, metrics, settings)
+        connection_pool = ConnectionPool(1.0, 256, settings.kept_timeout)
+        invoker = Invoker(activator, connection_pool, metrics, settings)
         address = UnixAddress("echo.sock")
         replica = Replica("echo-1", address, ReplicaState.READY)
         concurrency = {"com.sluice.concurrency": "100"}
         deployment = FunctionDeployment(FunctionId("echo"), "echo", annotations=concurrency)
         activator.apply(FunctionStatus(deployment, 1, (replica,), datetime.now(UTC)))
-        plane = DataPlane(invoker, Nobody(), {}, Echo, settings)
+        plane = Router(invoker, Nobody(), {}, Echo, settings)
         self.clients = [ServerProtocol(plane, Limits(), set()) for _ in range(64)]
         self.replicas = [ClientConnection() for _ in range(64)]
         for side in (*self.clients, *self.replicas):
             side.connection_made(FakeTransport())
         for connection in self.replicas:
-            upstream.give_back(replica.id, address, connection)
-        self.requests, self.answer = requests, answer()
+            connection_pool.give_back(replica.id, address, connection)
+        self.requests, self.response = requests, response()
 
     def calls(self, count: int) -> None:
         """Serve `count` calls, one at a time, the clients in turn."""
-        clients, requests, reply = self.clients, self.requests, self.answer
+        clients, requests, reply = self.clients, self.requests, self.response
         replica = self.replicas[-1].data_received  # the pool's last is taken first
         self.begun = (begun := self.begun) + count
         for number in range(begun, begun + count):

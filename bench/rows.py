@@ -26,7 +26,9 @@ class Row:
     note: str = ""
 
 
-def told(name: str, value: float, unit: str, control: float | None = None, note: str = "") -> Row:
+def observed(
+    name: str, value: float, unit: str, control: float | None = None, note: str = ""
+) -> Row:
     """A row without a target."""
     ratio = value / control if control else None
     return Row(name, _short(value), unit, _shorted(control), _shorted(ratio), note=note)
@@ -64,7 +66,9 @@ def ratio_at_most(
     return _judged(name, (value, control, ratio), unit, (f"<= {most:g}", ratio, most, -1), note)
 
 
-def ratio_told(name: str, pairs: Sequence[tuple[float, float]], unit: str, note: str = "") -> Row:
+def ratio_observed(
+    name: str, pairs: Sequence[tuple[float, float]], unit: str, note: str = ""
+) -> Row:
     """The median ratio of interleaved slices (ours, theirs), without a target."""
     value, control, ratio = medians(pairs)
     return Row(name, _short(value), unit, _short(control), _short(ratio), note=note)

@@ -4,15 +4,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from bench.processes import cpu_seconds
-from bench.wrk import Load, Request, load
+from bench.wrk import Load, WrkRequest, load
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class LoadTarget:
     """One side of a comparison. pid: the process whose time is counted, 0 for none."""
 
     url: str
-    request: Request
+    request: WrkRequest
     pid: int = 0
 
 
@@ -39,7 +39,7 @@ class Slices:
 
 
 def interleave(
-    targets: Mapping[str, Target],
+    targets: Mapping[str, LoadTarget],
     connections: int,
     rounds: int,
     seconds: float = 1,

@@ -29,7 +29,7 @@ class Upload:
         self.socket.sendall(head.encode())
         self.socket.setblocking(False)
         self.left = size
-        self.answer = b""
+        self.response = b""
 
     def send(self) -> bool:
         """Send what fits; whether all is sent."""
@@ -41,7 +41,7 @@ class Upload:
     def receive(self) -> bool:
         """Read what there is; whether the answer has ended."""
         data = self.socket.recv(65536)
-        self.answer += data
+        self.response += data
         return not data
 
 
@@ -63,7 +63,7 @@ def upload(url: str, count: int, size: int) -> tuple[int, float]:
                     selector.unregister(upload.socket)
                     upload.socket.close()
                     open_ones -= 1
-                    head, _, body = upload.answer.partition(b"\r\n\r\n")
+                    head, _, body = upload.response.partition(b"\r\n\r\n")
                     right += head.startswith(b"HTTP/1.1 200") and body == str(size).encode()
     return right, time.perf_counter() - begun
 

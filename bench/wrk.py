@@ -29,7 +29,7 @@ class Load:
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class WrkRequest:
     """What is sent. bodies: taken in turn. headers: besides what wrk sends itself."""
 
     script: Path
@@ -40,7 +40,7 @@ class Request:
         path: Path,
         bodies: Sequence[str],
         headers: Mapping[str, str] = DEFAULT_HEADERS,
-    ) -> "Request":
+    ) -> "WrkRequest":
         """The request as a script in the file `path`."""
         lines = ['wrk.method = "POST"', f"wrk.body = {_lua(bodies[0])}"]
         lines += [f"wrk.headers[{_lua(name)}] = {_lua(text)}" for name, text in headers.items()]
@@ -64,7 +64,7 @@ class Request:
 
 
 def load(
-    url: str, request: Request, connections: int, seconds: float = 1, failures: bool = False
+    url: str, request: WrkRequest, connections: int, seconds: float = 1, failures: bool = False
 ) -> Load:
     """Closed-loop load of one thread. Raises LoadError where calls fail, unless `failures`."""
     command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s", "--latency", "--timeout", "30s"]

@@ -54,8 +54,8 @@ class Gateway:
             self.url + path, data=body, headers=headers, method=method
         )
         try:
-            with urllib.request.urlopen(request, timeout=TRAINING_SECONDS) as answer:  # noqa: S310
-                return dict(json.load(answer))
+            with urllib.request.urlopen(request, timeout=TRAINING_SECONDS) as response:  # noqa: S310
+                return dict(json.load(response))
         except urllib.error.HTTPError as error:
             with error:
                 text = error.read().decode("utf-8", "replace").strip()
@@ -150,16 +150,19 @@ def predict(gateway: Gateway, example: Example) -> None:
     wanted = {column["name"] for column in current["signature"]["columns"]}
     row = {name: value for name, value in first_row(example).items() if name in wanted}
     body = json.dumps({"instances": [row]}).encode()
-    answer = gateway.call("POST", f"/function/predict?model={example.model}@champion", body)
+    response = gateway.call("POST", f"/function/predict?model={example.model}@champion", body)
     chance = ""
-    if "probabilities" in answer:
-        chance = f" with probability {max(answer['probabilities'][0]):.4f}"
-    say(f"predict     first row of {example.data.name}: {answer['predictions'][0]}{chance}")
+    if "probabilities" in response:
+        chance = f" with probability {max(response['probabilities'][0]):.4f}"
+    say(f"predict     first row of {example.data.name}: {response['predictions'][0]}{chance}")
     held_out = {
         name: value for name, value in current["metrics"].items() if not name.startswith("train_")
     }
     scores = ", ".join(f"{name} {value:.4f}" for name, value in sorted(held_out.items()))
-    say(f"model       {answer['model']}@champion is version {answer['version']}; held-out {scores}")
+    say(
+        f"model       {response['model']}@champion is version {response['version']}; "
+        f"held-out {scores}"
+    )
 
 
 def say(line: str) -> None:

@@ -27,17 +27,17 @@ from gateway.auth import credentials
 from gateway.auth.authenticator import Auth
 from gateway.auth.credentials import REGISTRY_FILE, Credentials
 from gateway.autoscaling.autoscaler import Autoscaler
-from gateway.autoscaling.function_scaler import Waker
+from gateway.autoscaling.function_scaler import FunctionScaler
 from gateway.autoscaling.signals import Signals
 from gateway.backends import Backend, embedded
 from gateway.metrics import Metrics
 from gateway.ports import explain
 from gateway.proxy.activator import Activator
-from gateway.proxy.connection_pool import Upstream
+from gateway.proxy.connection_pool import ConnectionPool
 from gateway.proxy.invoker import Invoker
-from gateway.proxy.router import DataPlane
+from gateway.proxy.router import Router
 from gateway.queue.service import CallQueue
-from gateway.scrape_targets import Targets
+from gateway.scrape_targets import ScrapeTargets
 from gateway.settings import GatewaySettings
 from gateway.types.function import FunctionId, UnixAddress
 from sluice.http1.asgi import AsgiApplication
@@ -78,20 +78,20 @@ class Gateway:
         self._registry = _process_registry()
         self._metrics = Metrics()
         self._registry.register(self._metrics)
-        self._waker = Waker(self._provider)
+        self._function_scaler = FunctionScaler(self._provider)
         self._activator = Activator(
-            self._waker.wake, self._metrics, settings.wait_timeout, settings.waiting_calls
+            self._function_scaler.wake, self._metrics, settings.wait_timeout, settings.waiting_calls
         )
-        self._waker.failed = self._activator.wake_failed
-        self._waker.waiting = self._activator.waiting
+        self._function_scaler.failed = self._activator.wake_failed
+        self._function_scaler.waiting = self._activator.waiting
         self._signals = Signals(time.monotonic)
         self._autoscaler = Autoscaler(self._provider, self._activator.load, self._signals)
         self._activator.call_queued = self._autoscaler.call_queued
-        upstream = Upstream(
+        connection_pool = ConnectionPool(
             settings.connect_timeout, settings.kept_connections, settings.kept_timeout
         )
-        self._invoker = Invoker(self._activator, upstream, self._metrics, settings)
-        self._targets = Targets(self._services, settings.target_timeout)
+        self._invoker = Invoker(self._activator, connection_pool, self._metrics, settings)
+        self._targets = ScrapeTargets(self._services, settings.target_timeout)
         self.queue = CallQueue(self._invoker, settings)
         self._registry.register(self.queue.metrics)
         self._signals.pending = self.queue.pending
@@ -104,8 +104,8 @@ class Gateway:
             uploads = settings.data_dir / "uploads"
             routers.append(build.routes(self._control, self._backend.builder, uploads))
         self._api = AsgiApplication(system.application(self._control, self._registry, *routers))
-        plane = DataPlane(
-            self._invoker, self._auth, self._services, self._api, settings, self.queue.intake
+        plane = Router(
+            self._invoker, self._auth, self._services, self._api, settings, self.queue.submission
         )
         limits = _limits(settings)
         self._server = Server(plane, limits)
@@ -166,7 +166,7 @@ class Gateway:
         """Everything that goes on for as long as the gateway runs."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._invoker.run())
-            group.create_task(self._waker.run())
+            group.create_task(self._function_scaler.run())
             group.create_task(self._autoscaler.run())
             group.create_task(self.queue.run())
 

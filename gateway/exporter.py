@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from gateway.metrics import exposition
-from gateway.scrape_targets import Targets
+from gateway.scrape_targets import ScrapeTargets
 from gateway.types.errors import DeadlineExceededError, NotFoundError, SluiceError
 
 # Rendering 2,000 samples takes 10 ms: from here on calls would notice.
@@ -23,7 +23,7 @@ SAMPLES_ON_LOOP: Final = 1000
 HOST: Final = re.compile(r"[A-Za-z0-9._-]+(:\d{1,5})?|\[[0-9A-Fa-f:.]+\](:\d{1,5})?")
 
 
-def application(registry: CollectorRegistry, targets: Targets, address: str) -> Starlette:
+def application(registry: CollectorRegistry, targets: ScrapeTargets, address: str) -> Starlette:
     """The ASGI application of the metrics port.
 
     address: `host:port` under which /sd names this listener when the request names no host.
@@ -43,7 +43,7 @@ def application(registry: CollectorRegistry, targets: Targets, address: str) -> 
 
 
 class _Exporter:
-    def __init__(self, registry: CollectorRegistry, targets: Targets, address: str) -> None:
+    def __init__(self, registry: CollectorRegistry, targets: ScrapeTargets, address: str) -> None:
         self._registry, self._targets, self._address = registry, targets, address
 
     async def metrics(self, request: Request) -> Response:

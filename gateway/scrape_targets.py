@@ -21,12 +21,12 @@ from gateway.types.function import (
 REPLICA_PATH: Final = "/_/metrics"
 SERVICE_PATH: Final = "/metrics"
 SCRAPED: Final = frozenset({ReplicaState.READY, ReplicaState.DRAINING})
-MAX_ANSWER_BYTES: Final = 16 * 1024 * 1024
+MAX_RESPONSE_BYTES: Final = 16 * 1024 * 1024
 STATUS_LINE: Final = re.compile(rb"HTTP/1\.[01] (\d{3})")
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class ScrapeTarget:
     """One program with metrics of its own. labels: what Prometheus is to put on its series."""
 
     id: str
@@ -35,7 +35,7 @@ class Target:
     labels: Mapping[str, str]
 
 
-class Targets:
+class ScrapeTargets:
     """Follows the provider and answers which targets there are and what each of them says."""
 
     def __init__(self, services: Mapping[str, UnixAddress], seconds: float) -> None:
@@ -49,7 +49,7 @@ class Targets:
         else:
             self._replicas[event.id] = event.running
 
-    def all(self) -> list[Target]:
+    def all(self) -> list[ScrapeTarget]:
         """Every target that can be scraped now."""
         found = [
             _replica_target(function, replica)
@@ -58,7 +58,7 @@ class Targets:
             if replica.state in SCRAPED
         ]
         return found + [
-            Target(name, address, SERVICE_PATH, {"service": name})
+            ScrapeTarget(name, address, SERVICE_PATH, {"service": name})
             for name, address in self._services.items()
             if _exists(address)
         ]
@@ -83,9 +83,9 @@ class Targets:
             raise UpstreamError(f"{target.id}: cannot be reached: {error}") from error
 
 
-def _replica_target(function: FunctionId, replica: Replica) -> Target:
+def _replica_target(function: FunctionId, replica: Replica) -> ScrapeTarget:
     labels = {"function_name": str(function), "replica": replica.id}
-    return Target(replica.id, replica.address, REPLICA_PATH, labels)
+    return ScrapeTarget(replica.id, replica.address, REPLICA_PATH, labels)
 
 
 def _exists(address: UnixAddress) -> bool:
@@ -122,8 +122,8 @@ async def _body(reader: asyncio.StreamReader, headers: Mapping[bytes, bytes]) ->
     body = bytearray()
     while (expected is None or len(body) < expected) and (piece := await reader.read(65536)):
         body += piece
-        if len(body) > MAX_ANSWER_BYTES:
-            raise UpstreamError(f"metrics: expected at most {MAX_ANSWER_BYTES} bytes, got more")
+        if len(body) > MAX_RESPONSE_BYTES:
+            raise UpstreamError(f"metrics: expected at most {MAX_RESPONSE_BYTES} bytes, got more")
     if expected is not None and len(body) != expected:
         raise UpstreamError(f"metrics: expected {expected} bytes, got {len(body)}")
     return bytes(body)

@@ -22,7 +22,7 @@ from registry.settings import RegistrySettings
 from registry.store import events as event_store
 from registry.store import predictions as prediction_store
 from service.database import Database
-from service.server import answer
+from service.server import response
 
 TIDY_EVERY: Final = 600.0  # seconds between removals of what is past its limit
 log = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ async def serve(settings: RegistrySettings, listener: socket.socket) -> None:
     """Answer on `listener` until SIGTERM."""
     app = create(settings)
     service: Service = app.state.service
-    await answer(app, listener, settings.shutdown_grace, service.bell.close)
+    await response(app, listener, settings.shutdown_grace, service.notifier.close)
 
 
 def create(settings: RegistrySettings) -> FastAPI:
@@ -57,7 +57,7 @@ def create(settings: RegistrySettings) -> FastAPI:
     for router in (datasets.router, artifacts.router, runs.router, models.router, events.router):
         app.include_router(router)
     app.add_api_route("/healthz", healthz, methods=["GET"])
-    app.add_api_route("/metrics", metrics.answer, methods=["GET"])
+    app.add_api_route("/metrics", metrics.response, methods=["GET"])
     return app
 
 
@@ -80,7 +80,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        service.bell.close()
+        service.notifier.close()
         tidy.cancel()
         await asyncio.gather(tidy, return_exceptions=True)
         await asyncio.to_thread(service.database.close)

@@ -35,7 +35,9 @@ class Reply:
     body: dict[str, Any]
 
 
-def once(connection: Connection, claim: Claim | None, work: Callable[[Connection], Reply]) -> Reply:
+def idempotent(
+    connection: Connection, claim: Claim | None, work: Callable[[Connection], Reply]
+) -> Reply:
     """The reply of `work`, or of the first request that carried the same key.
 
     Raises ConflictError when the key was used for another request.

@@ -149,7 +149,7 @@ class AliasMove:
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
+class RegistryEvent:
     """Something that happened; ids rise in the order of the commits."""
 
     id: int

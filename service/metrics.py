@@ -25,7 +25,7 @@ class ServiceMetrics:
         """The text exposition."""
         return generate_latest(self.registry)
 
-    async def answer(self) -> Response:
+    async def response(self) -> Response:
         """The route `/metrics`."""
         text = await asyncio.to_thread(self.render)
         return Response(text, media_type=CONTENT_TYPE_LATEST)

@@ -16,7 +16,7 @@ STOPS: Final = (signal.SIGTERM, signal.SIGINT)
 log = logging.getLogger(__name__)
 
 
-async def answer(
+async def response(
     app: FastAPI, listener: socket.socket, grace: float, end_waits: Callable[[], None]
 ) -> None:
     """Answer on `listener` until SIGTERM, then end open requests within `grace` seconds.

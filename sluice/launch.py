@@ -14,14 +14,14 @@ from typing import Any, Final
 from sluice.runtime.launching import sandbox as isolation
 
 STARTED, FAILED, EXITED = "started", "failed", "exited"
-ORDER_BYTES: Final = 16
-ORDER_DESCRIPTORS: Final = 4
+SPECIALIZATION_BYTES: Final = 16
+SPECIALIZATION_DESCRIPTORS: Final = 4
 LONGEST_REASON: Final = 900  # characters: a message fits one datagram, and a pipe's atomic write
 SetThreads = Callable[[int], object]
 
 
 @dataclass(frozen=True, slots=True)
-class Blank:
+class ProcessSpec:
     """How a replica is made that is nobody's yet: what it is to be comes later, as an order.
 
     isolated: whether in namespaces. threads: of numeric libraries. spare: whether nobody waits for
@@ -33,17 +33,17 @@ class Blank:
     threads: int
     spare: bool
     supervision: int
-    orders: int
+    specialization: int
     groups: tuple[int, ...]
 
     @classmethod
-    def read(cls, data: bytes, descriptors: Sequence[int]) -> "Blank":
+    def read(cls, data: bytes, descriptors: Sequence[int]) -> "ProcessSpec":
         """What a datagram with its descriptors, in the order of the fields, asks for."""
         document: dict[str, Any] = json.loads(data)
-        supervision, orders, *groups = descriptors
+        supervision, specialization, *groups = descriptors
         isolated, spare = bool(document["isolated"]), bool(document["spare"])
         threads = int(document["threads"])
-        return cls(isolated, threads, spare, supervision, orders, tuple(groups))
+        return cls(isolated, threads, spare, supervision, specialization, tuple(groups))
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class Threads:
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class ReplicaRequest:
     """What a replica is to be. sandbox: None runs it without isolation."""
 
     environ: Mapping[str, str]
@@ -63,7 +63,7 @@ class Request:
     sandbox: isolation.Sandbox | None
 
     @classmethod
-    def read(cls, descriptor: int) -> "Request":
+    def read(cls, descriptor: int) -> "ReplicaRequest":
         """The request in a memory file, which may be larger than a datagram."""
         with os.fdopen(descriptor, "rb") as file:
             file.seek(0)
@@ -77,7 +77,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class Specialization:
     """The descriptors that make a blank somebody's replica, as sent. request: memory file."""
 
     request: int
@@ -86,9 +86,11 @@ class Order:
     log: int
 
     @classmethod
-    def receive(cls, orders: socket.socket) -> "Order | None":
+    def receive(cls, specialization: socket.socket) -> "Specialization | None":
         """The order, once it comes; None when the gateway has closed its end."""
-        data, descriptors, _, _ = socket.recv_fds(orders, ORDER_BYTES, ORDER_DESCRIPTORS)
+        data, descriptors, _, _ = socket.recv_fds(
+            specialization, SPECIALIZATION_BYTES, SPECIALIZATION_DESCRIPTORS
+        )
         return cls(*descriptors) if data else None
 
 

@@ -25,13 +25,13 @@ def serving(wheels: Path) -> Iterator[tuple[str, list[str]]]:
         def do_GET(self) -> None:
             token = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
             if self.headers.get("Authorization") != f"Basic {token}":
-                self._answer(401, b"", "text/plain")
+                self._response(401, b"", "text/plain")
             elif self.path.startswith("/files/"):
-                self._answer(200, (wheels / Path(self.path).name).read_bytes(), "application/zip")
+                self._response(200, (wheels / Path(self.path).name).read_bytes(), "application/zip")
             else:
-                self._answer(200, _page(wheels, self.path.split("/")[2]), "text/html")
+                self._response(200, _page(wheels, self.path.split("/")[2]), "text/html")
 
-        def _answer(self, status: int, body: bytes, kind: str) -> None:
+        def _response(self, status: int, body: bytes, kind: str) -> None:
             if status == 200:
                 answered.append(self.path)
             self.send_response(status)

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 from sluice.http1.client import ClientConnection
 from sluice.http1.errors import Http1Error
-from triggers.errors import AnswerTooLargeError
+from triggers.errors import ResponseTooLargeError
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class FunctionResponse:
     """What a function, or the gateway for it, answered. headers: lower-case names, as sent."""
 
     status: int
@@ -36,7 +36,7 @@ class Waiter:
     __slots__ = ("_body", "_connection", "_head", "_limit", "_size", "future")
 
     def __init__(self, connection: ClientConnection, limit: int) -> None:
-        self.future: asyncio.Future[tuple[Answer, bool]] = (
+        self.future: asyncio.Future[tuple[FunctionResponse, bool]] = (
             asyncio.get_running_loop().create_future()
         )
         self._connection, self._limit = connection, limit
@@ -58,12 +58,14 @@ class Waiter:
             self._body.clear()
             self._connection.abort()
             text = f"an answer of more than {self._limit} bytes"
-            self.future.set_exception(AnswerTooLargeError(text))
+            self.future.set_exception(ResponseTooLargeError(text))
 
     def response_complete(self, reusable: bool) -> None:
         if not self.future.done():
             status, headers = self._head
-            self.future.set_result((Answer(status, headers, b"".join(self._body)), reusable))
+            self.future.set_result(
+                (FunctionResponse(status, headers, b"".join(self._body)), reusable)
+            )
 
     def response_failed(self, error: Exception, nothing_sent: bool) -> None:
         if not self.future.done():

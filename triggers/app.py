@@ -7,7 +7,7 @@ import socket
 from typing import Final, Protocol
 
 from service.database import Database
-from service.server import answer
+from service.server import response
 from sluice.settings import SettingError
 from triggers.api.routes import application
 from triggers.catalog import Catalog
@@ -88,7 +88,7 @@ async def serve(settings: TriggersSettings, listener: socket.socket) -> None:
     try:
         async with asyncio.TaskGroup() as group:
             sources = [group.create_task(source.run()) for source in triggers.sources]
-            await answer(app, listener, settings.shutdown_grace, triggers.pipelines.stop_waiting)
+            await response(app, listener, settings.shutdown_grace, triggers.pipelines.stop_waiting)
             for source in sources:
                 source.cancel()
     finally:

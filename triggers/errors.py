@@ -49,7 +49,7 @@ class CallError(TriggersError):
     status = 502
 
 
-class GatewayAwayError(CallError):
+class GatewayUnavailableError(CallError):
     """The gateway could not be reached, or went away before its answer was whole.
 
     The function may have been called: repeat with the same Idempotency-Key.
@@ -64,5 +64,5 @@ class CallTimeoutError(CallError):
     status = 504
 
 
-class AnswerTooLargeError(CallError):
+class ResponseTooLargeError(CallError):
     """The answer is longer than what was allowed for."""

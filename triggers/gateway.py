@@ -11,15 +11,15 @@ from urllib.parse import quote, urlsplit
 from sluice.http1.client import Address, ClientConnection, connect
 from sluice.http1.errors import Http1Error
 from sluice.http1.wire import header_lines
-from triggers.answer import Answer, UnsentError, Waiter
-from triggers.errors import CallTimeoutError, GatewayAwayError
+from triggers.answer import FunctionResponse, UnsentError, Waiter
+from triggers.errors import CallTimeoutError, GatewayUnavailableError
 
 CONNECT_SECONDS: Final = 5.0
 LIST_SECONDS: Final = 15.0
 # Shorter than the gateway's own 75 s, so that a call meets no connection that closes under it.
 KEPT_SECONDS: Final = 30.0
 KEPT_CONNECTIONS: Final = 256
-ANSWER_BYTES: Final = 16 * 1024 * 1024
+RESPONSE_BYTES: Final = 16 * 1024 * 1024
 USER_AGENT: Final = b"sluice-triggers"
 
 
@@ -53,8 +53,8 @@ class FunctionCaller(Protocol):
         body: bytes = b"",
         timeout: float,  # noqa: ASYNC109 - as GatewayClient has it
         asynchronous: bool = False,
-        answer_bytes: int = ...,
-    ) -> Answer:
+        response_bytes: int = ...,
+    ) -> FunctionResponse:
         """The function's answer. Raises CallError."""
 
 
@@ -86,22 +86,23 @@ class GatewayClient:
         body: bytes = b"",
         timeout: float,  # noqa: ASYNC109 - how long an answer may take is the caller's to say
         asynchronous: bool = False,
-        answer_bytes: int = ANSWER_BYTES,
-    ) -> Answer:
+        response_bytes: int = RESPONSE_BYTES,
+    ) -> FunctionResponse:
         """The function's answer, whatever its status. function: NAME or NAME.NAMESPACE.
 
         path: with its query. timeout: seconds for all of it. A cancelled call cuts its connection.
-        Raises GatewayAwayError, CallTimeoutError, AnswerTooLargeError, and ValueError for a header
+        Raises GatewayUnavailableError, CallTimeoutError, ResponseTooLargeError, and ValueError for a
+        header
         that would break the request.
         """
         kind = "async-function" if asynchronous else "function"
         target = f"{self._prefix}/{kind}/{quote(function, safe='.')}{path}"
         pairs = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
         request = self._request(method, target, pairs, body)
-        return await self._within(timeout, request, answer_bytes)
+        return await self._within(timeout, request, response_bytes)
 
     async def functions(self) -> list[DeployedFunction]:
-        """Every function of every namespace. Raises GatewayAwayError, CallTimeoutError."""
+        """Every function of every namespace. Raises GatewayUnavailableError, CallTimeoutError."""
         namespaces = await self._get("/system/namespaces")
         found: list[DeployedFunction] = []
         for namespace in namespaces or [""]:
@@ -110,12 +111,12 @@ class GatewayClient:
             found += [_function(one, str(namespace)) for one in listed]
         return found
 
-    async def post(self, path: str, value: object) -> Answer:
+    async def post(self, path: str, value: object) -> FunctionResponse:
         """The answer to a JSON value sent to the gateway's own API; raises as `call` does."""
         pairs = [(b"authorization", self._authorization), (b"content-type", b"application/json")]
         body = json.dumps(value).encode()
         request = self._request("POST", self._prefix + path, pairs, body)
-        return await self._within(LIST_SECONDS, request, ANSWER_BYTES)
+        return await self._within(LIST_SECONDS, request, RESPONSE_BYTES)
 
     def close(self) -> None:
         """Close idle connections."""
@@ -125,15 +126,17 @@ class GatewayClient:
     async def _get(self, path: str) -> list[Any]:
         authorization = [(b"authorization", self._authorization)]
         request = self._request("GET", self._prefix + path, authorization, b"")
-        answer = await self._within(LIST_SECONDS, request, ANSWER_BYTES)
-        if answer.status != 200:
-            raise GatewayAwayError(f"{self.url}{path}: the gateway answered {answer.status}")
+        response = await self._within(LIST_SECONDS, request, RESPONSE_BYTES)
+        if response.status != 200:
+            raise GatewayUnavailableError(
+                f"{self.url}{path}: the gateway answered {response.status}"
+            )
         try:
-            value = json.loads(answer.body)
+            value = json.loads(response.body)
         except ValueError as error:
-            raise GatewayAwayError(f"{self.url}{path}: the answer is not JSON") from error
+            raise GatewayUnavailableError(f"{self.url}{path}: the answer is not JSON") from error
         if value is not None and not isinstance(value, list):
-            raise GatewayAwayError(f"{self.url}{path}: expected a list")
+            raise GatewayUnavailableError(f"{self.url}{path}: expected a list")
         return value or []
 
     def _request(
@@ -147,44 +150,50 @@ class GatewayClient:
             raise ValueError(f"path {target!r}: expected no white space")
         return start + header_lines(lines) + b"\r\n" + body
 
-    async def _within(self, seconds: float, request: bytes, answer_bytes: int) -> Answer:
+    async def _within(
+        self, seconds: float, request: bytes, response_bytes: int
+    ) -> FunctionResponse:
         try:
             async with asyncio.timeout(seconds):
-                return await self._exchange(request, answer_bytes)
+                return await self._exchange(request, response_bytes)
         except TimeoutError as error:
             raise CallTimeoutError(f"{self.url}: no answer within {seconds:g} s") from error
 
-    async def _exchange(self, request: bytes, answer_bytes: int) -> Answer:
+    async def _exchange(self, request: bytes, response_bytes: int) -> FunctionResponse:
         connection = self._take()
         if connection is not None:
             try:
-                return await self._ask(connection, request, answer_bytes)
+                return await self._ask(connection, request, response_bytes)
             except UnsentError:
                 pass  # the kept connection was closed meanwhile: finding that out is no failure
         try:
             connection = await connect(self._address, CONNECT_SECONDS)
         except (OSError, Http1Error) as error:
-            raise GatewayAwayError(f"{self.url}: {str(error) or type(error).__name__}") from error
+            raise GatewayUnavailableError(
+                f"{self.url}: {str(error) or type(error).__name__}"
+            ) from error
         try:
-            return await self._ask(connection, request, answer_bytes)
+            return await self._ask(connection, request, response_bytes)
         except UnsentError as error:
-            raise GatewayAwayError(f"{self.url}: {error}") from error
+            raise GatewayUnavailableError(f"{self.url}: {error}") from error
 
-    async def _ask(self, connection: ClientConnection, request: bytes, limit: int) -> Answer:
+    async def _ask(
+        self, connection: ClientConnection, request: bytes, limit: int
+    ) -> FunctionResponse:
         waiter = Waiter(connection, limit)
         connection.send(request, waiter, head_only=request.startswith(b"HEAD "))
         try:
-            answer, reusable = await waiter.future
+            response, reusable = await waiter.future
         except asyncio.CancelledError:
             connection.abort()
             raise
         except Http1Error as error:
-            raise GatewayAwayError(f"{self.url}: {error}") from error
+            raise GatewayUnavailableError(f"{self.url}: {error}") from error
         if reusable and len(self._idle) < KEPT_CONNECTIONS:
             self._idle.append(connection)
         elif reusable:
             connection.close()
-        return answer
+        return response
 
     def _take(self) -> ClientConnection | None:
         oldest = asyncio.get_running_loop().time() - KEPT_SECONDS

@@ -7,7 +7,7 @@ from typing import Final
 
 from bench.simulation.world import CONCURRENCY, World
 from gateway.autoscaling.autoscaler import PATIENCE_SECONDS
-from gateway.autoscaling.decider import Tracker
+from gateway.autoscaling.decider import Decider
 
 NO_LABELS: Final[Mapping[str, str]] = MappingProxyType({})
 # What a developer writes for a function that is to sleep soon. The rest are the gateway's own
@@ -27,30 +27,30 @@ class Ours:
 
     def __init__(self, zero_duration: str = ZERO_DURATION) -> None:
         self.labels = OUR_LABELS | {"com.openfaas.scale.zero-duration": zero_duration}
-        self._tracker: Tracker | None = None
+        self._tracker: Decider | None = None
         self._relieving = False
 
     def tick(self, world: World, now: float) -> None:
         load = world.load(now)
         if self._tracker is None:
-            self._tracker = Tracker(world.deployment, load, now)
+            self._tracker = Decider(world.deployment, load, now)
             return
         self._tracker.sample(load, now, None)
         if int(now) % 2 == 0:
-            self._set(world, self._tracker.wish(load.ready, now), now)
+            self._set(world, self._tracker.desired_scale(load.ready, now), now)
 
     def call_queued(self, world: World, now: float) -> None:
         if not self._relieving:
             self._relieving = True
-            world.later(PATIENCE_SECONDS, lambda at: self._relieve(world, at))
+            world.later(PATIENCE_SECONDS, lambda at: self._scale_for_backlog(world, at))
 
-    def _relieve(self, world: World, now: float) -> None:
+    def _scale_for_backlog(self, world: World, now: float) -> None:
         self._relieving = False
         load = world.load(now)
         if self._tracker is None and world.desired:
-            self._tracker = Tracker(world.deployment, load, now)
+            self._tracker = Decider(world.deployment, load, now)
         if self._tracker is not None:
-            self._set(world, self._tracker.relief(load, now), now)
+            self._set(world, self._tracker.for_backlog(load, now), now)
 
     def _set(self, world: World, count: int | None, now: float) -> None:
         if count is None or self._tracker is None:

@@ -15,10 +15,10 @@ from typing import Final, Protocol
 
 from bench.rows import quantile
 from bench.simulation.arrivals import TRACE_SECONDS, Trace
-from gateway.autoscaling.policy import replicas_at_waking
+from gateway.autoscaling.policy import replicas_from_zero
 from gateway.metrics import Metrics
 from gateway.proxy.activator import Activator
-from gateway.proxy.routes import ReplicaSlots
+from gateway.proxy.routes import ReplicaConcurrency
 from gateway.types.errors import OverloadedError, SluiceError
 from gateway.types.function import (
     FunctionDeployment,
@@ -94,7 +94,7 @@ class Call:
     def __init__(self, world: "World", duration: float, since: float) -> None:
         self._world, self._duration, self._since = world, duration, since
 
-    def slot_granted(self, slots: ReplicaSlots, now: float) -> None:
+    def slot_granted(self, slots: ReplicaConcurrency, now: float) -> None:
         self._world.outcome.waits.append(now - self._since)
         self._world.begin(slots, now, self._duration)
 
@@ -187,7 +187,7 @@ class World:
         self.desired = count
         self._publish()
 
-    def begin(self, slots: ReplicaSlots, now: float, duration: float) -> None:
+    def begin(self, slots: ReplicaConcurrency, now: float, duration: float) -> None:
         """Run a call on its slot."""
         name = slots.replica.id
         self._idle_since.pop(name, None)
@@ -209,7 +209,7 @@ class World:
             self.outcome.waits.append(0.0)
             self.begin(slots, now, duration)
 
-    def _end(self, slots: ReplicaSlots, now: float) -> None:
+    def _end(self, slots: ReplicaConcurrency, now: float) -> None:
         name = slots.replica.id
         self._activator.release(slots, now)
         if slots.inflight:
@@ -228,7 +228,7 @@ class World:
     def _wake(self, now: float) -> None:
         if self.desired == 0:
             waiting = self._activator.waiting(self.deployment.id)
-            self.scale(replicas_at_waking(self.deployment, waiting), now)
+            self.scale(replicas_from_zero(self.deployment, waiting), now)
 
     def _publish(self) -> None:
         running = tuple(self._replicas.values())

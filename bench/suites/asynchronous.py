@@ -15,9 +15,9 @@ from typing import Any, Final
 
 import httpx
 
-from bench.rows import Row, at_least, at_most, told
+from bench.rows import Row, at_least, at_most, observed
 from bench.stage import Stage, client, platform_on
-from bench.wrk import Load, Request, load
+from bench.wrk import Load, WrkRequest, load
 from gateway.queue.call import new_ids
 from tests.live import start
 
@@ -42,14 +42,14 @@ def run(stage: Stage) -> list[Row]:
         mine = Stage(platform, api, stage.folder, stage.log)
         mine.deploy("echo", mine.build("echo", ECHO), annotations=CONCURRENCY)
         mine.deploy("slow", mine.build("slow", SLOW))
-        request = Request.write(stage.folder / "async.lua", [BODY])
+        request = WrkRequest.write(stage.folder / "async.lua", [BODY])
         synchronous = statistics.median(
             each.rate for each in _rounds(mine.calls("echo"), request, 1)
         )
         return _measured(mine, request, synchronous)
 
 
-def _measured(stage: Stage, request: Request, synchronous: float) -> list[Row]:
+def _measured(stage: Stage, request: WrkRequest, synchronous: float) -> list[Row]:
     """synchronous: calls a second when wrk waits for the function's answer."""
     url = f"{stage.url}/async-function/echo"
     empty = _Accepted.of(_rounds(url, request, SECONDS))
@@ -62,11 +62,11 @@ def _measured(stage: Stage, request: Request, synchronous: float) -> list[Row]:
     what = f"behind {BACKLOG:,} calls"
     return [
         at_least("accepted, 64 connections", empty.rate, "calls/s", 4000),
-        told("accepted against answered synchronously", empty.rate, "calls/s", synchronous),
-        told("accepted, p99", empty.p99, "ms"),
+        observed("accepted against answered synchronously", empty.rate, "calls/s", synchronous),
+        observed("accepted, p99", empty.p99, "ms"),
         at_least("executed, echo", executed, "calls/s", 2000),
-        told("executed against answered synchronously", executed, "calls/s", synchronous),
-        told(f"start of the gateway {what}", restarted, "s"),
+        observed("executed against answered synchronously", executed, "calls/s", synchronous),
+        observed(f"start of the gateway {what}", restarted, "s"),
         at_most(f"accepted {what}, p99 against without", behind.p99, "ms", 2, empty.p99),
         at_least(f"accepted {what}", behind.rate, "calls/s", 4000),
     ]
@@ -84,7 +84,7 @@ class _Accepted:
         return cls(rate, statistics.median(each.p99 for each in loads) * 1000)
 
 
-def _rounds(url: str, request: Request, seconds: float) -> list[Load]:
+def _rounds(url: str, request: WrkRequest, seconds: float) -> list[Load]:
     load(url, request, CONNECTIONS, 1)
     return [load(url, request, CONNECTIONS, seconds) for _ in range(ROUNDS)]
 

@@ -4,10 +4,10 @@ import json
 from typing import Final
 
 from bench.rows import Row, ratio_at_least, ratio_at_most
-from bench.slices import Target, interleave
+from bench.slices import LoadTarget, interleave
 from bench.stage import Stage
 from bench.suites.calls import body_of_row
-from bench.wrk import Request
+from bench.wrk import WrkRequest
 
 REQUIREMENTS: Final = "scikit-learn>=1.6,<2\n"
 ROUNDS: Final = 3
@@ -51,8 +51,8 @@ def run(stage: Stage) -> list[Row]:
     for name, source in (("alone", ALONE), ("together", TOGETHER)):
         stage.log(f"building and starting {name}")
         stage.deploy(name, stage.build(name, source, REQUIREMENTS, lang="python3-ml"))
-    request = Request.write(stage.folder / "batch.lua", [json.dumps(json.loads(body_of_row()))])
-    targets = {name: Target(stage.calls(name), request) for name in ("together", "alone")}
+    request = WrkRequest.write(stage.folder / "batch.lua", [json.dumps(json.loads(body_of_row()))])
+    targets = {name: LoadTarget(stage.calls(name), request) for name in ("together", "alone")}
     stage.log("crowd")
     crowd = interleave(targets, CONNECTIONS, ROUNDS, seconds=2)
     stage.log("lone caller")

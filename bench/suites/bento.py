@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Final
 
 from bench.peers import running
-from bench.rows import Row, ratio_told
-from bench.slices import Target, interleave
+from bench.rows import Row, ratio_observed
+from bench.slices import LoadTarget, interleave
 from bench.stage import Stage
 from bench.suites.calls import model_file, write_requests
 from tests.live import free_ports
@@ -35,15 +35,15 @@ def run(stage: Stage) -> list[Row]:
     rows = []
     with running(command, port, variables):
         targets = {
-            "gateway": Target(stage.calls("predict-one"), request),
-            "bentoml": Target(f"http://127.0.0.1:{port}/predict", request),
+            "gateway": LoadTarget(stage.calls("predict-one"), request),
+            "bentoml": LoadTarget(f"http://127.0.0.1:{port}/predict", request),
         }
         for connections in (1, 16, 64):
             seen = interleave(targets, connections, ROUNDS)
             pairs = list(zip(seen["gateway"].rates, seen["bentoml"].rates, strict=True))
             plural = "s" if connections > 1 else ""
             name = f"predict, {connections} connection{plural}, against BentoML"
-            rows.append(ratio_told(name, pairs, "calls/s", note="batching off, one worker"))
+            rows.append(ratio_observed(name, pairs, "calls/s", note="batching off, one worker"))
     return rows
 
 

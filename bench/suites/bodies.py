@@ -9,10 +9,10 @@ from typing import Any, Final
 from bench.openloop import Generator, Offered
 from bench.peers import nginx
 from bench.processes import rss_mib
-from bench.rows import Row, at_least, at_most, quantile, told
+from bench.rows import Row, at_least, at_most, observed, quantile
 from bench.stage import Stage
 from bench.suites.calls import body_of_row
-from bench.wrk import Request, load
+from bench.wrk import WrkRequest, load
 from tests.live import ROOT
 
 UPLOADS: Final = 64
@@ -51,7 +51,7 @@ def _open_loop(stage: Stage) -> list[Row]:
     stage.log("open loop")
     stage.deploy_predict("predict-one")
     body = body_of_row()
-    request = Request.write(stage.folder / "open.lua", [body])
+    request = WrkRequest.write(stage.folder / "open.lua", [body])
     url = stage.calls("predict-one")
     generator = Generator(stage.folder)
     ours: list[Offered] = []
@@ -69,8 +69,8 @@ def _open_loop(stage: Stage) -> list[Row]:
     most = "open loop p99 at half the highest rate, against its p50"
     through = "open loop p99 through nginx at the same rate, against its p50"
     return [
-        at_most(most, _ms(seen, 0.99), "ms", 10, _ms(seen, 0.5), _told_of(seen)),
-        told(through, _ms(control, 0.99), "ms", _ms(control, 0.5), _told_of(control)),
+        at_most(most, _ms(seen, 0.99), "ms", 10, _ms(seen, 0.5), _summary(seen)),
+        observed(through, _ms(control, 0.99), "ms", _ms(control, 0.5), _summary(control)),
     ]
 
 
@@ -84,7 +84,7 @@ def _median_round(rounds: list[Offered]) -> Offered:
     return sorted(rounds, key=lambda seen: _ms(seen, 0.99) / _ms(seen, 0.5))[len(rounds) // 2]
 
 
-def _told_of(seen: Offered) -> str:
+def _summary(seen: Offered) -> str:
     late = quantile(seen.lateness, 0.99) * 1000
     return (
         f"{len(seen.latencies) / OPEN_SECONDS:.0f} calls/s, the median of {OPEN_ROUNDS} rounds; "
@@ -109,12 +109,12 @@ def _uploads(stage: Stage) -> list[Row]:
     while uploading.poll() is None:
         peak = max(peak, rss_mib(gateway))
         time.sleep(SAMPLE_SECONDS)  # memory is sampled
-    answer = json.loads(uploading.communicate()[0])
-    total = UPLOADS * UPLOAD_BYTES / 1e6 / answer["seconds"]
+    response = json.loads(uploading.communicate()[0])
+    total = UPLOADS * UPLOAD_BYTES / 1e6 / response["seconds"]
     return [
         at_most(f"gateway growth, {UPLOADS} uploads of 100 MB at once", peak - before, "MiB", 30),
-        at_least("uploads answered with their length", answer["right"], "uploads", UPLOADS),
-        told("uploads through gateway and function", total, "MB/s"),
+        at_least("uploads answered with their length", response["right"], "uploads", UPLOADS),
+        observed("uploads through gateway and function", total, "MB/s"),
     ]
 
 

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Final
 
 from bench.peers import fastapi, nginx
-from bench.rows import Row, medians, ratio_at_least, ratio_at_most, ratio_told
-from bench.slices import Slices, Target, interleave
+from bench.rows import Row, medians, ratio_at_least, ratio_at_most, ratio_observed
+from bench.slices import LoadTarget, Slices, interleave
 from bench.stage import Stage
-from bench.wrk import DEFAULT_HEADERS, Request
+from bench.wrk import DEFAULT_HEADERS, WrkRequest
 from tests.live import ROOT
 
 SESSIONS: Final = 3
@@ -72,7 +72,7 @@ def model_file(stage: Stage) -> Path:
     return next(path for path in (stage.platform.data_dir / "registry").rglob(name))
 
 
-def write_requests(folder: Path) -> dict[str, Request]:
+def write_requests(folder: Path) -> dict[str, WrkRequest]:
     """The requests of this suite by name."""
     shuffled = random.Random(SEED)  # noqa: S311 - data, not keys
     varied = [
@@ -85,23 +85,25 @@ def write_requests(folder: Path) -> dict[str, Request]:
         "kilobyte": ["k" * 1024],
         "megabyte": ["m" * 1024 * 1024],
     }
-    requests = {name: Request.write(folder / f"{name}.lua", each) for name, each in bodies.items()}
+    requests = {
+        name: WrkRequest.write(folder / f"{name}.lua", each) for name, each in bodies.items()
+    }
     headers = {**DEFAULT_HEADERS, **MORE_HEADERS}
-    requests["headers"] = Request.write(folder / "headers.lua", [row], headers)
+    requests["headers"] = WrkRequest.write(folder / "headers.lua", [row], headers)
     return requests
 
 
-def _session(stage: Stage, request: Request, seen: dict[int, dict[str, Slices]]) -> None:
+def _session(stage: Stage, request: WrkRequest, seen: dict[int, dict[str, Slices]]) -> None:
     """One session: a new replica, nginx and FastAPI, all connection counts."""
     socket = stage.socket_of("predict-one")
     with ExitStack() as peers:
         proxy, worker = peers.enter_context(nginx(stage.folder / "nginx", {"predict-one": socket}))
         control, _ = peers.enter_context(fastapi(model_file(stage)))
         targets = {
-            "gateway": Target(stage.calls("predict-one"), request, stage.gateway),
-            "nginx": Target(f"{proxy}/function/predict-one", request, worker),
-            "fastapi": Target(f"{control}/predict", request),
-            "lean": Target(f"{control}/lean", request),
+            "gateway": LoadTarget(stage.calls("predict-one"), request, stage.gateway),
+            "nginx": LoadTarget(f"{proxy}/function/predict-one", request, worker),
+            "fastapi": LoadTarget(f"{control}/predict", request),
+            "lean": LoadTarget(f"{control}/lean", request),
         }
         for count in CONNECTIONS:
             seen[count] = interleave(targets, count, ROUNDS, into=seen[count])
@@ -134,7 +136,7 @@ def _fastapi_rows(seen: Mapping[int, Mapping[str, Slices]]) -> list[Row]:
         )
     )
     rows += [
-        ratio_told(
+        ratio_observed(
             f"predict, {_connections(count)}, against FastAPI stripped bare",
             _pairs(seen[count], "rates", "lean"),
             "calls/s",
@@ -164,7 +166,7 @@ def _nginx_rows(seen: Mapping[int, Mapping[str, Slices]]) -> list[Row]:
         )
     )
     rows.append(
-        ratio_told(
+        ratio_observed(
             "gateway CPU a call, 16 connections, against nginx",
             _pairs(seen[16], "cpu", "nginx"),
             "us",
@@ -173,7 +175,7 @@ def _nginx_rows(seen: Mapping[int, Mapping[str, Slices]]) -> list[Row]:
     return rows
 
 
-def _variants(stage: Stage, requests: Mapping[str, Request]) -> list[Row]:
+def _variants(stage: Stage, requests: Mapping[str, WrkRequest]) -> list[Row]:
     """What is sent and answered, varied; each against nginx before the same replica."""
     names = ("predict-one", "echo-one", "stream-one")
     sockets = {name: stage.socket_of(name) for name in names}
@@ -189,14 +191,14 @@ def _variants(stage: Stage, requests: Mapping[str, Request]) -> list[Row]:
     with nginx(stage.folder / "nginx", sockets) as (proxy, worker):
         for title, function, request, connections in cases:
             targets = {
-                "gateway": Target(stage.calls(function), requests[request], stage.gateway),
-                "nginx": Target(f"{proxy}/function/{function}", requests[request], worker),
+                "gateway": LoadTarget(stage.calls(function), requests[request], stage.gateway),
+                "nginx": LoadTarget(f"{proxy}/function/{function}", requests[request], worker),
             }
             seen = interleave(targets, connections, ROUNDS)
             cpu = medians(_pairs(seen, "cpu", "nginx"))
             note = f"CPU a call {cpu[0]:.0f} us, nginx {cpu[1]:.0f} us"
             name = f"{title}, {_connections(connections)}, against nginx"
-            rows.append(ratio_told(name, _pairs(seen, "rates", "nginx"), "calls/s", note))
+            rows.append(ratio_observed(name, _pairs(seen, "rates", "nginx"), "calls/s", note))
     return rows
 
 

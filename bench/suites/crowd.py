@@ -11,10 +11,10 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from bench.processes import rss_mib
-from bench.rows import Row, at_most, ratio_at_least, ratio_at_most, ratio_told, told
-from bench.slices import Target, interleave
+from bench.rows import Row, at_most, observed, ratio_at_least, ratio_at_most, ratio_observed
+from bench.slices import LoadTarget, interleave
 from bench.stage import FIXED, Stage, StageError, client, platform_on
-from bench.wrk import Request, load
+from bench.wrk import WrkRequest, load
 from gateway.autoscaling.autoscaler import Autoscaler
 from gateway.autoscaling.signals import Signals
 from gateway.metrics import Metrics
@@ -74,8 +74,8 @@ def _crowded(stage: Stage) -> list[Row]:
         crowd.until("echo-one", availableReplicas=1)
         return [
             _list(crowd),
-            told("deploy of one function, beside up to 2,000", each, "ms"),
-            told("start to ready with 2,000 functions, against none", full, "s", empty),
+            observed("deploy of one function, beside up to 2,000", each, "ms"),
+            observed("start to ready with 2,000 functions, against none", full, "s", empty),
             *_beside_many(crowd, stage),
             at_most("gateway with 2,000 functions", rss_mib(crowd.gateway), "MiB RSS", 250),
         ]
@@ -122,9 +122,9 @@ def _list(crowd: Stage) -> Row:
 def _beside_many(crowd: Stage, stage: Stage) -> list[Row]:
     """What a call costs where there are many functions against where there are a few."""
     crowd.log("calls beside many functions")
-    request = Request.write(crowd.folder / "crowd.lua", ["row"])
+    request = WrkRequest.write(crowd.folder / "crowd.lua", ["row"])
     targets = {
-        name: Target(each.calls("echo-one"), request, each.gateway)
+        name: LoadTarget(each.calls("echo-one"), request, each.gateway)
         for name, each in (("crowd", crowd), ("few", stage))
     }
     seen = interleave(targets, 16, ROUNDS)
@@ -134,8 +134,10 @@ def _beside_many(crowd: Stage, stage: Stage) -> list[Row]:
         ratio_at_least(
             f"echo {title}", list(zip(many.rates, few.rates, strict=True)), "calls/s", 0.95
         ),
-        ratio_told(f"p99 of echo {title}", list(zip(many.p99, few.p99, strict=True)), "ms"),
-        ratio_told(f"gateway CPU {title}", list(zip(many.cpu, few.cpu, strict=True)), "us/call"),
+        ratio_observed(f"p99 of echo {title}", list(zip(many.p99, few.p99, strict=True)), "ms"),
+        ratio_observed(
+            f"gateway CPU {title}", list(zip(many.cpu, few.cpu, strict=True)), "us/call"
+        ),
     ]
 
 
@@ -152,7 +154,7 @@ async def _ticks() -> list[Row]:
             taken.append((time.perf_counter() - begun) * 1000)
         name = f"autoscaler tick, 2,000 functions {title}"
         median = statistics.median(taken)
-        rows.append(told(name, median, "ms") if awake else at_most(name, median, "ms", 50))
+        rows.append(observed(name, median, "ms") if awake else at_most(name, median, "ms", 50))
     return rows
 
 
@@ -180,7 +182,7 @@ def _autoscaler(awake: int) -> Autoscaler:
 def _fairness(stage: Stage) -> list[Row]:
     """p99 of one function while another is saturated at its only replica."""
     rows = []
-    request = Request.write(stage.folder / "fair.lua", ["row"])
+    request = WrkRequest.write(stage.folder / "fair.lua", ["row"])
     cases = (("waiting", WAITING, "waits"), ("burning", BURNING, "computes"))
     for name, source, verb in cases:
         stage.log(f"fairness beside a function that {verb}")
@@ -194,7 +196,7 @@ def _fairness(stage: Stage) -> list[Row]:
     return rows
 
 
-def _beside(stage: Stage, neighbour: str, request: Request) -> list[tuple[float, float]]:
+def _beside(stage: Stage, neighbour: str, request: WrkRequest) -> list[tuple[float, float]]:
     """p99 in ms of echo with the neighbour saturated and without, slice by slice."""
     pairs = []
     url = stage.calls("echo-one")

@@ -18,9 +18,9 @@ from kafka import KafkaProducer
 from kafka.admin import KafkaAdminClient
 from kafka.errors import RetriableError
 
-from bench.rows import Row, at_least, told
+from bench.rows import Row, at_least, observed
 from bench.stage import Stage, StageError, client, platform_on
-from bench.wrk import Request, load
+from bench.wrk import WrkRequest, load
 from tests.kafka_broker import KafkaBroker, why_not
 
 PARTITIONS: Final = 8
@@ -50,7 +50,7 @@ def run(stage: Stage) -> list[Row]:
 
 
 def _measured(stage: Stage, broker: KafkaBroker) -> list[Row]:
-    request = Request.write(stage.folder / "row.lua", [VALUE.decode()])
+    request = WrkRequest.write(stage.folder / "row.lua", [VALUE.decode()])
     single, direct, batched = [], [], []
     for turn in range(ROUNDS):
         stage.log(f"records, round {turn + 1} of {ROUNDS}")
@@ -62,7 +62,7 @@ def _measured(stage: Stage, broker: KafkaBroker) -> list[Row]:
     rate = statistics.median(single)
     return [
         at_least("records, one call each, 8 partitions in order", rate, "records/s", 3000),
-        told("the same against calls by wrk", rate, "records/s", statistics.median(direct)),
+        observed("the same against calls by wrk", rate, "records/s", statistics.median(direct)),
         at_least("records, batches of 100", statistics.median(batched), "records/s", 20000),
     ]
 

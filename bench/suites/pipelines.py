@@ -11,13 +11,13 @@ from typing import Final
 
 import httpx
 
-from bench.rows import Row, at_least, quantile, told
+from bench.rows import Row, at_least, observed, quantile
 from bench.stage import Stage
 
 STEPS: Final = 10
 RUNS: Final = 100
 ROUNDS: Final = 5
-STARTERS: Final = 8
+TASK_FACTORIES: Final = 8
 ECHO: Final = "async def handle(event, context):\n    return event.body\n"
 
 
@@ -32,9 +32,9 @@ def run(stage: Stage) -> list[Row]:
     each = [seconds for _, all_ in taken for seconds in all_]
     return [
         at_least("steps, 100 runs at once", statistics.median(rates), "steps/s", 500),
-        told("steps, slowest round", min(rates), "steps/s"),
-        told("run of ten steps among 100, p50", quantile(each, 0.5), "s"),
-        told("run of ten steps among 100, p99", quantile(each, 0.99), "s"),
+        observed("steps, slowest round", min(rates), "steps/s"),
+        observed("run of ten steps among 100, p50", quantile(each, 0.5), "s"),
+        observed("run of ten steps among 100, p99", quantile(each, 0.99), "s"),
     ]
 
 
@@ -55,12 +55,12 @@ def one_round(http: httpx.Client) -> tuple[float, list[float]]:
     """Seconds from the first start to the last end, and seconds of each run."""
 
     def start(number: int) -> str:
-        answer = http.post("/triggers/pipelines/chain/runs", json={"n": number})
-        return str(answer.raise_for_status().json()["run"])
+        response = http.post("/triggers/pipelines/chain/runs", json={"n": number})
+        return str(response.raise_for_status().json()["run"])
 
     begun = time.perf_counter()
-    with ThreadPoolExecutor(STARTERS) as starters:
-        started = list(starters.map(start, range(RUNS)))
+    with ThreadPoolExecutor(TASK_FACTORIES) as task_factories:
+        started = list(task_factories.map(start, range(RUNS)))
     while waiting := _open(http):
         http.get(f"/triggers/runs/{waiting}", params={"wait": "1", "revision": "x"})
         time.sleep(0.01)

@@ -1,6 +1,6 @@
 """Scaling policies in fake time: see bench/simulation/ for the arrivals and the rules."""
 
-from bench.rows import Row, at_most, told
+from bench.rows import Row, at_most, observed
 from bench.simulate import compared, idle_as_costly, replay
 from bench.simulation.arrivals import KINDS, traces_of
 from bench.simulation.policies import ZERO_DURATION, Ours
@@ -39,16 +39,18 @@ def _rows(kind: str) -> list[Row]:
             idle.cold,
             note=f"zero after {ZERO_DURATION}, the control keeps each replica {found.keep:.0f} s",
         ),
-        told(f"{kind}: p99 of waiting against zero-after-idle", ours.p99, "s", idle.p99),
-        told(
+        observed(f"{kind}: p99 of waiting against zero-after-idle", ours.p99, "s", idle.p99),
+        observed(
             f"{kind}: replicas started against zero-after-idle",
             ours.starts,
             "replicas",
             idle.starts,
         ),
-        told(f"{kind}: share of cold starts", ours.cold_share * 100, "%"),
-        told(f"{kind}: failed calls", ours.failed, "calls", alert.failed, note="control: alert"),
-        told(
+        observed(f"{kind}: share of cold starts", ours.cold_share * 100, "%"),
+        observed(
+            f"{kind}: failed calls", ours.failed, "calls", alert.failed, note="control: alert"
+        ),
+        observed(
             f"{kind}: replica-seconds against OpenFaaS's alert rule",
             ours.replica_seconds,
             "replica-seconds",
@@ -63,7 +65,7 @@ def _by_default(kind: str) -> Row:
     traces = traces_of(kind)
     ours = replay(traces, lambda: Ours(DEFAULT_DURATION))
     keep, idle = idle_as_costly(traces, ours.replica_seconds)
-    return told(
+    return observed(
         f"{kind}: cold starts against zero-after-idle at our replica-seconds, by default",
         ours.cold,
         "calls",

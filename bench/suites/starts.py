@@ -21,7 +21,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from bench.processes import command, descendants, environment, private_mib
-from bench.rows import Row, at_least, at_most, quantile, ratio_at_most, told
+from bench.rows import Row, at_least, at_most, observed, quantile, ratio_at_most
 from bench.stage import Stage
 from bench.suites.calls import body_of_row
 
@@ -93,7 +93,7 @@ def _without_zygote(stage: Stage) -> list[Row]:
         stage.scale("unwarmed", 0)
         _end(_zygote(stage))
         ours = _succeed(call()) * 1000
-        control = fresh.first_answer() * 1000
+        control = fresh.first_response() * 1000
         if turn:  # the first fills the page cache and the control's model cache
             pairs.append((ours, control))
     stage.api.remove("unwarmed")
@@ -141,7 +141,7 @@ class FreshInterpreter:
             "default_model": "breast-cancer@forest",
         }
 
-    def first_answer(self) -> float:
+    def first_response(self) -> float:
         """Seconds from the start of the process to its first answer."""
         self._socket.unlink(missing_ok=True)
         begun = time.perf_counter()
@@ -223,7 +223,7 @@ def _burst(stage: Stage) -> list[Row]:
     return [
         at_most("burst at zero, failed calls", failed, f"of {BURST}", 0),
         at_most("burst at zero, replicas started", replicas, "replicas", 1),
-        told("burst at zero, slowest call", slowest * 1000, "ms"),
+        observed("burst at zero, slowest call", slowest * 1000, "ms"),
     ]
 
 
@@ -244,13 +244,13 @@ def _memory(stage: Stage) -> Row:
 
 def _warm(call: Callable[[int], tuple[int, float]]) -> None:
     with ThreadPoolExecutor(16) as callers:
-        for answer in callers.map(call, range(10 * REPLICAS)):
-            _succeed(answer)
+        for response in callers.map(call, range(10 * REPLICAS)):
+            _succeed(response)
 
 
-def _succeed(answer: tuple[int, float]) -> float:
+def _succeed(response: tuple[int, float]) -> float:
     """The seconds of a call that succeeded."""
-    status, seconds = answer
+    status, seconds = response
     if status != 200:
         raise RuntimeError(f"a call was answered {status}")
     return seconds

@@ -11,23 +11,23 @@ from typing import Any, Final
 
 from sluice.ml.errors import InvalidInputError
 from sluice.ml.registry import Keys, Registry
-from sluice.ml.responses import Event, Reply, answered
-from sluice.ml.runtime_config import place
+from sluice.ml.responses import Event, Reply, respond
+from sluice.ml.runtime_config import runtime_config
 
 from .predicting import Predictor
 from .reading import Datasets
 from .request import Chunked, Collected, Predicted, Wanted
 from .storing import join_parts, write_part
 
-PLACE: Final = place()
-REGISTRY: Final = Registry(PLACE)
-DATASETS: Final = Datasets(REGISTRY, PLACE.cache / "datasets")
-PREDICTOR: Final = Predictor(PLACE)
+RUNTIME_CONFIG: Final = runtime_config()
+REGISTRY: Final = Registry(RUNTIME_CONFIG)
+DATASETS: Final = Datasets(REGISTRY, RUNTIME_CONFIG.cache / "datasets")
+PREDICTOR: Final = Predictor(RUNTIME_CONFIG)
 
 
 def handle(event: Event, context: object) -> Reply:
     """200; 400 naming the field; 404 for an unknown dataset or model; 503."""
-    return answered(event, act)
+    return respond(event, act)
 
 
 def act(body: dict[str, Any], keys: Keys) -> Mapping[str, Any]:
@@ -77,8 +77,8 @@ def predict(fields: dict[str, Any]) -> Mapping[str, Any]:
     table = DATASETS.rows(
         asked.dataset, asked.version, signature["columns"], asked.offset, asked.rows
     )
-    answer = PREDICTOR.predict(f"{asked.model}:{model['version']}", table)
-    content = write_part(signature, asked.offset, answer)
+    response = PREDICTOR.predict(f"{asked.model}:{model['version']}", table)
+    content = write_part(signature, asked.offset, response)
     return {
         "artifact": REGISTRY.put_artifact(content),
         "offset": asked.offset,

@@ -6,7 +6,7 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from sluice.ml.errors import CallError, InvalidInputError, NotFoundError, UnavailableError
-from sluice.ml.runtime_config import Place
+from sluice.ml.runtime_config import RuntimeConfig
 from sluice.ml.transport import Call, Transport
 
 SHOWN: Final = 500  # bytes of an error
@@ -16,8 +16,10 @@ ERRORS: Final[Mapping[int, type[CallError]]] = {400: InvalidInputError, 404: Not
 class Predictor:
     """Calls of predict."""
 
-    def __init__(self, place: Place) -> None:
-        self._transport = Transport(place.gateway_url.rstrip("/") + "/function", dict, 60.0)
+    def __init__(self, runtime_config: RuntimeConfig) -> None:
+        self._transport = Transport(
+            runtime_config.gateway_url.rstrip("/") + "/function", dict, 60.0
+        )
 
     def predict(self, model: str, rows: Sequence[Sequence[Any]]) -> dict[str, Any]:
         """The answer's predictions, and probabilities of a classifier; one a row.
@@ -27,12 +29,12 @@ class Predictor:
         body = json.dumps({"instances": rows}, allow_nan=False).encode()
         headers = {"Content-Type": "application/json"}
         path = f"/predict?model={quote(model, safe='')}"
-        answer = self._transport.send(Call("POST", path, body, headers))
-        if answer.status != 200:
-            kind = ERRORS.get(answer.status, UnavailableError)
-            told = answer.body[:SHOWN].decode("utf-8", "replace")
-            raise kind(f"predict answered {answer.status}: {told}")
-        result: dict[str, Any] = json.loads(answer.body)
+        response = self._transport.send(Call("POST", path, body, headers))
+        if response.status != 200:
+            kind = ERRORS.get(response.status, UnavailableError)
+            told = response.body[:SHOWN].decode("utf-8", "replace")
+            raise kind(f"predict answered {response.status}: {told}")
+        result: dict[str, Any] = json.loads(response.body)
         if len(result["predictions"]) != len(rows):
             raise UnavailableError("predict answered another number of rows than it got")
         return result

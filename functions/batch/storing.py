@@ -11,16 +11,16 @@ import duckdb
 from .reading import CONFIG
 
 
-def write_part(signature: Mapping[str, Any], offset: int, answer: Mapping[str, Any]) -> bytes:
+def write_part(signature: Mapping[str, Any], offset: int, response: Mapping[str, Any]) -> bytes:
     """A Parquet file of the answer's rows, counted from `offset`."""
     columns = _columns(signature)
     names = list(columns)
-    probabilities = answer.get("probabilities") or [[]] * len(answer["predictions"])
+    probabilities = response.get("probabilities") or [[]] * len(response["predictions"])
     with tempfile.TemporaryDirectory() as folder:
         rows = Path(folder) / "rows.json"
         with rows.open("w", encoding="utf-8") as file:
             for at, (value, shares) in enumerate(
-                zip(answer["predictions"], probabilities, strict=True)
+                zip(response["predictions"], probabilities, strict=True)
             ):
                 row = dict(zip(names, (offset + at, value, *shares), strict=True))
                 file.write(json.dumps(row) + "\n")

@@ -15,22 +15,22 @@ from sluice.ml.errors import ConflictError, InvalidInputError
 from sluice.ml.featureset import FeatureSet, read_feature_set
 from sluice.ml.metrics import HIGHER_IS_BETTER, default_metric
 from sluice.ml.registry import Keys, Registry
-from sluice.ml.responses import Event, Reply, answered
-from sluice.ml.runtime_config import place
+from sluice.ml.responses import Event, Reply, respond
+from sluice.ml.runtime_config import runtime_config
 
 from .promoting import Decision, champion_version, decide, promote
-from .request import Request, read_request
+from .request import EvaluateRequest, read_request
 from .scoring import HeldOut, Scored, score
 
 ATTEMPTS: Final = 5
-REGISTRY = Registry(place())
+REGISTRY = Registry(runtime_config())
 
 
 def handle(event: Event, context: object) -> Reply:
     """200 with the table and the decision; 400 naming the field; 404; 409 where versions can not be
     compared; 503.
     """
-    return answered(event, evaluate)
+    return respond(event, evaluate)
 
 
 def evaluate(body: dict[str, Any], keys: Keys) -> Mapping[str, Any]:
@@ -58,7 +58,7 @@ def evaluate(body: dict[str, Any], keys: Keys) -> Mapping[str, Any]:
     )
 
 
-def _feature_set_of(request: Request, versions: list[dict[str, Any]]) -> str:
+def _feature_set_of(request: EvaluateRequest, versions: list[dict[str, Any]]) -> str:
     """The one asked for, or the one all candidates were trained on."""
     if request.feature_set is not None:
         return request.feature_set
@@ -71,7 +71,7 @@ def _feature_set_of(request: Request, versions: list[dict[str, Any]]) -> str:
     return found.pop()
 
 
-def _metric(request: Request, feature_set: FeatureSet) -> str:
+def _metric(request: EvaluateRequest, feature_set: FeatureSet) -> str:
     """The metric asked for, or the task's. Raises InvalidInputError for one of the other task."""
     default = default_metric(feature_set.task, len(feature_set.classes))
     metric = request.metric or default
@@ -92,7 +92,7 @@ def _by_version(champion: Scored | None) -> dict[int, Scored]:
 
 
 def _told(
-    request: Request,
+    request: EvaluateRequest,
     metric: str,
     feature_set: FeatureSet,
     scored: Mapping[int, Scored],

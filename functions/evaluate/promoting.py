@@ -7,7 +7,7 @@ from sluice.ml.errors import ConflictError, NotFoundError
 from sluice.ml.metrics import better
 from sluice.ml.registry import Registry
 
-from .request import Request
+from .request import EvaluateRequest
 from .scoring import Scored
 
 
@@ -21,7 +21,7 @@ class Decision:
     reason: str
 
 
-def champion_version(registry: Registry, request: Request) -> dict[str, Any] | None:
+def champion_version(registry: Registry, request: EvaluateRequest) -> dict[str, Any] | None:
     """The version behind the alias; None where nothing is."""
     try:
         return registry.alias(request.model, request.alias).body
@@ -29,7 +29,9 @@ def champion_version(registry: Registry, request: Request) -> dict[str, Any] | N
         return None
 
 
-def decide(request: Request, metric: str, best: Scored, champion: Scored | None) -> Decision:
+def decide(
+    request: EvaluateRequest, metric: str, best: Scored, champion: Scored | None
+) -> Decision:
     """The best candidate takes over if it is strictly better by the metric, or there is no
     champion.
     """
@@ -48,7 +50,7 @@ def decide(request: Request, metric: str, best: Scored, champion: Scored | None)
     )
 
 
-def promote(registry: Registry, request: Request, decision: Decision) -> bool:
+def promote(registry: Registry, request: EvaluateRequest, decision: Decision) -> bool:
     """Move the alias as decided. False: another moved it meanwhile, so that it must be decided
     anew.
     """

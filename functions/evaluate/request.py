@@ -9,7 +9,7 @@ from sluice.ml.metrics import HIGHER_IS_BETTER
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class EvaluateRequest:
     """The request's fields. candidates: versions, none twice, or `latest`. feature_set, metric
     None: by rule.
     """
@@ -21,14 +21,14 @@ class Request:
     feature_set: str | None
 
 
-def read_request(body: dict[str, Any]) -> Request:
+def read_request(body: dict[str, Any]) -> EvaluateRequest:
     """The request in a JSON object. Raises InvalidInputError naming the field, expected and got."""
     fields = Fields(body)
     given = fields.either(
         "candidates", "'latest' or a list of 1 to 50 versions", _candidates, "latest"
     )
     candidates = tuple(str(one) for one in (given if isinstance(given, list) else [given]))
-    request = Request(
+    request = EvaluateRequest(
         model=fields.name("model"),
         candidates=candidates,
         metric=fields.choice("metric", tuple(HIGHER_IS_BETTER), None),

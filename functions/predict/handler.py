@@ -15,7 +15,7 @@ from sluice.ml.errors import CallError, MethodError, NotFoundError, TooLargeErro
 from sluice.ml.fields import shown
 from sluice.ml.registry import Registry, Seen
 from sluice.ml.responses import Event, Reply, error_reply, json_reply
-from sluice.ml.runtime_config import Place, place, text, whole_number
+from sluice.ml.runtime_config import RuntimeConfig, runtime_config, text, whole_number
 
 from .cache import Cache
 from .models import Models
@@ -33,7 +33,7 @@ MAX_BYTES: Final = whole_number("max_body_bytes", 16 * 1024 * 1024)
 class RegistrySource:
     """The registry, asked briefly where a call waits, patiently for a file."""
 
-    def __init__(self, where: Place) -> None:
+    def __init__(self, where: RuntimeConfig) -> None:
         self._brief = Registry(where, timeout=2.0, attempts=1)
         self._patient = Registry(where)
 
@@ -52,12 +52,12 @@ class RegistrySource:
         self._patient.close()
 
 
-PLACE: Final = place()
+RUNTIME_CONFIG: Final = runtime_config()
 DEFAULT: Final = read_reference(text("default_model", "breast-cancer@champion"))
-SOURCE: Final = RegistrySource(PLACE)
+SOURCE: Final = RegistrySource(RUNTIME_CONFIG)
 MODELS: Final = Models(
     SOURCE,
-    Cache(PLACE.cache, whole_number("cache_bytes", 512 * 1024 * 1024)),
+    Cache(RUNTIME_CONFIG.cache, whole_number("cache_bytes", 512 * 1024 * 1024)),
     limit=whole_number("max_models", 8),
     max_rows=whole_number("max_rows", 10_000),
 )
@@ -88,10 +88,10 @@ async def handle(event: Event, context: object) -> Reply:
             return _described(event, served)
         body = event.body
         if len(body) <= INLINE_BYTES:
-            content = served.answer(body)
+            content = served.response(body)
         elif len(body) <= MAX_BYTES:
             loop = asyncio.get_running_loop()
-            content = await loop.run_in_executor(_LARGE, served.answer, body)
+            content = await loop.run_in_executor(_LARGE, served.response, body)
         else:
             raise TooLargeError(f"expected a body of at most {MAX_BYTES} bytes, got {len(body)}")
     except CallError as error:

@@ -25,7 +25,7 @@ REFRESH_SECONDS: Final = 1.0
 # round, shorter than the 2 s within which a move must be followed.
 TRUSTED_SECONDS: Final = 1.5
 # While the registry is away calls are not held up for it: the refresher keeps asking.
-AWAY_SECONDS: Final = 5.0
+UNAVAILABLE_SECONDS: Final = 5.0
 IDLE_SECONDS: Final = 30.0
 REFUSED_SECONDS: Final = 30.0
 
@@ -167,7 +167,7 @@ class Models:
             if cached is None:
                 raise
             _LOG.warning("model=%s answered from the cache: %s", reference, error)
-            return self._put(reference, cached, monotonic() + AWAY_SECONDS)
+            return self._put(reference, cached, monotonic() + UNAVAILABLE_SECONDS)
         served = self._put(
             reference, known, math.inf if reference.version else begun + TRUSTED_SECONDS
         )
@@ -221,16 +221,16 @@ class Models:
         )
 
     def _take(
-        self, reference: Reference, entry: Entry, begun: float, answer: Callable[[], Seen]
+        self, reference: Reference, entry: Entry, begun: float, response: Callable[[], Seen]
     ) -> None:
         """Take the registry's answer to a question of the time `begun`; raises as `_ask`."""
         try:
-            seen = answer()
+            seen = response()
         except NotFoundError:
             self._drop(reference)
             raise
         except UnavailableError as error:
-            entry.trusted_until = monotonic() + AWAY_SECONDS
+            entry.trusted_until = monotonic() + UNAVAILABLE_SECONDS
             if not entry.away:
                 _LOG.warning("model=%s last known version stays: %s", reference, error)
             entry.away = True
@@ -246,7 +246,7 @@ class Models:
         still may: calls of a woken replica wait.
         """
         if monotonic() < entry.trusted_until:
-            entry.trusted_until = monotonic() + AWAY_SECONDS
+            entry.trusted_until = monotonic() + UNAVAILABLE_SECONDS
         before = entry.served.version
         try:
             served = self._built(known)

@@ -54,7 +54,7 @@ class Served:
                 f"model {self.model}:{self.version} does not load: {error}"
             ) from error
 
-    def answer(self, body: bytes) -> bytes:
+    def response(self, body: bytes) -> bytes:
         """Predictions for the rows in a JSON body, as JSON.
 
         Raises InvalidInputError naming row and column, TooLargeError over the row limit.
@@ -103,18 +103,18 @@ class Served:
 
     def _rendered(self, outputs: Sequence[list[Any]]) -> bytes:
         """The answer's JSON of what a run gave for one body."""
-        answer: dict[str, Any]
+        response: dict[str, Any]
         if self._classes:
             classes = self._classes
-            answer = {
+            response = {
                 "predictions": [classes[code] for code in outputs[0]],
                 "probabilities": outputs[1],
             }
         else:
-            answer = {"predictions": [row[0] for row in outputs[0]]}
-        answer["model"] = self.model
-        answer["version"] = self.version
-        return orjson.dumps(answer)
+            response = {"predictions": [row[0] for row in outputs[0]]}
+        response["model"] = self.model
+        response["version"] = self.version
+        return orjson.dumps(response)
 
     def _warm_up(self, signature: Signature) -> None:
         """One row and no row: the first run allocates, and a caller shall not pay for it."""

@@ -8,7 +8,7 @@ from typing import Any, Final
 from sluice.ml.errors import InvalidInputError
 from sluice.ml.table import Kind
 
-from .request import Request
+from .request import PreprocessRequest
 
 _NUMBERS: Final = re.compile(
     r"(U?(TINYINT|SMALLINT|INTEGER|BIGINT|HUGEINT)|FLOAT|REAL|DOUBLE|DECIMAL(\(.*\))?)",
@@ -34,7 +34,7 @@ class Choice:
     dropped: tuple[Dropped, ...]
 
 
-def choose(described: Sequence[Mapping[str, Any]], request: Request) -> Choice:
+def choose(described: Sequence[Mapping[str, Any]], request: PreprocessRequest) -> Choice:
     """The columns to use. Raises InvalidInputError naming one that is not there or not usable.
 
     A column of times or of nested values is dropped with its reason, and refused where it was
@@ -77,7 +77,7 @@ def _unusable(what: str, name: str, type_name: str) -> InvalidInputError:
     )
 
 
-def _check_names(types: Mapping[str, str], request: Request) -> None:
+def _check_names(types: Mapping[str, str], request: PreprocessRequest) -> None:
     fields = {"target": [request.target], "columns": request.columns or [], "drop": request.drop}
     for field, names in fields.items():
         for name in names:

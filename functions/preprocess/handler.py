@@ -13,25 +13,25 @@ from typing import Any
 
 from sluice.ml.featureset import spec_json
 from sluice.ml.registry import Keys, Registry
-from sluice.ml.responses import Event, Reply, answered
-from sluice.ml.runtime_config import place, whole_number
+from sluice.ml.responses import Event, Reply, respond
+from sluice.ml.runtime_config import runtime_config, whole_number
 from sluice.ml.table import Table
 
 from .loading import Loaded, load
-from .request import Request, read_request
+from .request import PreprocessRequest, read_request
 from .splitting import split
 from .statistics import statistics
 from .transforming import fit_transformer
 
 MAX_CELLS = whole_number("max_cells", 20_000_000)
-REGISTRY = Registry(place())
+REGISTRY = Registry(runtime_config())
 
 
 def handle(event: Event, context: object) -> Reply:
     """200 with the feature set's id, rows, columns and notes; 400 naming field or column; 404, 413,
     503.
     """
-    return answered(event, preprocess)
+    return respond(event, preprocess)
 
 
 def preprocess(body: dict[str, Any], keys: Keys) -> Mapping[str, Any]:
@@ -56,7 +56,7 @@ def preprocess(body: dict[str, Any], keys: Keys) -> Mapping[str, Any]:
     return {"feature_set": feature_set["id"], **_told(request, loaded, train, test)}
 
 
-def _spec(request: Request, loaded: Loaded) -> dict[str, Any]:
+def _spec(request: PreprocessRequest, loaded: Loaded) -> dict[str, Any]:
     names = ("scikit-learn", "numpy", "joblib")
     # They decide whether the pickled transformer can be read again.
     libraries = {"python": platform.python_version()} | {name: version(name) for name in names}
@@ -69,7 +69,7 @@ def _spec(request: Request, loaded: Loaded) -> dict[str, Any]:
     return spec_json(loaded.table.columns, loaded.target.classes, more)
 
 
-def _told(request: Request, loaded: Loaded, train: Table, test: Table) -> dict[str, Any]:
+def _told(request: PreprocessRequest, loaded: Loaded, train: Table, test: Table) -> dict[str, Any]:
     return {
         "dataset": request.dataset,
         "version": loaded.version,

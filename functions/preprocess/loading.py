@@ -13,8 +13,8 @@ from sluice.ml.table import MISSING_TEXT, Column, Kind, Table
 
 from .choosing import Choice, Dropped, choose
 from .reading import read_columns
-from .request import Request
-from .target import Target, read_target
+from .request import PreprocessRequest
+from .target import TargetColumn, read_target
 
 # Above it float32, which models take, no longer tells neighbouring integers apart.
 _FLOAT32_INTEGERS: Final = 2**24
@@ -27,12 +27,12 @@ class Loaded:
 
     version: int
     table: Table
-    target: Target
+    target: TargetColumn
     dropped: tuple[Dropped, ...]
     notes: tuple[str, ...]
 
 
-def load(registry: Registry, request: Request, max_cells: int) -> Loaded:
+def load(registry: Registry, request: PreprocessRequest, max_cells: int) -> Loaded:
     """The dataset's table. Raises NotFoundError, InvalidInputError, TooLargeError."""
     dataset = registry.dataset(request.dataset, request.version)
     version = int(dataset["version"])
@@ -57,7 +57,7 @@ def _check_size(rows: int, choice: Choice, max_cells: int) -> None:
 
 
 def _columns(
-    choice: Choice, values: Mapping[str, NDArray[Any]], request: Request
+    choice: Choice, values: Mapping[str, NDArray[Any]], request: PreprocessRequest
 ) -> tuple[tuple[Column, ...], list[Dropped], list[str]]:
     """The columns that hold something to learn, those dropped, and notes. A named one is refused
     instead.

@@ -7,7 +7,7 @@ from sluice.ml.fields import Fields, version_text
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class PreprocessRequest:
     """The request's fields. columns None: all but the target and `drop`.
 
     test_size: share of rows held out. seed: of the split. max_categories: of a text column.
@@ -24,10 +24,10 @@ class Request:
     max_categories: int
 
 
-def read_request(body: dict[str, Any]) -> Request:
+def read_request(body: dict[str, Any]) -> PreprocessRequest:
     """The request in a JSON object. Raises InvalidInputError naming the field, expected and got."""
     fields = Fields(body)
-    request = Request(
+    request = PreprocessRequest(
         dataset=fields.name("dataset"),
         version=str(
             fields.either("version", "a positive integer or 'latest'", version_text, "latest")

@@ -7,12 +7,12 @@ from sluice.ml.errors import InvalidInputError
 from sluice.ml.table import Table
 
 from .loading import Loaded
-from .request import Request
+from .request import PreprocessRequest
 
 MIN_ROWS = 10
 
 
-def split(loaded: Loaded, request: Request) -> tuple[Table, Table]:
+def split(loaded: Loaded, request: PreprocessRequest) -> tuple[Table, Table]:
     """Train and test rows by a seeded shuffle; a classification keeps each class's share in both.
 
     Raises InvalidInputError where a split could not hold every class.
@@ -40,7 +40,7 @@ def _varied(train: Table) -> Table:
     return train
 
 
-def _check_classes(loaded: Loaded, request: Request) -> None:
+def _check_classes(loaded: Loaded, request: PreprocessRequest) -> None:
     counts = np.bincount(loaded.table.y)
     rarest = int(counts.argmin())
     if counts[rarest] < 2:

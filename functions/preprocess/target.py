@@ -10,14 +10,14 @@ from sluice.ml.errors import InvalidInputError
 from sluice.ml.signature import Task
 from sluice.ml.table import Kind
 
-from .request import Request
+from .request import PreprocessRequest
 
 MAX_GUESSED_CLASSES: Final = 20
 MAX_CLASSES: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class TargetColumn:
     """y: int64 [known rows] positions in `classes`, or float64 [known rows]. known: bool [rows]."""
 
     task: Task
@@ -32,7 +32,7 @@ class Target:
         return (f"{absent} rows without a target were left out",) if absent else ()
 
 
-def read_target(values: NDArray[Any], kind: Kind, request: Request) -> Target:
+def read_target(values: NDArray[Any], kind: Kind, request: PreprocessRequest) -> TargetColumn:
     """The target's values as the task needs them. Raises InvalidInputError where they do not fit
     it.
 
@@ -49,17 +49,17 @@ def read_target(values: NDArray[Any], kind: Kind, request: Request) -> Target:
     if task == "regression":
         if not np.isfinite(present).all():
             raise InvalidInputError(f"target {request.target!r} holds an infinite value")
-        return Target(task, reason, (), present.astype(np.float64), known)
+        return TargetColumn(task, reason, (), present.astype(np.float64), known)
     found, codes = np.unique(present, return_inverse=True)
     if not 2 <= len(found) <= MAX_CLASSES:
         raise InvalidInputError(
             f"target {request.target!r}: expected 2 to {MAX_CLASSES} classes, got {len(found)}"
         )
     classes = tuple(_class(value, kind) for value in found.tolist())
-    return Target(task, reason, classes, codes.astype(np.int64), known)
+    return TargetColumn(task, reason, classes, codes.astype(np.int64), known)
 
 
-def _task(present: NDArray[Any], kind: Kind, request: Request) -> tuple[Task, str]:
+def _task(present: NDArray[Any], kind: Kind, request: PreprocessRequest) -> tuple[Task, str]:
     """The task asked for, if the values allow it, else the one they suggest; and why."""
     integers = kind == "number" and bool(np.all(present == np.round(present)))
     if request.task == "regression":

@@ -17,7 +17,7 @@ from sluice.ml.registry import Registry
 from sluice.ml.table import Table
 
 from .algorithms import ALGORITHMS, estimator
-from .request import Request
+from .request import TrainRequest
 
 DType = type[np.floating[Any]]
 
@@ -31,7 +31,7 @@ class Fitted:
 
 
 def fit(
-    request: Request, feature_set: FeatureSet, transformer: Any, train: Table, dtype: DType
+    request: TrainRequest, feature_set: FeatureSet, transformer: Any, train: Table, dtype: DType
 ) -> Fitted:
     """Fit on what the model will be served, so that thresholds lie between values it will see."""
     unfitted = estimator(request.algorithm, feature_set.task, request.parameters, request.seed)

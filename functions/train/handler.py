@@ -14,16 +14,16 @@ from threadpoolctl import threadpool_limits
 
 from sluice.ml.featureset import FeatureSet, read_feature_set
 from sluice.ml.registry import Keys, Registry
-from sluice.ml.responses import Event, Reply, answered
-from sluice.ml.runtime_config import place, whole_number
+from sluice.ml.responses import Event, Reply, respond
+from sluice.ml.runtime_config import runtime_config, whole_number
 
 from .algorithms import estimator
 from .fitting import read_transformer
 from .registering import fit_checked, scores, version_body
-from .request import Request, read_request
+from .request import TrainRequest, read_request
 from .runs import Run
 
-REGISTRY = Registry(place())
+REGISTRY = Registry(runtime_config())
 # More only where the function has the cores to itself: OpenMP threads spin at every barrier, and on
 # two busy cores a fit of 0.1 s took 18 s.
 THREADS = whole_number("threads", 1)
@@ -33,7 +33,7 @@ def handle(event: Event, context: object) -> Reply:
     """200 with version, metrics and parity; 400 naming the field; 404; 422 with the numbers where
     the ONNX model is not the pipeline; 503.
     """
-    return answered(event, train)
+    return respond(event, train)
 
 
 def train(body: dict[str, Any], keys: Keys) -> Mapping[str, Any]:
@@ -49,7 +49,7 @@ def train(body: dict[str, Any], keys: Keys) -> Mapping[str, Any]:
 
 
 def _trained(
-    request: Request, feature_set: FeatureSet, transformer: Any, run: Run
+    request: TrainRequest, feature_set: FeatureSet, transformer: Any, run: Run
 ) -> Mapping[str, Any]:
     rows, held_out = feature_set.split(REGISTRY, "train"), feature_set.split(REGISTRY, "test")
     checked = fit_checked(request, feature_set, transformer, rows, held_out)

@@ -18,7 +18,7 @@ from .algorithms import ALGORITHMS
 from .converting import TARGET_OPSET, to_onnx
 from .fitting import fit
 from .parity import Converted, Parity, check_parity
-from .request import Request
+from .request import TrainRequest
 
 LIBRARIES: Final = ("scikit-learn", "skl2onnx", "onnx", "onnxruntime", "numpy")
 
@@ -34,7 +34,7 @@ class Checked:
 
 
 def fit_checked(
-    request: Request, feature_set: FeatureSet, transformer: Any, train: Table, test: Table
+    request: TrainRequest, feature_set: FeatureSet, transformer: Any, train: Table, test: Table
 ) -> Checked:
     """A fit on float32 as ONNX; on float64 where that is too coarse and the model is linear.
 
@@ -77,7 +77,7 @@ def scores(converted: Converted, table: Table) -> dict[str, float]:
 
 
 def version_body(
-    request: Request, feature_set: FeatureSet, checked: Checked, metrics: Mapping[str, float]
+    request: TrainRequest, feature_set: FeatureSet, checked: Checked, metrics: Mapping[str, float]
 ) -> dict[str, Any]:
     """What the registry keeps of a version, but for its run and its artifact."""
     libraries = {name: version(name) for name in LIBRARIES}

@@ -9,7 +9,7 @@ from .algorithms import ALGORITHMS, read_parameters
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class TrainRequest:
     """The request's fields. parameters: every one of the algorithm's. seed: of the estimator."""
 
     feature_set: str
@@ -21,12 +21,12 @@ class Request:
     tags: dict[str, str]
 
 
-def read_request(body: dict[str, Any]) -> Request:
+def read_request(body: dict[str, Any]) -> TrainRequest:
     """The request in a JSON object. Raises InvalidInputError naming the field, expected and got."""
     fields = Fields(body)
     model = fields.name("model")
     algorithm = fields.choice("algorithm", tuple(ALGORITHMS))
-    request = Request(
+    request = TrainRequest(
         feature_set=fields.id("feature_set"),
         model=model,
         algorithm=algorithm,

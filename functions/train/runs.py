@@ -12,7 +12,7 @@ from sluice.ml.errors import CallError, UnavailableError
 from sluice.ml.featureset import FeatureSet
 from sluice.ml.registry import Keys, Registry
 
-from .request import Request
+from .request import TrainRequest
 
 _LOG: Final = logging.getLogger("train")
 
@@ -27,7 +27,7 @@ class Run:
 
     @classmethod
     def start(
-        cls, registry: Registry, keys: Keys, request: Request, feature_set: FeatureSet
+        cls, registry: Registry, keys: Keys, request: TrainRequest, feature_set: FeatureSet
     ) -> "Run":
         body = {
             "experiment": request.experiment,

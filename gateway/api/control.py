@@ -59,7 +59,7 @@ class ControlPlane:
             self.creating.discard(what)
 
 
-class Slots:
+class StreamLimit:
     """A bound on how many of a kind run at once; nobody waits."""
 
     def __init__(self, limit: int) -> None:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from gateway.autoscaling.decider import Tracker
+from gateway.autoscaling.decider import Decider
 from gateway.autoscaling.policy import Signal
 from gateway.autoscaling.signals import Signals
 from gateway.providers import Provider
@@ -44,7 +44,7 @@ class Autoscaler:
         self._loads = loads
         self._signals = signals
         self._clock = clock
-        self._trackers: dict[FunctionId, Tracker] = {}
+        self._trackers: dict[FunctionId, Decider] = {}
         self._asleep: set[FunctionId] = set()
         # Functions a call of which had to wait, and whether there are any.
         self._queued: set[FunctionId] = set()
@@ -71,24 +71,24 @@ class Autoscaler:
             self._trackers.pop(event.id, None)
 
     def _follow(self, status: FunctionStatus, now: float) -> None:
-        tracker = self._trackers.get(status.id)
-        if tracker is None:
+        decider = self._trackers.get(status.id)
+        if decider is None:
             load = self._loads(status.id, now)
             if load is not None:
                 # No call waits for it: then it was somebody else who raised it.
-                held = status.id in self._asleep and not load.waiting
-                self._trackers[status.id] = Tracker(status.deployment, load, now, held)
+                manual_override = status.id in self._asleep and not load.waiting
+                self._trackers[status.id] = Decider(status.deployment, load, now, manual_override)
                 self._asleep.discard(status.id)
             return
-        if tracker.deployment is not status.deployment:
-            tracker.redeploy(status.deployment)
-        tracker.follow(status.replicas, now)
+        if decider.deployment is not status.deployment:
+            decider.redeploy(status.deployment)
+        decider.follow(status.replicas, now)
 
     async def run(self) -> None:
         """Sample, decide and relieve queues until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._decide())
-            group.create_task(self._relieve())
+            group.create_task(self._scale_for_backlog())
 
     async def _decide(self) -> None:
         samples = 0
@@ -103,68 +103,68 @@ class Autoscaler:
             except Exception:
                 LOG.exception("autoscaling failed")
 
-    async def _relieve(self) -> None:
+    async def _scale_for_backlog(self) -> None:
         while True:
             await self._any_queued.wait()
             # Not an answer to be awaited but a queue to be given the time to end by itself.
             await asyncio.sleep(PATIENCE_SECONDS)
             try:
-                await self.relieve()
+                await self.scale_for_backlog()
             except Exception:
                 LOG.exception("relieving queues failed")
 
     async def sample(self) -> None:
         """Take in the load of every function that is awake."""
-        for function, tracker in list(self._trackers.items()):
-            outside = await self._outside(function, tracker)
+        for function, decider in list(self._trackers.items()):
+            outside = await self._outside(function, decider)
             now = self._clock()
             load = self._loads(function, now)
             if load is not None:
-                tracker.sample(load, now, outside)
+                decider.sample(load, now, outside)
 
     async def tick(self) -> None:
         """Decide for every function that is awake and set what differs."""
         now = self._clock()
         changes = []
-        for function, tracker in self._trackers.items():
+        for function, decider in self._trackers.items():
             load = self._loads(function, now)
-            count = tracker.wish(load.ready, now) if load is not None else None
+            count = decider.desired_scale(load.ready, now) if load is not None else None
             if count is not None:
-                changes.append(self._scale(function, tracker, count))
+                changes.append(self._scale(function, decider, count))
         await asyncio.gather(*changes)
 
-    async def relieve(self) -> None:
+    async def scale_for_backlog(self) -> None:
         """Set what differs for functions whose calls still wait for a slot."""
         now = self._clock()
         queued, self._queued = self._queued, set()
         self._any_queued.clear()
         changes = []
         for function in queued:
-            tracker, load = self._trackers.get(function), self._loads(function, now)
+            decider, load = self._trackers.get(function), self._loads(function, now)
             if load is None or not load.waiting:
                 continue
-            if tracker is None:
+            if decider is None:
                 if function in self._asleep:
                     self.call_queued(function)  # it is being woken: looked at again
                 continue
-            count = tracker.relief(load, now)
+            count = decider.for_backlog(load, now)
             if count is not None:
-                changes.append(self._scale(function, tracker, count))
+                changes.append(self._scale(function, decider, count))
         await asyncio.gather(*changes)
 
-    async def _scale(self, function: FunctionId, tracker: Tracker, count: int) -> None:
-        before = tracker.steer(count)
+    async def _scale(self, function: FunctionId, decider: Decider, count: int) -> None:
+        before = decider.steer(count)
         try:
             await self._provider.scale(function, count)
         except SluiceError as error:
-            tracker.steer(before)
+            decider.steer(before)
             LOG.warning("autoscale failed function=%s replicas=%d: %s", function, count, error)
         else:
             LOG.info("autoscaled function=%s replicas=%d", function, count)
 
-    async def _outside(self, function: FunctionId, tracker: Tracker) -> float | None:
+    async def _outside(self, function: FunctionId, decider: Decider) -> float | None:
         """The value of a signal that the call path does not see, None for the others."""
-        signal = tracker.autoscaling.signal
+        signal = decider.autoscaling.signal
         if signal is Signal.QUEUE:
             return self._signals.waiting(function)
         if signal is not Signal.CPU:

@@ -2,14 +2,14 @@
 
 import math
 
-from gateway.autoscaling.decision import Decision, asked, decide, relieve
+from gateway.autoscaling.decision import Decision, asked, decide, scale_for_backlog
 from gateway.autoscaling.policy import Autoscaling, Signal
 from gateway.autoscaling.window import Window
 from gateway.types.function import FunctionDeployment
 from gateway.types.scaling import FunctionLoad
 
 
-class Tracker:
+class Decider:
     """Samples of a function's load, and what they ask for.
 
     A count that somebody else set (by hand or by alert) stands until the load justifies another:
@@ -21,7 +21,7 @@ class Tracker:
         "_at",
         "_count",
         "_demand_seconds",
-        "_held_wish",
+        "_held_decision",
         "_holding",
         "_last_active",
         "_past",
@@ -31,7 +31,11 @@ class Tracker:
     )
 
     def __init__(
-        self, deployment: FunctionDeployment, load: FunctionLoad, now: float, held: bool = False
+        self,
+        deployment: FunctionDeployment,
+        load: FunctionLoad,
+        now: float,
+        manual_override: bool = False,
     ) -> None:
         """held: the count that `load` tells was set by somebody, not by a call or a deployment."""
         self.deployment = deployment
@@ -42,8 +46,8 @@ class Tracker:
         self._demand_seconds, self._arrivals, self._at = load.demand_seconds, load.arrivals, now
         self._last_active = now
         self._count = load.desired
-        self._holding = held
-        self._held_wish: int | None = None
+        self._holding = manual_override
+        self._held_decision: int | None = None
 
     def redeploy(self, deployment: FunctionDeployment) -> None:
         """Follow a changed deployment; what is known of the load stays."""
@@ -57,7 +61,7 @@ class Tracker:
         if count == self._count:
             return
         self._count = count
-        self._holding, self._held_wish = True, None
+        self._holding, self._held_decision = True, None
         self._last_active = now
 
     def steer(self, count: int) -> int:
@@ -80,7 +84,7 @@ class Tracker:
             self._window.record(now, (load.arrivals - self._arrivals) / seconds)
         self._demand_seconds, self._arrivals, self._at = load.demand_seconds, load.arrivals, now
 
-    def wish(self, ready: int, now: float) -> int | None:
+    def desired_scale(self, ready: int, now: float) -> int | None:
         """The count to set now, None to leave it as it is."""
         zero_after = self.autoscaling.zero_after
         if zero_after is not None and now - self._last_active >= zero_after:
@@ -91,12 +95,12 @@ class Tracker:
         if self.autoscaling.fixed or stable is None or panic is None:
             return None
         self._past = decide(policy, stable, panic, ready, now, self._past)
-        if self._held(asked(policy, stable, panic)):
+        if self._manual_override(asked(policy, stable, panic)):
             return None
         wanted = max(1, self._past.replicas)
         return wanted if wanted != self._count else None
 
-    def relief(self, load: FunctionLoad, now: float) -> int | None:
+    def for_backlog(self, load: FunctionLoad, now: float) -> int | None:
         """The count to set at once for calls that wait for a slot, None when none is missing.
 
         Replicas that start are counted with the slots they will have, so that a queue starts
@@ -109,20 +113,20 @@ class Tracker:
         if load.waiting <= coming:
             return None
         wanted = self._count + math.ceil((load.waiting - coming) / slots)
-        made = relieve(self.autoscaling.policy, wanted, now, self._past)
+        made = scale_for_backlog(self.autoscaling.policy, wanted, now, self._past)
         if made.replicas <= self._count:
             return None
         self._past, self._holding = made, False
         return made.replicas
 
-    def _held(self, wanted: int) -> bool:
+    def _manual_override(self, wanted: int) -> bool:
         """Whether a count that somebody set stands against what the load asks for.
 
         Compared is not what would be decided: that also changes as replicas get ready.
         """
         if not self._holding:
             return False
-        if self._held_wish is None:
-            self._held_wish = wanted
-        self._holding = wanted == self._held_wish and wanted <= self._count
+        if self._held_decision is None:
+            self._held_decision = wanted
+        self._holding = wanted == self._held_decision and wanted <= self._count
         return self._holding

@@ -81,7 +81,7 @@ def decide(
     return _clamped(policy, _delayed(policy, made, now))
 
 
-def relieve(policy: Policy, wanted: int, now: float, past: Decision) -> Decision:
+def scale_for_backlog(policy: Policy, wanted: int, now: float, past: Decision) -> Decision:
     """The count that calls waiting for a slot ask for, at once: a panic that begins now.
 
     The windows show a burst only seconds after it came; a queue shows it as it comes. What decide

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Callable
 from typing import Final
 
-from gateway.autoscaling.policy import replicas_at_waking
+from gateway.autoscaling.policy import replicas_from_zero
 from gateway.providers import Provider
 from gateway.types.errors import SluiceError, UnavailableError
 from gateway.types.function import FunctionId
@@ -16,7 +16,7 @@ Failed = Callable[[FunctionId, SluiceError], None]
 Waiting = Callable[[FunctionId], int]
 
 
-class Waker:
+class FunctionScaler:
     """Scales functions from zero, each on its own, so that a slow one holds no other up.
 
     failed: told of a function that could not be scaled; waiting: how many calls wait for it. Both
@@ -44,7 +44,7 @@ class Waker:
             status = await self._provider.status(function)
             if status.replicas == 0:
                 # Asked as late as can be, so that it counts who came in the meantime.
-                replicas = replicas_at_waking(status.deployment, self.waiting(function))
+                replicas = replicas_from_zero(status.deployment, self.waiting(function))
                 await self._provider.scale(function, replicas)
         except SluiceError as error:
             self.failed(function, error)

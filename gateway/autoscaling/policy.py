@@ -90,7 +90,7 @@ class Autoscaling:
         )
 
 
-def replicas_at_waking(deployment: FunctionDeployment, waiting: int) -> int:
+def replicas_from_zero(deployment: FunctionDeployment, waiting: int) -> int:
     """The count to which a function at zero is set when `waiting` calls have come.
 
     As many as have slots for all of them, within the bounds; the least, where a replica takes any

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Final
 
 from gateway.metrics import Metrics
-from gateway.proxy.routes import Mourner, ReplicaSlots, Route, Waiter
+from gateway.proxy.routes import ExitListener, ReplicaConcurrency, Route, Waiter
 from gateway.types.errors import (
     DeadlineExceededError,
     InvalidRequestError,
@@ -76,7 +76,7 @@ class Activator:
             raise _not_found(function)
         return route
 
-    def reserve(self, route: Route, waiter: Waiter, now: float) -> ReplicaSlots | None:
+    def reserve(self, route: Route, waiter: Waiter, now: float) -> ReplicaConcurrency | None:
         """A slot at once, or None: then `waiter` is told later.
 
         Raises NotFoundError, OverloadedError when too many wait, UnavailableError with the
@@ -96,7 +96,7 @@ class Activator:
 
     def reserve_again(
         self, route: Route, waiter: Waiter, now: float, since: float
-    ) -> ReplicaSlots | None:
+    ) -> ReplicaConcurrency | None:
         """As `reserve`, for a call whose slot served nothing: it goes before those who wait.
 
         since: when it came; its wait counts from then.
@@ -110,7 +110,7 @@ class Activator:
         slots.inflight += 1
         return slots
 
-    def release(self, slots: ReplicaSlots, now: float) -> None:
+    def release(self, slots: ReplicaConcurrency, now: float) -> None:
         """Give a slot back; the first waiter gets it."""
         route = slots.route
         route.demand_seconds += route.demand * (now - route.since)
@@ -125,11 +125,11 @@ class Activator:
         if route.waiters.pop(waiter, None) is not None:
             route.add_demand(-1, now)
 
-    def mourn(self, slots: ReplicaSlots, mourner: Mourner) -> str | None:
+    def await_exit(self, slots: ReplicaConcurrency, exit_listener: ExitListener) -> str | None:
         """The reason if the provider told already that the replica ended; else it is told later."""
         if slots.ended:
             return slots.replica.reason
-        slots.mourners[mourner] = None
+        slots.exit_listeners[exit_listener] = None
         return None
 
     def expire(self, now: float) -> None:
@@ -258,7 +258,7 @@ class Activator:
         self._metrics.forget(route.name)
 
 
-def _grant(waiter: Waiter, slots: ReplicaSlots, now: float) -> None:
+def _grant(waiter: Waiter, slots: ReplicaConcurrency, now: float) -> None:
     try:
         waiter.slot_granted(slots, now)
     except Exception:

@@ -17,7 +17,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Final
 
 from gateway.metrics import CLIENT_GONE
-from gateway.proxy.routes import ReplicaSlots, Route
+from gateway.proxy.routes import ReplicaConcurrency, Route
 from gateway.types.errors import (
     DeadlineExceededError,
     NotFoundError,
@@ -28,7 +28,7 @@ from gateway.types.errors import (
 )
 from gateway.types.function import UnixAddress
 from sluice.http1.client import ClientConnection
-from sluice.http1.errors import MalformedAnswerError
+from sluice.http1.errors import MalformedResponseError
 
 if TYPE_CHECKING:
     from gateway.proxy.invoker import Invoker
@@ -50,12 +50,12 @@ NEVER: Final = float("inf")
 class Call(ABC):
     """The course of a call; subclasses know the request's bytes and where the answer goes.
 
-    It is a Waiter and Mourner of the activator, a ConnectionUser of the upstream and the listener
-    of its connection. Defaults stand on the class: filling 15 fields per call costs more.
+    It is a Waiter and ExitListener of the activator, a ConnectionUser of the connection pool and the
+    listener of its connection. Defaults stand on the class: filling 15 fields per call costs more.
     """
 
     method: str = "POST"
-    slots: ReplicaSlots | None = None
+    slots: ReplicaConcurrency | None = None
     connection: ClientConnection | None = None
     deadline: float = NEVER
     attempts: int = 1
@@ -63,9 +63,9 @@ class Call(ABC):
     # A request that may have been processed is not sent to a second replica.
     maybe_processed: bool = False
     # The replica's head came; the caller was given some of the answer; nothing is to come.
-    answer_begun: bool = False
-    told: bool = False
-    over: bool = False
+    response_begun: bool = False
+    response_sent: bool = False
+    finished: bool = False
     _loss: Exception | None = None
     _timer: asyncio.TimerHandle | None = None
 
@@ -78,7 +78,7 @@ class Call(ABC):
 
     # What a subclass adds.
 
-    def can_repeat(self, slots: ReplicaSlots, *, unread: bool) -> bool:
+    def can_repeat(self, slots: ReplicaConcurrency, *, unread: bool) -> bool:
         """Whether the request may go to any replica once more after its connection broke.
 
         unread: the replica closed without having read all of it. A request sent in one write was
@@ -110,10 +110,10 @@ class Call(ABC):
         if slots is not None:
             self.slot_granted(slots, now)
 
-    def slot_granted(self, slots: ReplicaSlots, now: float) -> None:
+    def slot_granted(self, slots: ReplicaConcurrency, now: float) -> None:
         self.slots = slots
         self.deadline = now + (self.route.timeout or self.invoker.call_seconds)
-        connection = self.invoker.upstream.take(slots.replica.id)
+        connection = self.invoker.connection_pool.take(slots.replica.id)
         if connection is None:
             self._connect(slots)
         else:
@@ -139,15 +139,15 @@ class Call(ABC):
     def response_failed(self, error: Exception, nothing_sent: bool) -> None:
         self.connection = None
         slots = self.slots
-        if self.over or slots is None:
+        if self.finished or slots is None:
             return
-        if self.told or isinstance(error, MalformedAnswerError):
+        if self.response_sent or isinstance(error, MalformedResponseError):
             self.route.metrics.lost += 1
             self.fail(UpstreamError(f"{self.route.name}: {error}"), time.monotonic())
             return
         unread = nothing_sent or was_unread(error, slots)
-        arrived = self.answer_begun or not self.can_repeat(slots, unread=unread)
-        may_repeat = not arrived or (self.method in REPEATABLE and not self.answer_begun)
+        arrived = self.response_begun or not self.can_repeat(slots, unread=unread)
+        may_repeat = not arrived or (self.method in REPEATABLE and not self.response_begun)
         if not self.reused or not may_repeat or not slots.ready:
             self._replica_lost(error, processed=arrived)
             return
@@ -159,9 +159,9 @@ class Call(ABC):
     def replica_ended(self, reason: str) -> None:
         """The provider's word on a replica that broke off, or silence after half a second."""
         loss, slots = self._loss, self.slots
-        if self.over or loss is None or slots is None:
+        if self.finished or loss is None or slots is None:
             return
-        self._stop_mourning()
+        self._stop_awaiting_exit()
         now = time.monotonic()
         if not self.maybe_processed and self.attempts < ATTEMPTS:
             self._try_another(slots, now)
@@ -177,18 +177,18 @@ class Call(ABC):
 
     def client_gone(self) -> None:
         """Nobody wants the answer: the replica is told by the connection's end."""
-        if not self.over:
+        if not self.finished:
             self._let_go()
             self._finish(CLIENT_GONE, time.monotonic())
 
     def fail(self, error: SluiceError, now: float) -> None:
         """End the call with an error of the gateway."""
-        if self.over:
+        if self.finished:
             return
         self._let_go()
         status = STATUS.get(type(error), 500)
         self._finish(status, now)
-        if self.told:
+        if self.response_sent:
             self.break_off()
         else:
             self.refuse(status, error)
@@ -199,10 +199,10 @@ class Call(ABC):
         if connection is None or slots is None:
             return
         self.connection = self.slots = None
-        self.over = True
+        self.finished = True
         if reusable and slots.ready:
             replica = slots.replica
-            invoker.upstream.give_back(replica.id, replica.address, connection)
+            invoker.connection_pool.give_back(replica.id, replica.address, connection)
         else:
             connection.abort()
         invoker.calls.discard(self)
@@ -211,12 +211,12 @@ class Call(ABC):
 
     # Details.
 
-    def _connect(self, slots: ReplicaSlots) -> None:
-        self.invoker.upstream.connect(slots.replica.address, self)
+    def _connect(self, slots: ReplicaConcurrency) -> None:
+        self.invoker.connection_pool.connect(slots.replica.address, self)
 
     def _replica_lost(self, error: Exception, *, processed: bool) -> None:
         slots = self.slots
-        if self.over or slots is None:
+        if self.finished or slots is None:
             return
         self.maybe_processed = processed
         if self.route.service:
@@ -227,14 +227,14 @@ class Call(ABC):
             self._try_another(slots, time.monotonic())
             return
         self._loss = error
-        known = self.invoker.activator.mourn(slots, self)
+        known = self.invoker.activator.await_exit(slots, self)
         if known is not None:
             self.replica_ended(known)
         else:
             loop = asyncio.get_running_loop()
             self._timer = loop.call_later(REASON_SECONDS, self.replica_ended, "")
 
-    def _try_another(self, slots: ReplicaSlots, now: float) -> None:
+    def _try_another(self, slots: ReplicaConcurrency, now: float) -> None:
         """Give the slot back and wait for one anywhere, as long as the first wait may last."""
         self.attempts += 1
         self.reused = False
@@ -260,20 +260,20 @@ class Call(ABC):
         elif self.slots is None:
             invoker.activator.leave(self.route, self, time.monotonic())
         elif self._loss is not None:
-            self._stop_mourning()
+            self._stop_awaiting_exit()
         else:
-            invoker.upstream.abandon(self)
+            invoker.connection_pool.abandon(self)
 
-    def _stop_mourning(self) -> None:
+    def _stop_awaiting_exit(self) -> None:
         self._loss = None
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         if self.slots is not None:
-            self.slots.mourners.pop(self, None)
+            self.slots.exit_listeners.pop(self, None)
 
     def _finish(self, status: int, now: float) -> None:
-        self.over = True
+        self.finished = True
         self.invoker.calls.discard(self)
         slots = self.slots
         if slots is not None:
@@ -286,7 +286,7 @@ def _text(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
-def was_unread(error: Exception, slots: ReplicaSlots) -> bool:
+def was_unread(error: Exception, slots: ReplicaConcurrency) -> bool:
     """Whether a Unix peer closed without having read all of the request.
 
     The kernel then reports a reset instead of an end: a replica that was told to stop closes the

@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING, Final
 
 from gateway.proxy.call import Call
 from gateway.proxy.headers import (
-    Plan,
-    answer_lines,
-    answer_plan,
-    planned_head,
-    planned_lines,
+    PreparedRequest,
+    prepare_response,
+    prepared_head,
+    prepared_lines,
     refusal_lines,
     request_head,
+    response_lines,
 )
-from gateway.proxy.routes import ReplicaSlots, Route
+from gateway.proxy.routes import ReplicaConcurrency, Route
 from gateway.types.errors import SluiceError
 from sluice.http1.client import ClientConnection
 from sluice.http1.exchange import Exchange
-from sluice.http1.response_cache import KnownAnswer
+from sluice.http1.response_cache import KnownResponse
 from sluice.http1.wire import LAST_CHUNK, chunk
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class ClientCall(Call):
     status: int = 0
     headers: list[tuple[bytes, bytes]] = []  # noqa: RUF012 - replaced by the answer's, never changed
     length: int | None = None
-    answer: bytes = b""
+    response: bytes = b""
 
     def __init__(
         self,
@@ -83,7 +83,7 @@ class ClientCall(Call):
             return
         if slots is None:
             return
-        connection = invoker.upstream.take(slots.replica.id)
+        connection = invoker.connection_pool.take(slots.replica.id)
         if connection is None:
             self.slot_granted(slots, now)
             return
@@ -107,52 +107,52 @@ class ClientCall(Call):
     def response_started(
         self, status: int, _reason: bytes, headers: list[tuple[bytes, bytes]], length: int | None
     ) -> None:
-        if self.over:
+        if self.finished:
             return
-        self.answer_begun = True
+        self.response_begun = True
         self.status, self.headers, self.length = status, headers, length
         if length is None and self.method != "HEAD":
             # Perhaps a stream whose first event is far away: its head must not wait for it.
             self._send_head()
 
     def response_body(self, data: bytes) -> None:
-        if self.over:
+        if self.finished:
             return
-        if not self.told:
+        if not self.response_sent:
             if len(data) == self.length:
-                self.answer = data
+                self.response = data
                 return
             self._send_head()
         if self.connection is not None and self.connection.answered:
-            self.answer = data  # its end is known: both go in one write
+            self.response = data  # its end is known: both go in one write
         else:
             self.exchange.write(data)
 
     def response_complete(self, reusable: bool) -> None:
-        if self.over:
+        if self.finished:
             return
         now = time.monotonic()
         exchange, status = self.exchange, self.status
         known = None if self.connection is None else self.connection.known
         self.complete(status, reusable, now)
-        if self.told:
-            exchange.end(self.answer)
+        if self.response_sent:
+            exchange.end(self.response)
         elif self.method == "HEAD":
             self._send_head()
             exchange.end()
         else:
-            exchange.respond(status, self._lines(known, now - self.started), self.answer)
+            exchange.respond(status, self._lines(known, now - self.started), self.response)
 
-    def _lines(self, known: KnownAnswer | None, seconds: float) -> bytes:
+    def _lines(self, known: KnownResponse | None, seconds: float) -> bytes:
         """The header lines of an answer that is whole; known: its head, when that came before."""
         if known is not None:
-            plan = known.plan
-            if plan is None:
-                plan = known.plan = answer_plan(self.headers)
-            if isinstance(plan, bytes) and plan:
-                return planned_lines(plan, self.call_lines, seconds)
-        asked = self.exchange.headers if self.answer else None
-        return answer_lines(self.headers, self.call_lines, seconds, asked)
+            prepared = known.prepared
+            if prepared is None:
+                prepared = known.prepared = prepare_response(self.headers)
+            if isinstance(prepared, bytes) and prepared:
+                return prepared_lines(prepared, self.call_lines, seconds)
+        asked = self.exchange.headers if self.response else None
+        return response_lines(self.headers, self.call_lines, seconds, asked)
 
     def refuse(self, status: int, error: SluiceError) -> None:
         lines = refusal_lines(self.call_lines, time.monotonic() - self.started)
@@ -173,26 +173,26 @@ class ClientCall(Call):
         self.exchange.send_continue()
 
     def _send_head(self) -> None:
-        self.told = True
+        self.response_sent = True
         seconds = time.monotonic() - self.started
         asked = None if self.length == 0 else self.exchange.headers
-        lines = answer_lines(self.headers, self.call_lines, seconds, asked)
+        lines = response_lines(self.headers, self.call_lines, seconds, asked)
         self.exchange.start_response(self.status, lines, self.length)
 
 
-class PlannedCall(ClientCall):
+class PreparedCall(ClientCall):
     """A small call whose head came before, with what was derived of it then."""
 
-    def __init__(self, invoker: "Invoker", exchange: Exchange, plan: Plan) -> None:
+    def __init__(self, invoker: "Invoker", exchange: Exchange, prepared: PreparedRequest) -> None:
         # Call.__init__ written out, as in ClientCall.
         self.invoker = invoker
-        self.route = route = plan.route
+        self.route = route = prepared.route
         self.started = time.monotonic()
         route.metrics.started += 1
         invoker.calls.add(self)
         self.exchange = exchange
         self.method = exchange.method
-        self.head, self.call_lines = planned_head(plan, exchange.peer, time.time_ns())
+        self.head, self.call_lines = prepared_head(prepared, exchange.peer, time.time_ns())
 
 
 class StreamedCall(ClientCall):
@@ -213,7 +213,7 @@ class StreamedCall(ClientCall):
         exchange.pause_reading()
         self.start(self.started)
 
-    def slot_granted(self, slots: ReplicaSlots, now: float) -> None:
+    def slot_granted(self, slots: ReplicaConcurrency, now: float) -> None:
         self.slots = slots
         self.deadline = now + (self.route.timeout or self.invoker.call_seconds)
         self._connect(slots)
@@ -228,17 +228,17 @@ class StreamedCall(ClientCall):
             self.exchange.resume_reading()
 
     def response_failed(self, error: Exception, nothing_sent: bool) -> None:
-        if not self.over:
+        if not self.finished:
             self.exchange.pause_reading()
         super().response_failed(error, nothing_sent)
 
-    def can_repeat(self, slots: ReplicaSlots, *, unread: bool) -> bool:
+    def can_repeat(self, slots: ReplicaConcurrency, *, unread: bool) -> bool:
         # A replica that drains closes only what it has not begun to read; one that died may have
         # begun with what it had read.
         return unread and not slots.ready and self.kept is not None
 
     def body_received(self, data: bytes) -> None:
-        if self.over:
+        if self.finished:
             return
         self.received += len(data)
         if self.received > self.body_limit:
@@ -248,7 +248,7 @@ class StreamedCall(ClientCall):
 
     def body_complete(self) -> None:
         self.whole = True
-        if self.over:
+        if self.finished:
             return
         if self.exchange.chunked:
             self._pass_on(LAST_CHUNK)
@@ -277,7 +277,7 @@ class StreamedCall(ClientCall):
     def _refuse_body(self) -> None:
         self._let_go()
         self._finish(413, time.monotonic())
-        if self.told:
+        if self.response_sent:
             self.exchange.abort()
         else:
             lines = refusal_lines(self.call_lines, time.monotonic() - self.started)

@@ -34,22 +34,22 @@ class CollectedCall(Call):
     def response_started(
         self, status: int, _reason: bytes, headers: list[tuple[bytes, bytes]], _length: int | None
     ) -> None:
-        self.answer_begun = True
+        self.response_begun = True
         self._status = status
         self._headers = [pair for pair in headers if pair[0] not in HOP_BY_HOP]
 
     def response_body(self, data: bytes) -> None:
-        if self.over:
+        if self.finished:
             return
         self._size += len(data)
         self._pieces.append(data)
-        limit = self.invoker.answer_bytes
+        limit = self.invoker.response_bytes
         if self._size > limit:
             error = UpstreamError(f"{self.route.name}: answer over {limit} bytes")
             self.fail(error, time.monotonic())
 
     def response_complete(self, reusable: bool) -> None:
-        if self.over:
+        if self.finished:
             return
         self.complete(self._status, reusable, time.monotonic())
         self.collected(self._status, self._headers, b"".join(self._pieces))

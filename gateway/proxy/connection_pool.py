@@ -31,7 +31,7 @@ class _Pool:
     idle: list[ClientConnection] = field(default_factory=list)
 
 
-class Upstream:
+class ConnectionPool:
     """Connections by replica.
 
     connect_seconds: time to connect. idle_connections: how many a replica keeps for later calls.

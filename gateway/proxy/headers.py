@@ -26,9 +26,9 @@ REQUEST_NAMES: Final = HOP_BY_HOP | {
     b"x-forwarded-host",
 }
 # Who sends these says whence the call comes, or who it is.
-PLANLESS: Final = frozenset({b"x-call-id", b"x-forwarded-for", b"x-forwarded-host"})
+NEVER_PREPARED: Final = frozenset({b"x-call-id", b"x-forwarded-for", b"x-forwarded-host"})
 # The server frames the answer and the gateway times it.
-ANSWER_NAMES: Final = HOP_BY_HOP | {b"content-length", b"content-type", b"x-duration-seconds"}
+RESPONSE_NAMES: Final = HOP_BY_HOP | {b"content-length", b"content-type", b"x-duration-seconds"}
 # Values of `connection` that name no header which is not left out anyway.
 USUAL_CONNECTION: Final = frozenset({b"keep-alive", b"close", b"upgrade", b"te", b"Keep-Alive"})
 USER_AGENT: Final = f"sluice-gateway/{VERSION}".encode()
@@ -64,7 +64,7 @@ def request_line(target: bytes) -> bytes:
     return b" %b HTTP/1.1\r\n" % target
 
 
-class Plan:
+class PreparedRequest:
     """What a client's head alone decides of a call: its route and most of what the replica is sent.
 
     generation: of the routes it was made from. lines: from the method to the client's last header.
@@ -78,19 +78,21 @@ class Plan:
         self.lines, self.host = lines, host
 
 
-def planned_head(plan: Plan, peer: str, start_time: int) -> tuple[bytes, bytes]:
+def prepared_head(prepared: PreparedRequest, peer: str, start_time: int) -> tuple[bytes, bytes]:
     """What `request_head` returns, for a head that came before."""
-    origin = _origins.get((peer, plan.host)) or _origin({b"host": plan.host}, peer)
+    origin = _origins.get((peer, prepared.host)) or _origin({b"host": prepared.host}, peer)
     own = b"x-call-id: %b\r\nx-start-time: %d\r\n" % (_ids.pop() if _ids else call_id(), start_time)
-    return b"%b%b%b\r\n" % (plan.lines, origin, own), own
+    return b"%b%b%b\r\n" % (prepared.lines, origin, own), own
 
 
-def plan_of(exchange: Exchange, line: bytes, route: Route, generation: int) -> Plan | None:
+def prepare_request(
+    exchange: Exchange, line: bytes, route: Route, generation: int
+) -> PreparedRequest | None:
     """The plan of a call like this one; None where its head says by itself who it is or whence."""
     lines, given = _client_lines(exchange, line)
-    if exchange.chunked or not PLANLESS.isdisjoint(given):
+    if exchange.chunked or not NEVER_PREPARED.isdisjoint(given):
         return None
-    return Plan(generation, route, b"".join(lines), given.get(b"host", b""))
+    return PreparedRequest(generation, route, b"".join(lines), given.get(b"host", b""))
 
 
 def request_head(exchange: Exchange, line: bytes, start_time: int) -> tuple[bytes, bytes]:
@@ -165,7 +167,7 @@ def _forwarded_for(peer: str) -> bytes:
     return peer.encode() if ":" in peer else b""
 
 
-def answer_lines(
+def response_lines(
     headers: Headers, call_lines: bytes, seconds: float, asked: Headers | None
 ) -> bytes:
     """The header lines of an answer, without framing.
@@ -179,15 +181,15 @@ def answer_lines(
     return b"%bx-duration-seconds: %.6f\r\n%b" % (call_lines, seconds, b"".join(lines))
 
 
-def answer_plan(headers: Headers) -> bytes:
+def prepare_response(headers: Headers) -> bytes:
     """What `planned_lines` needs of an answer's headers; empty where the request has a say, too."""
     lines, typed = _function_lines(headers)
     return b"".join(lines) if typed else b""
 
 
-def planned_lines(plan: bytes, call_lines: bytes, seconds: float) -> bytes:
+def prepared_lines(prepared: bytes, call_lines: bytes, seconds: float) -> bytes:
     """What `answer_lines` returns, for an answer whose head came before."""
-    return b"%bx-duration-seconds: %.6f\r\n%b" % (call_lines, seconds, plan)
+    return b"%bx-duration-seconds: %.6f\r\n%b" % (call_lines, seconds, prepared)
 
 
 def _function_lines(headers: Headers) -> tuple[list[bytes], bool]:
@@ -196,7 +198,7 @@ def _function_lines(headers: Headers) -> tuple[list[bytes], bool]:
     typed = False
     for header in headers:
         name = header[0]
-        if name not in ANSWER_NAMES:
+        if name not in RESPONSE_NAMES:
             lines.append(b"%b: %b\r\n" % header)
         elif name == b"content-type":
             typed = True

@@ -13,7 +13,7 @@ from gateway.metrics import Metrics
 from gateway.proxy.activator import Activator
 from gateway.proxy.call import Call
 from gateway.proxy.collected_call import CollectedCall
-from gateway.proxy.connection_pool import Upstream
+from gateway.proxy.connection_pool import ConnectionPool
 from gateway.proxy.headers import USER_AGENT, call_id
 from gateway.proxy.routes import Route
 from gateway.settings import GatewaySettings
@@ -29,7 +29,7 @@ Pairs = Sequence[tuple[bytes, bytes]]
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class InvocationRequest:
     """What a function is asked. target: path and query as the function sees them."""
 
     method: str = "POST"
@@ -39,7 +39,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class CollectedResponse:
     """What a function answered, whatever its status; hop-by-hop headers are left out."""
 
     status: int
@@ -55,17 +55,21 @@ class Invoker:
     """
 
     def __init__(
-        self, activator: Activator, upstream: Upstream, metrics: Metrics, settings: GatewaySettings
+        self,
+        activator: Activator,
+        connection_pool: ConnectionPool,
+        metrics: Metrics,
+        settings: GatewaySettings,
     ) -> None:
         self.activator = activator
-        self.upstream = upstream
+        self.connection_pool = connection_pool
         self.metrics = metrics
         self.call_seconds: float = settings.call_timeout
-        self.answer_bytes: int = settings.body_bytes
+        self.response_bytes: int = settings.body_bytes
         self.calls: set[Call] = set()
-        activator.replica_retired = upstream.retire
+        activator.replica_retired = connection_pool.retire
 
-    async def invoke(self, function: FunctionId, request: Request) -> Answer:
+    async def invoke(self, function: FunctionId, request: InvocationRequest) -> CollectedResponse:
         """The function's answer. A cancelled caller cancels the call.
 
         Raises NotFoundError, OverloadedError, UnavailableError, DeadlineExceededError and, when
@@ -76,7 +80,7 @@ class Invoker:
         call = AwaitedCall(self, route, request)
         call.start(call.started)
         try:
-            return await call.answer
+            return await call.response
         finally:
             call.client_gone()
 
@@ -86,7 +90,7 @@ class Invoker:
         for call in list(self.calls):
             if call.deadline <= now:
                 call.expire(now)
-        self.upstream.sweep(now)
+        self.connection_pool.sweep(now)
 
     async def run(self) -> None:
         """Sweep until cancelled, then close every connection to replicas."""
@@ -101,28 +105,30 @@ class Invoker:
         """End every call and connection."""
         for call in list(self.calls):
             call.fail(UpstreamError(f"{call.route.name}: the gateway stops"), time.monotonic())
-        await self.upstream.close()
+        await self.connection_pool.close()
 
 
 class AwaitedCall(CollectedCall):
     """A call whose answer is awaited."""
 
-    def __init__(self, invoker: Invoker, route: Route, request: Request) -> None:
+    def __init__(self, invoker: Invoker, route: Route, request: InvocationRequest) -> None:
         # Rendered before the call counts: headers that cannot be sent start nothing.
         data = _render(request)
         super().__init__(invoker, route, request.method, data)
-        self.answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self.response: asyncio.Future[CollectedResponse] = (
+            asyncio.get_running_loop().create_future()
+        )
 
     def collected(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
-        if not self.answer.done():
-            self.answer.set_result(Answer(status, headers, body))
+        if not self.response.done():
+            self.response.set_result(CollectedResponse(status, headers, body))
 
     def refuse(self, _status: int, error: SluiceError) -> None:
-        if not self.answer.done():
-            self.answer.set_exception(error)
+        if not self.response.done():
+            self.response.set_exception(error)
 
 
-def _render(request: Request) -> bytes:
+def _render(request: InvocationRequest) -> bytes:
     headers = [pair for pair in request.headers if pair[0] not in OWN_NAMES]
     given = dict(request.headers)
     if b"host" not in given:

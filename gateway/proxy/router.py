@@ -12,10 +12,17 @@ from datetime import UTC, datetime
 from typing import Final, Literal, Protocol
 
 from gateway.metrics import FunctionMetrics
-from gateway.proxy.client_call import ClientCall, PlannedCall, StreamedCall, is_small
-from gateway.proxy.headers import SERVED_BY, TEXT_TYPE, Plan, plan_of, request_line, without
+from gateway.proxy.client_call import ClientCall, PreparedCall, StreamedCall, is_small
+from gateway.proxy.headers import (
+    SERVED_BY,
+    TEXT_TYPE,
+    PreparedRequest,
+    prepare_request,
+    request_line,
+    without,
+)
 from gateway.proxy.invoker import Invoker
-from gateway.proxy.routes import ReplicaSlots, Route
+from gateway.proxy.routes import ReplicaConcurrency, Route
 from gateway.settings import GatewaySettings
 from gateway.types.errors import NotFoundError
 from gateway.types.function import (
@@ -74,15 +81,15 @@ class Refused:
 
     def __init__(self, exchange: Exchange, status: int, text: str, lines: bytes = b"") -> None:
         self._exchange = exchange
-        self._answer = status, TEXT_TYPE + SERVED_BY + lines, text.encode()
+        self._response = status, TEXT_TYPE + SERVED_BY + lines, text.encode()
         if exchange.expects_continue or not is_small(exchange):
-            exchange.respond(*self._answer)
+            exchange.respond(*self._response)
 
     def body_received(self, data: bytes) -> None:
         """Drop it."""
 
     def body_complete(self) -> None:
-        self._exchange.respond(*self._answer)
+        self._exchange.respond(*self._response)
 
     def client_gone(self) -> None:
         """Nothing is held."""
@@ -94,7 +101,7 @@ class Refused:
         """Likewise."""
 
 
-class DataPlane:
+class Router:
     """Answers each exchange, or hands it to whom it belongs.
 
     services: name -> socket of the programs behind /NAME/, for identified callers only; they see
@@ -109,13 +116,13 @@ class DataPlane:
         services: Mapping[str, UnixAddress],
         asgi: Application,
         settings: GatewaySettings,
-        intake: AsyncCalls | None = None,
+        submission: AsyncCalls | None = None,
     ) -> None:
         self._invoker = invoker
         self._activator = invoker.activator
         self._auth = auth
         self._asgi = asgi
-        self._intake = intake
+        self._submission = submission
         self._body_bytes: int = settings.body_bytes
         self._service_bytes: int = settings.service_bytes
         self._services = {
@@ -127,9 +134,12 @@ class DataPlane:
         self._generation = self._activator.generation
 
     def __call__(self, exchange: Exchange) -> Receiver:
-        plan = exchange.plan
-        if isinstance(plan, Plan) and plan.generation == self._activator.generation:
-            return PlannedCall(self._invoker, exchange, plan)
+        prepared = exchange.prepared
+        if (
+            isinstance(prepared, PreparedRequest)
+            and prepared.generation == self._activator.generation
+        ):
+            return PreparedCall(self._invoker, exchange, prepared)
         if self._generation != self._activator.generation:
             self._known.clear()
             self._generation = self._activator.generation
@@ -137,8 +147,8 @@ class DataPlane:
         if known is None:
             return self._look_up(exchange)
         if exchange.upgrade is None and exchange.method in METHODS and is_small(exchange):
-            if exchange.recurs:
-                exchange.plan = plan_of(exchange, known[1], known[0], self._generation)
+            if exchange.seen_before:
+                exchange.prepared = prepare_request(exchange, known[1], known[0], self._generation)
             return ClientCall(self._invoker, exchange, known[0], known[1])
         return self._call(exchange, *known)
 
@@ -187,10 +197,10 @@ class DataPlane:
         found = self._find(exchange, ASYNC_PREFIX)
         if isinstance(found, Refused):
             return found
-        if self._intake is None:
+        if self._submission is None:
             return Refused(exchange, 501, "this gateway has no queue\n")
         name, route, line = found
-        return self._intake(exchange, route, name.decode(), line)
+        return self._submission(exchange, route, name.decode(), line)
 
     def _find(self, exchange: Exchange, prefix: bytes) -> tuple[bytes, Route, bytes] | Refused:
         """The function's name as called, its route and the rest of its request line."""
@@ -240,5 +250,5 @@ def _service_route(name: str, address: UnixAddress, seconds: float) -> Route:
     route.name = name
     route.service = True
     route.timeout = seconds
-    route.slots = [ReplicaSlots(route, replica, 0)]
+    route.slots = [ReplicaConcurrency(route, replica, 0)]
     return route

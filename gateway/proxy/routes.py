@@ -15,27 +15,27 @@ PACK_LIMIT: Final = 3
 class Waiter(Protocol):
     """A call without a slot. Exactly one of the two is called, unless it leaves before."""
 
-    def slot_granted(self, slots: "ReplicaSlots", now: float) -> None:
+    def slot_granted(self, slots: "ReplicaConcurrency", now: float) -> None:
         """A slot of `slots` is the caller's until it is released."""
 
     def wait_failed(self, error: SluiceError, now: float) -> None:
         """There will be no slot, and why."""
 
 
-class Mourner(Protocol):
+class ExitListener(Protocol):
     """A call whose replica broke off and that wants to know why."""
 
     def replica_ended(self, reason: str) -> None:
         """The provider says that the replica is gone; reason may be empty."""
 
 
-class ReplicaSlots:
+class ReplicaConcurrency:
     """What one replica takes: a call holds a slot from `reserve` to `release`.
 
     limit: most calls at once, 0 for no bound. ready: whether it is given calls.
     """
 
-    __slots__ = ("inflight", "limit", "max_inflight", "mourners", "ready", "replica", "route")
+    __slots__ = ("exit_listeners", "inflight", "limit", "max_inflight", "ready", "replica", "route")
 
     def __init__(self, route: "Route", replica: Replica, max_inflight: int) -> None:
         self.route = route
@@ -45,7 +45,7 @@ class ReplicaSlots:
         self.inflight = 0
         self.ready = True
         # In the order of their asking; a dict, for one that asks no longer is taken out.
-        self.mourners: dict[Mourner, None] = {}
+        self.exit_listeners: dict[ExitListener, None] = {}
 
     def set_concurrency(self, concurrency: int) -> None:
         """Take the function's hard limit; the one the replica was started with still holds."""
@@ -60,9 +60,9 @@ class ReplicaSlots:
     def end(self, replica: Replica) -> None:
         """Take the provider's last word of it and pass it on to the calls that ask."""
         self.ready, self.replica = False, replica
-        mourners, self.mourners = self.mourners, {}
-        for mourner in mourners:
-            mourner.replica_ended(replica.reason)
+        exit_listeners, self.exit_listeners = self.exit_listeners, {}
+        for exit_listener in exit_listeners:
+            exit_listener.replica_ended(replica.reason)
 
 
 class Route:
@@ -103,8 +103,8 @@ class Route:
         self.service = False
         # Where calls may go, in the provider's order; replicas that still answer some; ids of
         # those running that ever were ready.
-        self.slots: list[ReplicaSlots] = []
-        self.draining: dict[str, ReplicaSlots] = {}
+        self.slots: list[ReplicaConcurrency] = []
+        self.draining: dict[str, ReplicaConcurrency] = {}
         self.was_ready: set[str] = set()
         # Who waits, first come first served: waiter -> (deadline, since when).
         self.waiters: OrderedDict[Waiter, tuple[float, float]] = OrderedDict()
@@ -122,9 +122,9 @@ class Route:
         self.scaling = scaling
         self.timeout = scaling.call_seconds
 
-    def free_slots(self) -> ReplicaSlots | None:
+    def free_slots(self) -> ReplicaConcurrency | None:
         """The replica that should take the next call; None when each is full or there is none."""
-        best: ReplicaSlots | None = None
+        best: ReplicaConcurrency | None = None
         for slots in self.slots:
             taken, limit = slots.inflight, slots.limit
             if limit and taken >= limit:
@@ -154,7 +154,7 @@ class Route:
             arrivals=self.arrivals,
         )
 
-    def follow_replicas(self, status: FunctionStatus) -> list[ReplicaSlots]:
+    def follow_replicas(self, status: FunctionStatus) -> list[ReplicaConcurrency]:
         """Take the replicas of `status`; returns those that were ready and are no longer."""
         self.status = status
         known = {slots.replica.id: slots for slots in self.slots}
@@ -163,7 +163,7 @@ class Route:
             if replica.state is ReplicaState.READY:
                 slots = known.pop(replica.id, None)
                 if slots is None:
-                    slots = ReplicaSlots(self, replica, self.scaling.max_inflight)
+                    slots = ReplicaConcurrency(self, replica, self.scaling.max_inflight)
                 slots.replica = replica
                 slots.set_concurrency(self.scaling.concurrency)
                 self.slots.append(slots)
@@ -174,7 +174,7 @@ class Route:
         self._end_drained()
         return retired
 
-    def end_all(self) -> list[ReplicaSlots]:
+    def end_all(self) -> list[ReplicaConcurrency]:
         """Take every replica out, for a function that is removed; returns those that were ready."""
         self.removed = True
         retired, self.slots = self.slots, []
@@ -196,8 +196,8 @@ class Route:
 
     def reason(self) -> str:
         """What the provider gives as the reason why the function is not as asked; may be empty."""
-        told = (replica.reason for replica in self.status.running if replica.reason)
-        return next(told, self.status.reason)
+        response_sent = (replica.reason for replica in self.status.running if replica.reason)
+        return next(response_sent, self.status.reason)
 
     def _end_drained(self) -> None:
         """Let go of replicas that ended: failed ones, and those the provider no longer lists."""

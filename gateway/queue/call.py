@@ -87,7 +87,7 @@ class Outcome:
     reason: str
     finished: float
     seconds: float
-    answer: Payload | None = None
+    response: Payload | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +106,7 @@ class Delivery:
     status: int
     seconds: float
     request_head: bytes
-    answer: Payload | None
+    response: Payload | None
 
 
 @dataclass(frozen=True, slots=True)

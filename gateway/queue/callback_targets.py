@@ -23,7 +23,7 @@ LOOPBACK: Final = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class CallbackTarget:
     """A callback URL taken apart. path: with the query. authorization: of user and password."""
 
     secure: bool
@@ -38,7 +38,7 @@ class Target:
         return f"{self.host}:{self.port}"
 
 
-class Targets:
+class CallbackTargets:
     """The rule of SLUICE_CALLBACK_TARGETS: networks, and the words `public` and `loopback`."""
 
     def __init__(self, rule: str) -> None:
@@ -52,7 +52,7 @@ class Targets:
             return True
         return self._public and ip.is_global and not ip.is_multicast
 
-    def parse(self, url: str) -> Target:
+    def parse(self, url: str) -> CallbackTarget:
         """The URL's parts. Raises InvalidRequestError, also for an address that is refused."""
         target = parse_url(url)
         try:
@@ -90,7 +90,7 @@ def _network(text: str) -> Network:
         raise ValueError("public, loopback and networks such as 10.1.0.0/16") from error
 
 
-def parse_url(url: str) -> Target:
+def parse_url(url: str) -> CallbackTarget:
     """The parts of a callback URL. Raises InvalidRequestError; its text shows no password."""
     try:
         parts = urlsplit(url)
@@ -104,7 +104,7 @@ def parse_url(url: str) -> Target:
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     secure = parts.scheme == "https"
     target_port = port or PORTS[parts.scheme]
-    return Target(secure, parts.hostname, target_port, path.encode(), _basic(parts))
+    return CallbackTarget(secure, parts.hostname, target_port, path.encode(), _basic(parts))
 
 
 def without_password(url: str) -> str:

@@ -11,9 +11,9 @@ from typing import Final
 from gateway.proxy.headers import USER_AGENT
 from gateway.queue.blobs import Blobs
 from gateway.queue.call import Delivered, Delivery
-from gateway.queue.callback_targets import Target, Targets, parse_url
+from gateway.queue.callback_targets import CallbackTarget, CallbackTargets, parse_url
 from gateway.queue.dispatcher import Dispatcher
-from gateway.queue.group_commit import Journal
+from gateway.queue.group_commit import GroupCommitWriter
 from gateway.queue.retries import backoff
 from gateway.settings import GatewaySettings
 from gateway.types.errors import ForbiddenError, SluiceError, UpstreamError
@@ -48,13 +48,17 @@ class Callbacks:
     """The queue's side that calls back. answered: told of each attempt's end: its state."""
 
     def __init__(
-        self, journal: Journal, blobs: Blobs, targets: Targets, settings: GatewaySettings
+        self,
+        commit_writer: GroupCommitWriter,
+        blobs: Blobs,
+        targets: CallbackTargets,
+        settings: GatewaySettings,
     ) -> None:
-        self._journal, self._blobs, self._targets = journal, blobs, targets
+        self._commit_writer, self._blobs, self._targets = commit_writer, blobs, targets
         self._seconds: float = settings.callback_timeout
         self._attempts: int = settings.callback_attempts
         self.dispatcher = Dispatcher(
-            AT_ONCE, lambda _host: HOST_AT_ONCE, self._begin, journal.lease_callbacks
+            AT_ONCE, lambda _host: HOST_AT_ONCE, self._begin, commit_writer.lease_callbacks
         )
         self.answered: Callable[[str], None] = lambda _state: None
         self._large = asyncio.Semaphore(LARGE_AT_ONCE)
@@ -90,25 +94,25 @@ class Callbacks:
                 reason,
             )
         self.answered(state)
-        self._journal.deliver(Delivered(delivery, state, due, reason))
+        self._commit_writer.deliver(Delivered(delivery, state, due, reason))
 
     async def _post(self, delivery: Delivery) -> str:
         """Empty when it was taken, else why not."""
-        answer = delivery.answer
+        response = delivery.response
         try:
             target = parse_url(delivery.url)
-            if answer is None or not answer.blob:
-                body = answer.body if answer is not None else b""
+            if response is None or not response.blob:
+                body = response.body if response is not None else b""
                 return await self._send(target, delivery, body)
             async with self._large:
-                body = await asyncio.to_thread(self._blobs.read, answer.blob)
+                body = await asyncio.to_thread(self._blobs.read, response.blob)
                 return await self._send(target, delivery, body)
         except TimeoutError:
             return f"no answer within {self._seconds:g} s"
         except (OSError, SluiceError, Http1Error) as error:
             return str(error) or type(error).__name__
 
-    async def _send(self, target: Target, delivery: Delivery, body: bytes) -> str:
+    async def _send(self, target: CallbackTarget, delivery: Delivery, body: bytes) -> str:
         async with asyncio.timeout(self._seconds):
             connection = await self._connect(target)
             status = asyncio.get_running_loop().create_future()
@@ -119,7 +123,7 @@ class Callbacks:
                 connection.abort()
         return "" if 200 <= code < 300 else f"answered {code}"
 
-    async def _connect(self, target: Target) -> ClientConnection:
+    async def _connect(self, target: CallbackTarget) -> ClientConnection:
         """A connection to the first allowed address of the host that takes one.
 
         The address that was checked is the one connected to: a name is resolved once.
@@ -179,13 +183,13 @@ class _Status:
         """Likewise."""
 
 
-def _request(target: Target, delivery: Delivery, body: bytes) -> bytes:
+def _request(target: CallbackTarget, delivery: Delivery, body: bytes) -> bytes:
     """The POST of openfaas.md section 1.5."""
-    answer = delivery.answer
-    lines = [] if answer is None else _kept_lines(answer.head)
+    response = delivery.response
+    lines = [] if response is None else _kept_lines(response.head)
     named = CALL_ID.search(delivery.request_head)
     call = named[1] if named else delivery.id.encode()
-    status = delivery.status if answer is not None else 503
+    status = delivery.status if response is not None else 503
     host = f"[{target.host}]" if ":" in target.host else target.host
     lines += [
         f"host: {host}:{target.port}".encode(),

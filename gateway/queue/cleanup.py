@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from gateway.queue.blobs import Blobs
-from gateway.queue.group_commit import Journal
+from gateway.queue.group_commit import GroupCommitWriter
 from gateway.queue.store import Keep, Store
 from gateway.settings import GatewaySettings
 
@@ -22,19 +22,21 @@ PAUSE_SECONDS: Final = 0.05
 class Cleanup:
     """Keeps finished calls within the time and size of the settings."""
 
-    def __init__(self, journal: Journal, blobs: Blobs, settings: GatewaySettings) -> None:
-        self._journal, self._blobs = journal, blobs
+    def __init__(
+        self, commit_writer: GroupCommitWriter, blobs: Blobs, settings: GatewaySettings
+    ) -> None:
+        self._commit_writer, self._blobs = commit_writer, blobs
         self._results_keep: float = settings.queue_result_keep
         self._dead_keep: float = settings.queue_dead_keep
         self._bytes: int = settings.queue_kept_bytes
 
     async def prune(self, now: float | None = None) -> int:
         """Remove what is not kept, in steps; how many calls went. now: seconds since the epoch."""
-        size = await self._journal.read(lambda store: store.finished_size())
+        size = await self._commit_writer.read(lambda store: store.finished_size())
         excess, removed = size - self._bytes, 0
         while True:
             keep = self._keep(time.time() if now is None else now, excess)
-            count, freed, blobs = await self._journal.change(_pruning(keep))
+            count, freed, blobs = await self._commit_writer.change(_pruning(keep))
             await self.remove(blobs)
             removed, excess = removed + count, excess - freed
             if count < CALLS_AT_ONCE:
@@ -57,7 +59,7 @@ class Cleanup:
         names = await asyncio.to_thread(lambda: list(self._blobs.names()))
         for at in range(0, len(names), NAMES_AT_ONCE):
             some = names[at : at + NAMES_AT_ONCE]
-            known = await self._journal.read(_known(some))
+            known = await self._commit_writer.read(_known(some))
             await self.remove([name for name in some if name not in known])
 
 

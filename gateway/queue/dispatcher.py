@@ -52,7 +52,7 @@ class Dispatcher(Generic[T]):
         self._lanes: dict[str, _Lane[T]] = {}
         # Lanes with entries at hand, next first; lanes whose store may have more.
         self._turns: deque[_Lane[T]] = deque()
-        self._hungry: dict[str, _Lane[T]] = {}
+        self._needs_refill: dict[str, _Lane[T]] = {}
         self._due: dict[str, float] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due = float("inf")
@@ -89,7 +89,7 @@ class Dispatcher(Generic[T]):
         elif lane.more:
             return
         lane.more = True
-        self._hungry[key] = lane
+        self._needs_refill[key] = lane
         self.pump_soon()
 
     def wake_at(self, key: str, due: float) -> None:
@@ -152,7 +152,7 @@ class Dispatcher(Generic[T]):
             lane.running += 1
             self.running += 1
             self._begin(entry)
-        for lane in list(self._hungry.values()):
+        for lane in list(self._needs_refill.values()):
             self._feed(lane)
 
     def _feed(self, lane: _Lane[T]) -> None:
@@ -162,9 +162,9 @@ class Dispatcher(Generic[T]):
         if wanted and len(lane.ready) <= wanted // 2:
             lane.asked = True
             order = Lease(lane.key, wanted - len(lane.ready), self._clock())
-            self._ask(order, lambda leased: self._fed(lane, leased))
+            self._ask(order, lambda leased: self._refilled(lane, leased))
 
-    def _fed(self, lane: _Lane[T], leased: Leased[T]) -> None:
+    def _refilled(self, lane: _Lane[T], leased: Leased[T]) -> None:
         lane.asked = False
         if leased.entries:
             if not lane.ready:
@@ -172,7 +172,7 @@ class Dispatcher(Generic[T]):
             lane.ready.extend(leased.entries)
         if leased.due is not None:
             lane.more = False
-            del self._hungry[lane.key]
+            del self._needs_refill[lane.key]
             if leased.due != float("inf"):
                 self.wake_at(lane.key, max(leased.due, self._clock() + LEAST_WAIT))
             self._forget_idle(lane)

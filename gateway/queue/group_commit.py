@@ -61,7 +61,7 @@ class _Work:
     answers: list[asyncio.Future[Any]] = field(default_factory=list)
 
 
-class Journal:
+class GroupCommitWriter:
     """The one way to a store. Methods are for the loop's thread; none of them blocks.
 
     writer, reader: two connections, as what reads must not hold up what is accepted.
@@ -143,12 +143,12 @@ class Journal:
 
     async def change(self, operation: Callable[[Store], T]) -> T:
         """Run `operation` within the next group; durable on return. Raises what it refuses with."""
-        answer: asyncio.Future[T] = self._loop.create_future()
+        response: asyncio.Future[T] = self._loop.create_future()
         self._work.group.operations.append(operation)
-        self._work.answers.append(answer)
+        self._work.answers.append(response)
         if not self._asked:
             self._ask()
-        return await answer
+        return await response
 
     async def read(self, operation: Callable[[Store], T]) -> T:
         """Run what only reads, beside the groups. Raises UnavailableError."""
@@ -191,8 +191,8 @@ class Journal:
             taken(leased)
         for owed, told in zip(done.callbacks, work.callbacks, strict=True):
             told(owed)
-        for answer, future in zip(done.answers, work.answers, strict=True):
-            _settle(future, answer)
+        for response, future in zip(done.answers, work.answers, strict=True):
+            _settle(future, response)
         if work.group.outcomes:
             self.finished(work.group.outcomes, done.finished)
         if work.group.deliveries:
@@ -241,14 +241,14 @@ def _refusal(error: Exception) -> SluiceError:
     return UnavailableError("the queue's database failed, see the gateway's log")
 
 
-def _settle(future: asyncio.Future[Any], answer: Any) -> None:
+def _settle(future: asyncio.Future[Any], response: Any) -> None:
     if future.done():
         return
-    if isinstance(answer, SluiceError):
-        future.set_exception(answer)
+    if isinstance(response, SluiceError):
+        future.set_exception(response)
     else:
-        future.set_result(answer)
+        future.set_result(response)
 
 
 # For annotations of what `change` takes.
-__all__ = ["Accepting", "Journal", "Operation"]
+__all__ = ["Accepting", "GroupCommitWriter", "Operation"]

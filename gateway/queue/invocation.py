@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class FunctionAnswer:
+class FunctionResponse:
     """What a function answered; hop-by-hop headers are left out."""
 
     status: int
@@ -22,7 +22,7 @@ class FunctionAnswer:
     body: bytes
 
 
-Ended = Callable[[QueuedCall, float, FunctionAnswer | SluiceError], None]
+Ended = Callable[[QueuedCall, float, FunctionResponse | SluiceError], None]
 
 
 class QueuedInvocation(CollectedCall):
@@ -36,7 +36,7 @@ class QueuedInvocation(CollectedCall):
         self._call, self._ended = call, ended
 
     def collected(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
-        self._ended(self._call, self.started, FunctionAnswer(status, headers, body))
+        self._ended(self._call, self.started, FunctionResponse(status, headers, body))
 
     def refuse(self, _status: int, error: SluiceError) -> None:
         self._ended(self._call, self.started, error)

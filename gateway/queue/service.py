@@ -11,14 +11,14 @@ from typing import Final, TypeVar
 from gateway.proxy.invoker import Invoker
 from gateway.queue.blobs import Blobs
 from gateway.queue.call import CallState, CallView, Delivered, NewCall, Outcome, Payload, QueuedCall
-from gateway.queue.callback_targets import Targets
+from gateway.queue.callback_targets import CallbackTargets
 from gateway.queue.callbacks import Callbacks
 from gateway.queue.cleanup import Cleanup
-from gateway.queue.group_commit import Journal
+from gateway.queue.group_commit import GroupCommitWriter
 from gateway.queue.metrics import QueueMetrics
 from gateway.queue.sqlite import SqliteStore, reader
 from gateway.queue.store import Backlog, Filter, Store
-from gateway.queue.submission import Intake
+from gateway.queue.submission import Submission
 from gateway.queue.worker import Worker
 from gateway.settings import GatewaySettings
 from gateway.types.errors import DiskFullError, SluiceError, UnavailableError
@@ -43,26 +43,26 @@ class CallQueue:
         self._settings = settings
         writer, read = _stores(settings)
         self._shared = not writer.exclusive
-        self._journal = Journal(writer, read)
+        self._commit_writer = GroupCommitWriter(writer, read)
         self._blobs = Blobs(folder / "blobs")
-        targets = Targets(settings.callback_targets)
-        self.intake = Intake(
-            self._journal, self._blobs, targets, settings.body_bytes, in_rows=self._shared
+        targets = CallbackTargets(settings.callback_targets)
+        self.submission = Submission(
+            self._commit_writer, self._blobs, targets, settings.body_bytes, in_rows=self._shared
         )
-        self._worker = Worker(self._journal, invoker, self._blobs, settings)
-        self._callbacks = Callbacks(self._journal, self._blobs, targets, settings)
-        self._cleanup = Cleanup(self._journal, self._blobs, settings)
+        self._worker = Worker(self._commit_writer, invoker, self._blobs, settings)
+        self._callbacks = Callbacks(self._commit_writer, self._blobs, targets, settings)
+        self._cleanup = Cleanup(self._commit_writer, self._blobs, settings)
         self._waiting: Counter[str] = Counter()
         self._total = self._bytes = 0
         self.metrics = QueueMetrics(lambda: +self._waiting, lambda: self._worker.dispatcher.running)
         self._join()
 
     def _join(self) -> None:
-        self.intake.room = self._no_room
-        self.intake.accepted = self._accepted
+        self.submission.room = self._no_room
+        self.submission.accepted = self._accepted
         self._worker.begun = self._begun
-        self._journal.finished = self._finished
-        self._journal.delivered = self._delivered
+        self._commit_writer.finished = self._finished
+        self._commit_writer.delivered = self._delivered
         self._callbacks.answered = self._called_back
         if self._shared:
             self._worker.keep_in_rows()
@@ -81,12 +81,12 @@ class CallQueue:
     async def start(self) -> None:
         """Open the tables, take over what a dead gateway left, begin. Raises UnavailableError."""
         await asyncio.to_thread(self._blobs.open)
-        await self._journal.open()
+        await self._commit_writer.open()
         taken = await self._beat()
         if not self._shared:
             await self._cleanup.remove_orphans()
-        calls = await self._journal.read(lambda store: store.backlog())
-        owed = await self._journal.read(lambda store: store.callback_backlog())
+        calls = await self._commit_writer.read(lambda store: store.backlog())
+        owed = await self._commit_writer.read(lambda store: store.callback_backlog())
         self._count(calls)
         if taken or calls:
             LOG.info("queue taken over running=%d waiting=%d", taken, sum(self._waiting.values()))
@@ -109,12 +109,12 @@ class CallQueue:
         """Leave what is not done to the next start."""
         self._worker.dispatcher.stop()
         self._callbacks.stop()
-        if self._journal.opened:
+        if self._commit_writer.opened:
             try:
-                await self._journal.change(lambda store: store.leave())
+                await self._commit_writer.change(lambda store: store.leave())
             except SluiceError as error:
                 LOG.warning("queue not left in order error=%s", error)
-        await self._journal.close()
+        await self._commit_writer.close()
 
     async def _every(self, seconds: float, work: Callable[[], Awaitable[object]]) -> None:
         while True:
@@ -126,11 +126,11 @@ class CallQueue:
 
     async def _beat(self) -> int:
         lease = self._settings.queue_lease
-        return await self._journal.change(lambda store: store.take_over(time.time(), lease))
+        return await self._commit_writer.change(lambda store: store.take_over(time.time(), lease))
 
     async def _look(self) -> None:
-        calls = await self._journal.read(lambda store: store.backlog())
-        owed = await self._journal.read(lambda store: store.callback_backlog())
+        calls = await self._commit_writer.read(lambda store: store.backlog())
+        owed = await self._commit_writer.read(lambda store: store.callback_backlog())
         self._count(calls)
         self._worker.dispatcher.adopt(calls)
         self._callbacks.dispatcher.adopt(owed)
@@ -139,19 +139,19 @@ class CallQueue:
 
     async def calls(self, wanted: Filter) -> list[CallView]:
         """Calls, newest first."""
-        return await self._journal.read(lambda store: store.calls(wanted))
+        return await self._commit_writer.read(lambda store: store.calls(wanted))
 
     async def call(self, call: str) -> CallView:
         """One call. Raises NotFoundError."""
-        return await self._journal.read(lambda store: store.call(call))
+        return await self._commit_writer.read(lambda store: store.call(call))
 
     async def request(self, call: str) -> Payload | None:
         """What the function was asked; the body may be a file."""
-        return await self._journal.read(lambda store: store.request(call))
+        return await self._commit_writer.read(lambda store: store.request(call))
 
-    async def answer(self, call: str) -> Payload | None:
+    async def response(self, call: str) -> Payload | None:
         """What the function answered last; the body may be a file."""
-        return await self._journal.read(lambda store: store.answer(call))
+        return await self._commit_writer.read(lambda store: store.response(call))
 
     async def cancel(self, call: str) -> None:
         """Cancel a call that waits. Raises NotFoundError, AlreadyExistsError when it does not."""
@@ -168,7 +168,9 @@ class CallQueue:
 
     async def replay(self, call: str) -> None:
         """Queue a finished call again. Raises NotFoundError, AlreadyExistsError."""
-        view, blobs = await self._journal.change(lambda store: store.replay(call, time.time()))
+        view, blobs = await self._commit_writer.change(
+            lambda store: store.replay(call, time.time())
+        )
         self._wait(view.function, 1, view.size)
         self._worker.dispatcher.wake(view.function)
         await self._cleanup.remove(blobs)
@@ -188,14 +190,14 @@ class CallQueue:
         if view.state is CallState.RUNNING:
             taken = dispatcher.take(view.function, lambda entry: entry.id == call)
         if taken is None:
-            return await self._journal.change(change)
+            return await self._commit_writer.change(change)
 
         def free_and_change(store: Store) -> T:
             store.release([call])
             return change(store)
 
         try:
-            return await self._journal.change(free_and_change)
+            return await self._commit_writer.change(free_and_change)
         except (UnavailableError, DiskFullError):
             dispatcher.give_back(view.function, taken)
             raise

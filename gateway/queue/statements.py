@@ -114,7 +114,7 @@ def finish(db: Database, outcomes: Sequence[Outcome], owner: str) -> set[str]:
     _insert_payloads(
         db,
         "answers",
-        [(each.call.id, each.answer) for each in ended if each.answer is not None],
+        [(each.call.id, each.response) for each in ended if each.response is not None],
         " ON CONFLICT (id) DO UPDATE SET head = excluded.head, body = excluded.body,"
         " blob = excluded.blob, size = excluded.size",
     )
@@ -128,7 +128,7 @@ def finish(db: Database, outcomes: Sequence[Outcome], owner: str) -> set[str]:
 
 def _result(outcome: Outcome) -> tuple[Any, ...]:
     ended = outcome.state.finished
-    answer = outcome.answer
+    response = outcome.response
     return (
         outcome.call.id,
         int(outcome.state),
@@ -137,7 +137,7 @@ def _result(outcome: Outcome) -> tuple[Any, ...]:
         outcome.reason,
         outcome.finished if ended else None,
         outcome.seconds,
-        len(answer.head) + answer.size if ended and answer is not None else 0,
+        len(response.head) + response.size if ended and response is not None else 0,
         "owed" if ended and outcome.call.host else "",
     )
 
@@ -192,7 +192,7 @@ def lease_callbacks(db: Database, order: Lease, owner: str) -> Leased[Delivery]:
             status=status,
             seconds=seconds,
             request_head=bytes(head),
-            answer=answers.get(id_),
+            response=answers.get(id_),
         )
         for id_, host, url, name, finished, status, seconds, head in db.rows(query, ids)
     ]

@@ -181,7 +181,7 @@ class Store(Protocol):
     def request(self, call: str) -> Payload | None:
         """The request of a call."""
 
-    def answer(self, call: str) -> Payload | None:
+    def response(self, call: str) -> Payload | None:
         """The last answer of a call."""
 
     def blobs(self, names: Sequence[str]) -> set[str]:

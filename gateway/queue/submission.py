@@ -14,8 +14,8 @@ from gateway.proxy.headers import SERVED_BY, TEXT_TYPE, request_head
 from gateway.proxy.routes import Route
 from gateway.queue.blobs import ROW_BYTES, Blobs, BlobWriter
 from gateway.queue.call import NewCall, Payload, new_ids
-from gateway.queue.callback_targets import Targets
-from gateway.queue.group_commit import Journal
+from gateway.queue.callback_targets import CallbackTargets
+from gateway.queue.group_commit import GroupCommitWriter
 from gateway.queue.store import DISK_IS_FULL, Duplicate
 from gateway.types.errors import DISK_FULL, DiskFullError, InvalidRequestError, SluiceError
 from sluice.http1.exchange import Exchange, Receiver
@@ -25,16 +25,22 @@ LONGEST_KEY: Final = 255
 WRITE_BYTES: Final = 1024 * 1024
 
 
-class Intake:
+class Submission:
     """Takes calls for the queue. room: why none is taken now, or nothing.
 
     in_rows: bodies of every size go into the row, as gateways that share tables share no disk.
     """
 
     def __init__(
-        self, journal: Journal, blobs: Blobs, targets: Targets, body_bytes: int, *, in_rows: bool
+        self,
+        commit_writer: GroupCommitWriter,
+        blobs: Blobs,
+        targets: CallbackTargets,
+        body_bytes: int,
+        *,
+        in_rows: bool,
     ) -> None:
-        self.journal, self.blobs, self.targets = journal, blobs, targets
+        self.commit_writer, self.blobs, self.targets = commit_writer, blobs, targets
         self.body_bytes, self.in_rows = body_bytes, in_rows
         self.room: Callable[[], str] = str
         self.accepted: Callable[[NewCall], None] = lambda _call: None
@@ -57,9 +63,9 @@ class SmallRequest:
     lines: bytes = b""
 
     def __init__(
-        self, intake: Intake, exchange: Exchange, route: Route, name: str, line: bytes
+        self, submission: Submission, exchange: Exchange, route: Route, name: str, line: bytes
     ) -> None:
-        self.intake, self.exchange, self.route = intake, exchange, route
+        self.submission, self.exchange, self.route = submission, exchange, route
         self.name, self.line = name, line
         self.body = b""
         self.gone = False
@@ -77,9 +83,9 @@ class SmallRequest:
 
     def submit(self, body: Payload, digest: bytes) -> None:
         """Hand the whole request to the journal. digest: of a body that is in a file."""
-        intake, exchange = self.intake, self.exchange
+        submission, exchange = self.submission, self.exchange
         try:
-            full = intake.room()
+            full = submission.room()
             if full:
                 self.refuse(429, full)
                 return
@@ -88,12 +94,12 @@ class SmallRequest:
             self.refuse(400, str(error))
             return
         if not exchange.done:
-            intake.journal.accept(call, self)
+            submission.commit_writer.accept(call, self)
         else:
             self.discard()
 
     def _call(self, body: Payload, digest: bytes) -> NewCall:
-        intake, exchange = self.intake, self.exchange
+        submission, exchange = self.submission, self.exchange
         callback = key = b""
         named = False
         for header, value in exchange.headers:
@@ -103,7 +109,7 @@ class SmallRequest:
                 key = value
             elif header == b"x-call-id":
                 named = True
-        call, now = intake.new_id(), time.time_ns()
+        call, now = submission.new_id(), time.time_ns()
         identity = call.encode()
         if not named:
             exchange.headers.append((b"x-call-id", identity))
@@ -122,7 +128,7 @@ class SmallRequest:
     ) -> NewCall:
         callback, key, digest = given
         url = callback.decode("latin-1")
-        host = self.intake.targets.parse(url).key if url else ""
+        host = self.submission.targets.parse(url).key if url else ""
         if len(key) > LONGEST_KEY:
             raise InvalidRequestError(f"Idempotency-Key: expected at most {LONGEST_KEY} characters")
         if key:
@@ -146,7 +152,7 @@ class SmallRequest:
 
     def committed(self, call: NewCall, duplicate: Duplicate | None) -> None:
         if duplicate is None:
-            self.intake.accepted(call)
+            self.submission.accepted(call)
             self.exchange.respond(202, self.lines, b"")
             return
         self.discard()
@@ -186,27 +192,27 @@ class LargeRequest(SmallRequest):
     """A Receiver whose body goes to a file, a piece at a time."""
 
     def __init__(
-        self, intake: Intake, exchange: Exchange, route: Route, name: str, line: bytes
+        self, submission: Submission, exchange: Exchange, route: Route, name: str, line: bytes
     ) -> None:
         self.pieces: list[bytes] = []
         self.held = self.size = 0
         self.whole = False
         self.sha256 = hashlib.sha256()
-        self.blob = f"{intake.new_id()}.request"
+        self.blob = f"{submission.new_id()}.request"
         self.writer: BlobWriter | None = None
         self.task: asyncio.Task[None] | None = None
         self.kept = False
-        super().__init__(intake, exchange, route, name, line)
+        super().__init__(submission, exchange, route, name, line)
 
     def begin(self) -> None:
-        if (self.exchange.content_length or 0) > self.intake.body_bytes:
+        if (self.exchange.content_length or 0) > self.submission.body_bytes:
             self._too_large()
         else:
             self.exchange.send_continue()
 
     def body_received(self, data: bytes) -> None:
         self.size += len(data)
-        if self.size > self.intake.body_bytes:
+        if self.size > self.submission.body_bytes:
             self._too_large()
             return
         self.pieces.append(data)
@@ -227,7 +233,7 @@ class LargeRequest(SmallRequest):
 
     def _too_large(self) -> None:
         self.gone = True
-        text = f"body over {self.intake.body_bytes} bytes\n"
+        text = f"body over {self.submission.body_bytes} bytes\n"
         self.exchange.respond(413, TEXT_TYPE + SERVED_BY, text.encode())
         if self.task is None:
             self.discard()
@@ -236,8 +242,8 @@ class LargeRequest(SmallRequest):
         """Have a thread write what there is; nothing more is read meanwhile."""
         self.exchange.pause_reading()
         self.task = asyncio.get_running_loop().create_task(self._write_pieces())
-        self.intake.writes.add(self.task)
-        self.task.add_done_callback(self.intake.writes.discard)
+        self.submission.writes.add(self.task)
+        self.task.add_done_callback(self.submission.writes.discard)
 
     async def _write_pieces(self) -> None:
         try:
@@ -260,25 +266,25 @@ class LargeRequest(SmallRequest):
 
     async def _submit(self) -> None:
         body = Payload(b"", b"", self.blob, self.size)
-        if self.intake.in_rows or self.size <= ROW_BYTES:
-            data = await asyncio.to_thread(self.intake.blobs.read, self.blob)
+        if self.submission.in_rows or self.size <= ROW_BYTES:
+            data = await asyncio.to_thread(self.submission.blobs.read, self.blob)
             body = Payload(b"", data, "", self.size)
             self.discard()
         self.submit(body, self.sha256.digest())
 
     def _append(self, data: bytes) -> None:
         if self.writer is None:
-            self.writer = self.intake.blobs.writer(self.blob)
+            self.writer = self.submission.blobs.writer(self.blob)
         self.writer.write(data)
         self.sha256.update(data)
 
     def _finish(self) -> None:
         if self.writer is None:
-            self.writer = self.intake.blobs.writer(self.blob)
+            self.writer = self.submission.blobs.writer(self.blob)
         self.writer.finish()
 
     def discard(self) -> None:
         if self.writer is not None:
             self.writer.discard()
-            self.intake.blobs.remove([self.blob])
+            self.submission.blobs.remove([self.blob])
             self.writer = None

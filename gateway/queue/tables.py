@@ -45,14 +45,14 @@ class SqlStore:
                 statements.delivered(db, group.deliveries, owner)
             if group.accepted:
                 done.duplicates = statements.accept(db, group.accepted)
-            done.answers = [self._answer(operation) for operation in group.operations]
+            done.answers = [self._response(operation) for operation in group.operations]
             done.leased = [statements.lease(db, order, owner) for order in group.leases]
             done.callbacks = [
                 statements.lease_callbacks(db, order, owner) for order in group.callback_leases
             ]
         return done
 
-    def _answer(self, operation: Operation) -> Any | SluiceError:
+    def _response(self, operation: Operation) -> Any | SluiceError:
         """The answer, or the refusal of an operation that then has changed nothing."""
         try:
             return operation(self)
@@ -106,8 +106,8 @@ class SqlStore:
             raise AlreadyExistsError(f"call {call}: is {view.state.name.lower()}, not finished")
         if view.callback_state.startswith("owed"):
             raise AlreadyExistsError(f"call {call}: its callback is not delivered yet")
-        answer = statements.payloads(self._db, "answers", [call]).get(call)
-        freed = len(answer.head) + answer.size if answer is not None else 0
+        response = statements.payloads(self._db, "answers", [call]).get(call)
+        freed = len(response.head) + response.size if response is not None else 0
         self._db.run(REPLAY, (now, now, freed, call))
         return self._view(call), self._removed("answers", [call])
 
@@ -201,7 +201,7 @@ class SqlStore:
         with self._db.transaction():
             return statements.payloads(self._db, "requests", [call]).get(call)
 
-    def answer(self, call: str) -> Payload | None:
+    def response(self, call: str) -> Payload | None:
         with self._db.transaction():
             return statements.payloads(self._db, "answers", [call]).get(call)
 

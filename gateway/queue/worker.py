@@ -14,8 +14,8 @@ from gateway.proxy.routes import Route
 from gateway.queue.blobs import ROW_BYTES, Blobs
 from gateway.queue.call import CallState, Outcome, Payload, QueuedCall
 from gateway.queue.dispatcher import Dispatcher
-from gateway.queue.group_commit import Journal
-from gateway.queue.invocation import FunctionAnswer, QueuedInvocation, request_bytes
+from gateway.queue.group_commit import GroupCommitWriter
+from gateway.queue.invocation import FunctionResponse, QueuedInvocation, request_bytes
 from gateway.queue.retries import RetryPolicy, concurrency, retry_after
 from gateway.settings import GatewaySettings
 from gateway.types.errors import InvalidRequestError, NotFoundError, SluiceError
@@ -30,22 +30,26 @@ UNWRITTEN: Final = 2000
 BLOB_BYTES: Final = 256 * 1024 * 1024
 INTERNAL: Final = b"x-openfaas-internal"
 
-Answer = FunctionAnswer | SluiceError
+CollectedResponse = FunctionResponse | SluiceError
 
 
 class Worker:
     """The queue's side that calls functions. begun: told of each call that is begun."""
 
     def __init__(
-        self, journal: Journal, invoker: Invoker, blobs: Blobs, settings: GatewaySettings
+        self,
+        commit_writer: GroupCommitWriter,
+        invoker: Invoker,
+        blobs: Blobs,
+        settings: GatewaySettings,
     ) -> None:
-        self._journal, self._invoker, self._blobs = journal, invoker, blobs
+        self._commit_writer, self._invoker, self._blobs = commit_writer, invoker, blobs
         self._activator: Activator = invoker.activator
         self._concurrency: int = settings.queue_concurrency
         self._max_age: float = settings.queue_max_age
         self._in_rows = False
         self.dispatcher = Dispatcher(
-            settings.queue_inflight, self._limit, self._begin, journal.lease
+            settings.queue_inflight, self._limit, self._begin, commit_writer.lease
         )
         # Calls that were begun and whose outcome is not durable: never begun a second time.
         self._held: set[str] = set()
@@ -64,7 +68,7 @@ class Worker:
         left = self.dispatcher.stop()
         if left:
             ids = [call.id for call in left]
-            await self._journal.change(lambda store: store.release(ids))
+            await self._commit_writer.change(lambda store: store.release(ids))
         deadline = time.monotonic() + seconds
         while self.dispatcher.running and time.monotonic() < deadline:  # noqa: ASYNC110 - invocations call back, nobody sets an event a call
             await asyncio.sleep(0.01)
@@ -78,7 +82,7 @@ class Worker:
 
     def _limit(self, function: str) -> int:
         """Calls of the function that may run at once: as asked, and no more than have a slot."""
-        if self._journal.unwritten > UNWRITTEN:
+        if self._commit_writer.unwritten > UNWRITTEN:
             return 0
         try:
             route = self._activator.route(parse_function(function))
@@ -143,43 +147,49 @@ class Worker:
         data = request_bytes(call, self._rule(route)[0].attempts, body)
         QueuedInvocation(self._invoker, route, call, data, self._answered).start(time.monotonic())
 
-    def _answered(self, call: QueuedCall, started: float, answer: Answer) -> None:
+    def _answered(self, call: QueuedCall, started: float, response: CollectedResponse) -> None:
         if call.request.blob:
             self._spawn(self._unload(call.request.size))
         if (
-            isinstance(answer, FunctionAnswer)
-            and len(answer.body) > ROW_BYTES
+            isinstance(response, FunctionResponse)
+            and len(response.body) > ROW_BYTES
             and not self._in_rows
         ):
-            self._spawn(self._keep_large(call, started, answer))
+            self._spawn(self._keep_large(call, started, response))
         else:
-            self._ended(call, started, answer)
+            self._ended(call, started, response)
 
-    async def _keep_large(self, call: QueuedCall, started: float, answer: FunctionAnswer) -> None:
+    async def _keep_large(
+        self, call: QueuedCall, started: float, response: FunctionResponse
+    ) -> None:
         name = f"{call.id}.{call.attempt}.answer"
         try:
-            await asyncio.to_thread(self._blobs.write, name, answer.body)
+            await asyncio.to_thread(self._blobs.write, name, response.body)
         except OSError:
             LOG.exception("answer not in a file call=%s function=%s", call.id, call.function)
             name = ""
-        self._ended(call, started, answer, name)
+        self._ended(call, started, response, name)
 
-    def _ended(self, call: QueuedCall, started: float, answer: Answer, blob: str = "") -> None:
-        outcome = self._outcome(call, time.monotonic() - started, answer, blob)
-        self._journal.finish(outcome)
+    def _ended(
+        self, call: QueuedCall, started: float, response: CollectedResponse, blob: str = ""
+    ) -> None:
+        outcome = self._outcome(call, time.monotonic() - started, response, blob)
+        self._commit_writer.finish(outcome)
         self.dispatcher.ended(call.function)
 
-    def _outcome(self, call: QueuedCall, seconds: float, answer: Answer, blob: str) -> Outcome:
+    def _outcome(
+        self, call: QueuedCall, seconds: float, response: CollectedResponse, blob: str
+    ) -> Outcome:
         now = time.time()
-        if isinstance(answer, FunctionAnswer):
-            status, reason = answer.status, ""
-            payload = _payload(answer, blob)
-            internal = any(name == INTERNAL for name, _ in answer.headers)
-            asked = retry_after(status, answer.headers, now, self._max_age)
+        if isinstance(response, FunctionResponse):
+            status, reason = response.status, ""
+            payload = _payload(response, blob)
+            internal = any(name == INTERNAL for name, _ in response.headers)
+            asked = retry_after(status, response.headers, now, self._max_age)
         else:
-            status, reason = STATUS.get(type(answer), 500), str(answer)
+            status, reason = STATUS.get(type(response), 500), str(response)
             payload, asked = None, None
-            internal = not isinstance(answer, NotFoundError)
+            internal = not isinstance(response, NotFoundError)
         state, due = CallState.SUCCEEDED, now
         if status >= 400 or internal:
             state, due, why = self._next(call, now, status, (internal, asked))
@@ -229,9 +239,9 @@ def _rule_of(deployment: FunctionDeployment, default: int) -> tuple[RetryPolicy,
         return RetryPolicy(), default
 
 
-def _payload(answer: FunctionAnswer, blob: str) -> Payload:
+def _payload(response: FunctionResponse, blob: str) -> Payload:
     try:
-        head = header_lines(answer.headers)
+        head = header_lines(response.headers)
     except ValueError:
         head = b""
-    return Payload(head, b"" if blob else answer.body, blob, len(answer.body))
+    return Payload(head, b"" if blob else response.body, blob, len(response.body))

@@ -15,13 +15,13 @@ from registry.api.service import (
     Registry,
     Service,
     VersionPath,
-    answer,
     body_of,
     page,
+    response,
 )
 from registry.api.wire import UploadQuery
 from registry.blobs import Spooled
-from registry.datasets.ingest import Asked, asked_of
+from registry.datasets.ingest import ReadOptions, read_options
 from registry.idempotency import Claim, Reply, seen
 from registry.store import datasets
 
@@ -39,7 +39,7 @@ async def upload(
 ) -> Response:
     """Read the body as a table; 201 with a new version, 200 with the one that has this content."""
     kind = request.headers.get("content-type", "")
-    asked = asked_of(kind, query.format, query.delimiter, query.header, query.max_rejects)
+    asked = read_options(kind, query.format, query.delimiter, query.header, query.max_rejects)
     limit = registry.settings.dataset_bytes
     spooled = await registry.blobs.spool(stream(request, limit), limit)
     try:
@@ -48,7 +48,7 @@ async def upload(
             lambda connection: _known(connection, claim, name, spooled.sha256, asked)
         )
         if isinstance(known, Reply) and claim is None:
-            return answer(known)
+            return response(known)
         content = None if known else await _content(registry, spooled, asked)
     finally:
         spooled.discard()
@@ -58,7 +58,7 @@ async def upload(
 
 
 def _known(
-    connection: Any, claim: Claim | None, name: str, sha256: str, asked: Asked
+    connection: Any, claim: Claim | None, name: str, sha256: str, asked: ReadOptions
 ) -> Reply | None:
     """The answer that is clear without reading the upload: of the same key, or the same content."""
     first = seen(connection, claim)
@@ -73,15 +73,15 @@ def _stored(connection: Any, name: str, content: dict[str, Any], identity: str) 
     return Reply(201 if fresh else 200, body_of(version))
 
 
-async def _content(registry: Service, spooled: Spooled, asked: Asked) -> dict[str, Any]:
+async def _content(registry: Service, spooled: Spooled, asked: ReadOptions) -> dict[str, Any]:
     """What the upload holds, its files in the store already."""
     return await registry.ingest.read(spooled, asked)
 
 
 @router.get("")
-async def every(registry: Registry, limit: Limit = 100, after: AfterName = "") -> dict[str, Any]:
+async def list_all(registry: Registry, limit: Limit = 100, after: AfterName = "") -> dict[str, Any]:
     """A page of datasets by name."""
-    found = await registry.read(lambda connection: datasets.every(connection, after, limit))
+    found = await registry.read(lambda connection: datasets.list_all(connection, after, limit))
     return page("datasets", [body_of(one) for one in found], limit, "name")
 
 

@@ -12,7 +12,7 @@ from registry.api.service import AfterNumber, Limit, Registry, Service, body_of,
 from registry.api.wire import PredictionIn, PredictionsIn
 from registry.idempotency import Reply
 from registry.names import NAME_PATTERN, timestamp
-from registry.records import Event, JsonObject
+from registry.records import JsonObject, RegistryEvent
 from registry.store import events, predictions
 
 router = APIRouter()
@@ -42,15 +42,15 @@ async def events_(
 
 async def _wait(
     registry: Service, asked: tuple[int, int, Kind | None], deadline: float
-) -> tuple[Sequence[Event], int]:
-    def work(connection: Connection) -> tuple[Sequence[Event], int]:
+) -> tuple[Sequence[RegistryEvent], int]:
+    def work(connection: Connection) -> tuple[Sequence[RegistryEvent], int]:
         return events.after(connection, *asked), events.last(connection)
 
     while True:
-        heard = registry.bell.listen()  # before the look, so that no event falls in between
+        heard = registry.notifier.listen()  # before the look, so that no event falls in between
         found, last = await registry.read(work)
         left = deadline - asyncio.get_running_loop().time()
-        if found or left <= 0 or registry.bell.closed:
+        if found or left <= 0 or registry.notifier.closed:
             return found, last
         with registry.metrics.event_waits.track_inprogress():
             await heard(min(left, OTHERS_WRITE) if registry.database.shared else left)

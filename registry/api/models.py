@@ -44,9 +44,9 @@ async def register(
 
 
 @router.get("")
-async def every(registry: Registry, limit: Limit = 100, after: AfterName = "") -> dict[str, Any]:
+async def list_all(registry: Registry, limit: Limit = 100, after: AfterName = "") -> dict[str, Any]:
     """A page of models by name."""
-    found = await registry.read(lambda connection: models.every(connection, after, limit))
+    found = await registry.read(lambda connection: models.list_all(connection, after, limit))
     return page("models", [body_of(one) for one in found], limit, "name")
 
 
@@ -127,11 +127,11 @@ def _moved(connection: Connection, move: aliases.Move) -> Reply:
 
 
 @router.get("/{name}/aliases")
-async def every_alias(
+async def list_aliases(
     registry: Registry, name: NamePath, limit: Limit = 100, after: AfterName = ""
 ) -> dict[str, Any]:
     """A page of the model's aliases."""
-    found = await registry.read(lambda connection: aliases.every(connection, name, after, limit))
+    found = await registry.read(lambda connection: aliases.list_all(connection, name, after, limit))
     return page("aliases", [body_of(one) for one in found], limit, "alias")
 
 

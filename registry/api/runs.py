@@ -39,12 +39,12 @@ async def create_feature_set(request: Request, registry: Registry) -> Response:
 
 
 @router.get("/feature-sets")
-async def every_feature_set(
+async def list_feature_sets(
     registry: Registry, dataset: NameQuery = None, limit: Limit = 100, after: AfterId = None
 ) -> dict[str, Any]:
     """A page of feature sets, newest first."""
     found = await registry.read(
-        lambda connection: feature_sets.every(connection, dataset, after, limit)
+        lambda connection: feature_sets.list_all(connection, dataset, after, limit)
     )
     return page("feature_sets", [body_of(one) for one in found], limit, "id")
 
@@ -68,7 +68,7 @@ async def create_run(request: Request, registry: Registry) -> Response:
 
 
 @router.get("/runs")
-async def every_run(
+async def list_runs(
     registry: Registry,
     experiment: NameQuery = None,
     status: Literal["running", "finished", "failed"] | None = None,
@@ -78,7 +78,7 @@ async def every_run(
     """A page of runs, newest first."""
     wanted = {"experiment": experiment, "status": status}
     where = {name: value for name, value in wanted.items() if value is not None}
-    found = await registry.read(lambda connection: runs.every(connection, where, after, limit))
+    found = await registry.read(lambda connection: runs.list_all(connection, where, after, limit))
     return page("runs", [body_of(one) for one in found], limit, "id")
 
 

@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 
 from registry.blobs import Blobs
 from registry.datasets.ingest import Ingest
-from registry.idempotency import Claim, Reply, once
+from registry.idempotency import Claim, Reply, idempotent
 from registry.metrics import RegistryMetrics
 from registry.names import ALIAS_PATTERN, NAME_PATTERN, SHA256_PATTERN
 from registry.settings import RegistrySettings
@@ -29,7 +29,7 @@ AfterNumber = Annotated[int, Query(ge=0, le=2**62)]
 AfterName = Annotated[str, Query(max_length=128)]
 
 
-class Bell:
+class EventNotifier:
     """Wakes everybody who waits for the next event; closing wakes them for good."""
 
     def __init__(self) -> None:
@@ -70,7 +70,7 @@ class Service:
     blobs: Blobs
     ingest: Ingest
     metrics: RegistryMetrics
-    bell: Bell = field(default_factory=Bell)
+    notifier: EventNotifier = field(default_factory=EventNotifier)
 
     async def read(self, work: Callable[[Connection], T]) -> T:
         """The result of `work` on what is committed."""
@@ -78,12 +78,12 @@ class Service:
 
     async def change(self, claim: Claim | None, work: Callable[[Connection], Reply]) -> Response:
         """The durable reply of a write, done once a claim; wakes who waits for events."""
-        reply = await self.database.write(lambda connection: once(connection, claim, work))
-        self.bell.ring()
-        return answer(reply)
+        reply = await self.database.write(lambda connection: idempotent(connection, claim, work))
+        self.notifier.ring()
+        return response(reply)
 
 
-def answer(reply: Reply) -> Response:
+def response(reply: Reply) -> Response:
     """A reply as JSON."""
     return JSONResponse(reply.body, reply.status)
 

@@ -43,7 +43,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ReadOptions:
     """How the caller wants an upload read; None: as the content says."""
 
     form: str | None
@@ -57,13 +57,13 @@ class Asked:
         return {name: value for name, value in given.items() if value is not None}
 
 
-def asked_of(
+def read_options(
     kind: str,
     form: str | None,
     delimiter: str | None,
     header: bool | None,
     max_rejects: float | None,
-) -> Asked:
+) -> ReadOptions:
     """The query and Content-Type as one. Raises UnsupportedMediaTypeError, InvalidRequestError."""
     media = kind.partition(";")[0].strip().lower()
     if media not in FORMS:
@@ -79,7 +79,7 @@ def asked_of(
             )
     elif media == "text/tab-separated-values":
         delimiter = "\t"
-    return Asked(form or FORMS[media], delimiter, header, max_rejects)
+    return ReadOptions(form or FORMS[media], delimiter, header, max_rejects)
 
 
 class Ingest:
@@ -90,7 +90,7 @@ class Ingest:
         self._turn = asyncio.Semaphore(settings.ingest_at_once)
         self._queued = 0
 
-    async def read(self, spooled: Spooled, asked: Asked) -> dict[str, Any]:
+    async def read(self, spooled: Spooled, asked: ReadOptions) -> dict[str, Any]:
         """The fields of a DatasetVersion that come from the content; its files are durable.
 
         Raises InvalidRequestError, TooLargeError, UnsupportedMediaTypeError, BusyError.
@@ -120,7 +120,7 @@ class Ingest:
             self._queued -= 1
             self._metrics.ingesting.set(self._queued)
 
-    def _job(self, spooled: Spooled, asked: Asked, folder: Path) -> Job:
+    def _job(self, spooled: Spooled, asked: ReadOptions, folder: Path) -> Job:
         settings = self._settings
         share = settings.reject_share if asked.max_rejects is None else asked.max_rejects
         return Job(
@@ -198,10 +198,10 @@ def _result(code: int | None, said: bytes, complaint: bytes) -> dict[str, Any]:
         raise InvalidRequestError(
             "the upload ended the process that read it: expected a table that fits its memory"
         )
-    answer: dict[str, Any] = json.loads(said)
-    if "refused" in answer:
-        raise ERRORS[answer["status"]](answer["refused"])
-    return answer
+    response: dict[str, Any] = json.loads(said)
+    if "refused" in response:
+        raise ERRORS[response["status"]](response["refused"])
+    return response
 
 
 def _environment(folder: str) -> dict[str, str]:

@@ -19,10 +19,10 @@ def main() -> int:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     threading.Thread(target=_end_with_the_registry, daemon=True).start()
     try:
-        answer = read_table(job)
+        response = read_table(job)
     except RefusedError as error:
-        answer = {"refused": str(error), "status": error.status}
-    sys.stdout.buffer.write(json.dumps(answer, allow_nan=False).encode() + b"\n")
+        response = {"refused": str(error), "status": error.status}
+    sys.stdout.buffer.write(json.dumps(response, allow_nan=False).encode() + b"\n")
     sys.stdout.buffer.flush()
     # The watch blocks in a read that interpreter shutdown would wait for.
     os._exit(0)

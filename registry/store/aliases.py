@@ -64,7 +64,7 @@ def get(connection: Connection, model_name: str, name: str) -> Alias:
     return Alias(**row)
 
 
-def every(connection: Connection, model_name: str, after: str, limit: int) -> Sequence[Alias]:
+def list_all(connection: Connection, model_name: str, after: str, limit: int) -> Sequence[Alias]:
     """A model's aliases by name, those that follow `after`. Raises NotFoundError."""
     if not connection.execute(select(model.c.name).where(model.c.name == model_name)).first():
         raise NotFoundError(f"no model {model_name}")

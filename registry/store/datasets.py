@@ -94,7 +94,7 @@ def versions(connection: Connection, name: str, after: int, limit: int) -> Seque
     return [DatasetVersion(**row) for row in connection.execute(query).mappings()]
 
 
-def every(connection: Connection, after: str, limit: int) -> Sequence[Dataset]:
+def list_all(connection: Connection, after: str, limit: int) -> Sequence[Dataset]:
     """Datasets by name, those that follow `after`, each with its newest version."""
     newest = (
         select(dataset_version.c.name, func.max(dataset_version.c.version).label("version"))

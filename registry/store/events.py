@@ -6,7 +6,7 @@ from typing import Final
 from sqlalchemy import Connection, delete, func, insert, select, update
 
 from registry.names import timestamp
-from registry.records import Event, JsonObject
+from registry.records import JsonObject, RegistryEvent
 from registry.tables import counter, event
 
 ALIAS_MOVED: Final = "alias.moved"
@@ -34,12 +34,12 @@ def append(connection: Connection, kind: str, data: JsonObject) -> int:
 
 def after(
     connection: Connection, number: int, limit: int, kind: str | None = None
-) -> Sequence[Event]:
+) -> Sequence[RegistryEvent]:
     """The events that follow `number`, oldest first."""
     query = select(event).where(event.c.id > number).order_by(event.c.id).limit(limit)
     if kind is not None:
         query = query.where(event.c.kind == kind)
-    return [Event(**row) for row in connection.execute(query).mappings()]
+    return [RegistryEvent(**row) for row in connection.execute(query).mappings()]
 
 
 def last(connection: Connection) -> int:

@@ -41,7 +41,7 @@ def require(connection: Connection, id_: str) -> None:
         raise InvalidRequestError(f"feature_set: expected a known one, got {id_!r}")
 
 
-def every(
+def list_all(
     connection: Connection, dataset: str | None, after: str | None, limit: int
 ) -> Sequence[FeatureSet]:
     """Feature sets, newest first, those older than `after`, of one dataset or of all."""

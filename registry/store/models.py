@@ -72,7 +72,7 @@ def describe(connection: Connection, name: str) -> Model:
     return _complete(connection, [(row.name, row.created_at)])[0]
 
 
-def every(connection: Connection, after: str, limit: int) -> Sequence[Model]:
+def list_all(connection: Connection, after: str, limit: int) -> Sequence[Model]:
     """Models by name, those that follow `after`."""
     query = select(model).where(model.c.name > after).order_by(model.c.name).limit(limit)
     return _complete(connection, [(row.name, row.created_at) for row in connection.execute(query)])

@@ -109,7 +109,7 @@ def get(connection: Connection, id_: str) -> Run:
     return _complete(connection, [row])[0]
 
 
-def every(
+def list_all(
     connection: Connection, where: Mapping[str, str], after: str | None, limit: int
 ) -> Sequence[Run]:
     """Runs, newest first, those older than `after`. where: experiment and status, if asked."""

@@ -130,12 +130,12 @@ async def await_healthy(program: Program) -> None:
 async def _probe(health: str) -> bool:
     try:
         async with asyncio.timeout(PROBE_TIMEOUT):
-            return await _answers(health)
+            return await _responses(health)
     except (OSError, TimeoutError, asyncio.IncompleteReadError):
         return False
 
 
-async def _answers(health: str) -> bool:
+async def _responses(health: str) -> bool:
     if health.startswith("unix:"):
         address = socket_address(Path(health.removeprefix("unix:")))
         path = "/healthz"

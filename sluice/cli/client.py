@@ -39,17 +39,17 @@ class GatewayClient:
 
     def functions(self, namespace: str = "") -> list[dict[str, Any]]:
         """All functions of a namespace."""
-        answer: list[dict[str, Any]] = self._http.request(
+        document: list[dict[str, Any]] = self._http.request(
             "GET", "/system/functions", params=_namespace(namespace)
         ).json()
-        return answer
+        return document
 
     def function(self, name: str, namespace: str = "") -> dict[str, Any]:
         """One function with its replicas and usage."""
-        answer: dict[str, Any] = self._http.request(
+        document: dict[str, Any] = self._http.request(
             "GET", f"/system/function/{name}", params=_namespace(namespace) | {"usage": "1"}
         ).json()
-        return answer
+        return document
 
     def deploy(self, deployment: Mapping[str, Any]) -> bool:
         """Create or update a function; true when it was new."""
@@ -74,10 +74,10 @@ class GatewayClient:
 
     def secrets(self, namespace: str = "") -> list[dict[str, Any]]:
         """Names of the secrets."""
-        answer: list[dict[str, Any]] = self._http.request(
+        document: list[dict[str, Any]] = self._http.request(
             "GET", "/system/secrets", params=_namespace(namespace)
         ).json()
-        return answer
+        return document
 
     def write_secret(self, method: str, name: str, value: bytes, namespace: str = "") -> None:
         """Create (POST) or replace (PUT) a secret."""
@@ -90,13 +90,13 @@ class GatewayClient:
 
     def info(self) -> dict[str, Any]:
         """What the gateway says of itself."""
-        answer: dict[str, Any] = self._http.request("GET", "/system/info").json()
-        return answer
+        document: dict[str, Any] = self._http.request("GET", "/system/info").json()
+        return document
 
     def prune(self) -> dict[str, Any]:
         """Remove what no deployment uses; what went and how many bytes that freed."""
-        answer: dict[str, Any] = self._http.request("POST", "/system/prune", timeout=300.0).json()
-        return answer
+        document: dict[str, Any] = self._http.request("POST", "/system/prune", timeout=300.0).json()
+        return document
 
     def has_triggers(self) -> bool:
         """Whether the gateway has a process of triggers behind it."""
@@ -104,25 +104,27 @@ class GatewayClient:
 
     def put_pipelines(self, source: bytes, file: str) -> list[dict[str, Any]]:
         """Replace the definitions of all pipelines; returns the pipelines."""
-        answer = self._http.request(
+        document = self._http.request(
             "PUT", "/triggers/pipelines", params={"file": file}, content=source
         ).json()
-        pipelines: list[dict[str, Any]] = answer["pipelines"]
+        pipelines: list[dict[str, Any]] = document["pipelines"]
         return pipelines
 
     def pipelines(self) -> list[dict[str, Any]]:
         """Every pipeline."""
-        answer: list[dict[str, Any]] = self._http.request("GET", "/triggers/pipelines").json()[
+        document: list[dict[str, Any]] = self._http.request("GET", "/triggers/pipelines").json()[
             "pipelines"
         ]
-        return answer
+        return document
 
     def start_run(self, pipeline: str, body: bytes, key: str = "") -> str:
         """The id of a run of a pipeline."""
         headers = {"idempotency-key": key} if key else {}
         path = f"/triggers/pipelines/{quote(pipeline, safe='')}/runs"
-        answer: str = self._http.request("POST", path, content=body, headers=headers).json()["run"]
-        return answer
+        document: str = self._http.request("POST", path, content=body, headers=headers).json()[
+            "run"
+        ]
+        return document
 
     def runs(self, query: Mapping[str, str]) -> list[dict[str, Any]]:
         """Runs of pipelines, newest first."""
@@ -134,25 +136,25 @@ class GatewayClient:
     def run(self, run: str, revision: str | None = None) -> dict[str, Any]:
         """A run with its steps; with `revision`, once it is another or 30 s have passed."""
         query = {} if revision is None else {"wait": "30", "revision": revision}
-        answer: dict[str, Any] = self._http.request(
+        document: dict[str, Any] = self._http.request(
             "GET", f"/triggers/runs/{quote(run, safe='')}", params=query
         ).json()
-        return answer
+        return document
 
     def cancel_run(self, run: str) -> dict[str, Any]:
         """End a run; the run as it is then."""
-        answer: dict[str, Any] = self._http.request(
+        document: dict[str, Any] = self._http.request(
             "POST", f"/triggers/runs/{quote(run, safe='')}/cancel"
         ).json()
-        return answer
+        return document
 
     def rerun(self, run: str, step: str) -> str:
         """The id of a new run that goes on from a step of another one."""
         params = {"from": step} if step else {}
-        answer: str = self._http.request(
+        document: str = self._http.request(
             "POST", f"/triggers/runs/{quote(run, safe='')}/rerun", params=params
         ).json()["run"]
-        return answer
+        return document
 
     def invoke(self, path: str, body: bytes, content_type: str, method: str) -> httpx.Response:
         """The function's own answer, whatever its status."""
@@ -166,15 +168,15 @@ class GatewayClient:
 
     def calls(self, query: Mapping[str, str]) -> list[dict[str, Any]]:
         """Queued calls, newest first."""
-        answer: list[dict[str, Any]] = self._http.request(
+        document: list[dict[str, Any]] = self._http.request(
             "GET", "/system/calls", params=dict(query)
         ).json()
-        return answer
+        return document
 
     def call(self, call: str) -> dict[str, Any]:
         """One queued call."""
-        answer: dict[str, Any] = self._http.request("GET", f"/system/calls/{quote(call)}").json()
-        return answer
+        document: dict[str, Any] = self._http.request("GET", f"/system/calls/{quote(call)}").json()
+        return document
 
     def call_result(self, call: str) -> bytes:
         """The body that the function answered."""

@@ -61,11 +61,11 @@ def invoke(  # noqa: PLR0913 (each is an option of the command)
     target = f"{name}.{namespace}" if namespace else name
     path = f"/function/{target}" + (f"?{query}" if query else "")
     with session.client() as client:
-        answer = client.invoke(path, body, content_type, method)
-    sys.stdout.buffer.write(answer.content)
+        response = client.invoke(path, body, content_type, method)
+    sys.stdout.buffer.write(response.content)
     sys.stdout.buffer.flush()
-    if answer.is_error:
-        raise CommandError(f"{name} answered {answer.status_code}")
+    if response.is_error:
+        raise CommandError(f"{name} answered {response.status_code}")
 
 
 def logs(  # noqa: PLR0913 (each is an option of the command)

@@ -124,8 +124,8 @@ def _start_detached(environ: Mapping[str, str], logs: Path) -> str:
             start_new_session=True,
         )
     os.close(writer)
-    with os.fdopen(reader) as answer:
-        said = answer.read() or f"the supervisor ended; see {logs / 'supervisor.log'}"
+    with os.fdopen(reader) as response:
+        said = response.read() or f"the supervisor ended; see {logs / 'supervisor.log'}"
     if said != READY:
         supervisor.wait()
     return said

@@ -194,7 +194,7 @@ class AsgiCall:
     def _send_body(self, started: Message, body: bytes, *, more: bool) -> None:
         exchange = self._exchange
         if not exchange.response_started:
-            lines, length, close = _answer_head(started.get("headers", ()))
+            lines, length, close = _response_head(started.get("headers", ()))
             if close:
                 exchange.close_after()
             status = int(started["status"])
@@ -210,7 +210,7 @@ class AsgiCall:
             _wake(self._readable)
 
 
-def _answer_head(headers: Iterable[tuple[bytes, bytes]]) -> tuple[bytes, int | None, bool]:
+def _response_head(headers: Iterable[tuple[bytes, bytes]]) -> tuple[bytes, int | None, bool]:
     """Rendered lines, declared length, and whether the application asks to close."""
     length: int | None = None
     close = False

@@ -13,7 +13,7 @@ class RefusedError(Http1Error):
         self.status, self.text = status, text
 
 
-class MalformedAnswerError(Http1Error):
+class MalformedResponseError(Http1Error):
     """The peer's answer is not HTTP/1.1 or is over a limit: a 502 for who proxies it."""
 
 

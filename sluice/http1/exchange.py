@@ -56,8 +56,8 @@ class Exchange:
     status: int = 0
     # The same head came before; what an application derives from the head alone it may leave as
     # `plan`, and finds it in the next exchange whose head is the same (sluice.http1.head_cache).
-    recurs: bool = False
-    plan: object | None = None
+    seen_before: bool = False
+    prepared: object | None = None
 
     # The rest is between the exchange and its connection.
     connection: Connection

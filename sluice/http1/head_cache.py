@@ -67,8 +67,8 @@ class RecallingConnection(TurnTaker):
         exchange.path = known.path
         exchange.query = known.query
         exchange.content_length = known.content_length
-        exchange.plan = plan = known.plan
-        exchange.recurs = True
+        exchange.prepared = prepared = known.prepared
+        exchange.seen_before = True
         self._current = exchange
         self._body_paused = False
         try:
@@ -81,8 +81,8 @@ class RecallingConnection(TurnTaker):
                     receiver.body_complete()
         except Exception as error:  # noqa: BLE001 - whatever an application raises ends its call only
             self._application_failed(exchange, error)
-        if exchange.plan is not plan:
-            known.plan = exchange.plan
+        if exchange.prepared is not prepared:
+            known.prepared = exchange.prepared
 
     def _meet(self, head: bytes, data: bytes) -> None:
         """Parse a message whose head is not known, and remember it the second time."""
@@ -95,10 +95,10 @@ class RecallingConnection(TurnTaker):
                     heads.clear()
                 heads[head] = None
             return
-        self._recurs = True
+        self._seen_before = True
         self._feed(data)
-        self._recurs = False
-        exchange, self._planned = self._planned, None
+        self._seen_before = False
+        exchange, self._prepared = self._prepared, None
         # Alone in its read: one head, and behind it nothing but its body.
         size = len(data) - len(head)
         if exchange is not None and size == (exchange.content_length or 0) and _is_plain(exchange):
@@ -108,7 +108,7 @@ class RecallingConnection(TurnTaker):
 def _is_plain(exchange: Exchange) -> bool:
     special = exchange.chunked or exchange.expects_continue or exchange.upgrade is not None
     return (
-        exchange.plan is not None
+        exchange.prepared is not None
         and not special
         and exchange.keep_alive
         and exchange.http_version == "1.1"
@@ -122,5 +122,5 @@ def _known(exchange: Exchange) -> Exchange:
     known.method = exchange.method
     known.target, known.path, known.query = exchange.target, exchange.path, exchange.query
     known.content_length = exchange.content_length
-    known.plan = exchange.plan
+    known.prepared = exchange.prepared
     return known

@@ -54,12 +54,12 @@ class Lifespan:
     async def _tell(self, task: asyncio.Task[None], event: str) -> bool:
         """Whether the application answered before it ended. Raises LifespanError."""
         await self._inbox.put({"type": f"lifespan.{event}"})
-        answer = asyncio.ensure_future(self._outbox.get())
-        await asyncio.wait({answer, task}, return_when=asyncio.FIRST_COMPLETED)
-        if not answer.done():
-            answer.cancel()
+        response = asyncio.ensure_future(self._outbox.get())
+        await asyncio.wait({response, task}, return_when=asyncio.FIRST_COMPLETED)
+        if not response.done():
+            response.cancel()
             return False
-        message = answer.result()
+        message = response.result()
         if message["type"] != f"lifespan.{event}.failed":
             return True
         await asyncio.wait({task})

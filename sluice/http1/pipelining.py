@@ -21,7 +21,7 @@ from sluice.http1.errors import RefusedError
 from sluice.http1.exchange import Application, Exchange
 from sluice.http1.limits import Limits
 from sluice.http1.reader import RequestReader
-from sluice.http1.receiver import Nobody, Receiver
+from sluice.http1.receiver import NullReceiver, Receiver
 
 HEAD_SLICE: Final = 8 * 1024
 BODY_SLICE: Final = 64 * 1024
@@ -29,7 +29,7 @@ HELD_BYTES: Final = 64 * 1024
 # Go's rule for chunked bodies: 16 bytes of framing a chunk and twice the data are fair.
 CHUNK_FRAMING: Final = 16
 CHUNK_EXCESS: Final = 64 * 1024
-NOBODY: Final = Nobody()
+NULL_RECEIVER: Final = NullReceiver()
 
 
 class TurnTaker(RequestReader):
@@ -45,12 +45,12 @@ class TurnTaker(RequestReader):
         "_draining",
         "_excess",
         "_parsing",
-        "_planned",
+        "_prepared",
         "_queue",
         "_reading_paused",
         "_receiver",
-        "_recurs",
         "_refusal",
+        "_seen_before",
         "_transport",
         "writing_is_paused",
     )
@@ -63,19 +63,19 @@ class TurnTaker(RequestReader):
         # Whose turn it is, whose body is read, and what waits behind. Receivers hold exchanges, and
         # these us: all is let go when done, so that no cycle is left for the collector.
         self._current: Exchange | None = None
-        self._receiver: Receiver = NOBODY
+        self._receiver: Receiver = NULL_RECEIVER
         self._parsing: Exchange | None = None
         self._queue: deque[Exchange] = deque()
         self._refusal: RefusedError | None = None
         self._excess = 0
         # Whether the head now parsed came before, and the exchange it made.
-        self._recurs = False
-        self._planned: Exchange | None = None
+        self._seen_before = False
+        self._prepared: Exchange | None = None
         self._advancing = self._body_paused = self._reading_paused = self.writing_is_paused = False
         self._bounded = self._closing = self._draining = False
 
     @abstractmethod
-    def _answer_refusal(self, error: RefusedError) -> None:
+    def _send_refusal(self, error: RefusedError) -> None:
         """Send what is wrong with the request that would be next, and close."""
 
     @abstractmethod
@@ -118,7 +118,7 @@ class TurnTaker(RequestReader):
         if current is None and self._queue:
             self._begin_queued(self._queue.popleft())
         elif current is None and self._refusal is not None:
-            self._answer_refusal(self._refusal)
+            self._send_refusal(self._refusal)
         elif self._held and (current is None or (current.request_open and not self._body_paused)):
             self._parse_held(current)
         else:
@@ -143,9 +143,9 @@ class TurnTaker(RequestReader):
     def _head_read(self, exchange: Exchange) -> None:
         exchange.connection = self  # type: ignore[assignment] # a ServerProtocol is a Connection
         self._parsing = exchange
-        if self._recurs:
-            exchange.recurs = True
-            self._planned = exchange
+        if self._seen_before:
+            exchange.seen_before = True
+            self._prepared = exchange
         if self._current is None and not (self._queue or self.writing_is_paused or self._closing):
             self._begin(exchange)
         else:

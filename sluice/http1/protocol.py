@@ -21,7 +21,7 @@ from sluice.http1.errors import RefusedError
 from sluice.http1.exchange import Application, Exchange
 from sluice.http1.head_cache import Heads
 from sluice.http1.limits import Limits
-from sluice.http1.pipelining import NOBODY
+from sluice.http1.pipelining import NULL_RECEIVER
 from sluice.http1.timeouts import TimedConnection
 from sluice.http1.wire import DATE, status_line
 
@@ -99,7 +99,7 @@ class ServerProtocol(TimedConnection):
     def exchange_done(self, exchange: Exchange) -> None:
         """Close after the answer where that is due, else turn to the next request."""
         self._current = None
-        self._receiver = NOBODY
+        self._receiver = NULL_RECEIVER
         if not exchange.keep_alive:
             self._close(unread=exchange.request_open or bool(self._held))
         elif self._careful:
@@ -151,7 +151,7 @@ class ServerProtocol(TimedConnection):
         self._held = b""
         self._queue.clear()
         current, self._current = self._current, None
-        receiver, self._receiver = self._receiver, NOBODY
+        receiver, self._receiver = self._receiver, NULL_RECEIVER
         self._parsing = None
         if current is not None and not current.done:
             current.done = True
@@ -171,7 +171,7 @@ class ServerProtocol(TimedConnection):
         self._refusal = error
         self._advance()
 
-    def _answer_refusal(self, error: RefusedError) -> None:
+    def _send_refusal(self, error: RefusedError) -> None:
         body = f"{error.text}\n".encode()
         framing = b"content-length: %d\r\nconnection: close\r\n\r\n" % len(body)
         self.send(b"".join((status_line(error.status), PLAIN_TEXT, DATE.line, framing, body)))

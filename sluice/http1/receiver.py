@@ -29,7 +29,7 @@ class Receiver(Protocol):
         """The client has read on."""
 
 
-class Nobody:
+class NullReceiver:
     """The receiver while an application has not returned one, and after its exchange is done."""
 
     def body_received(self, data: bytes) -> None: ...

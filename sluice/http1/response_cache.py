@@ -19,7 +19,7 @@ import logging
 from typing import Final
 
 from sluice.http1.head_cache import HEAD_END, KNOWN_HEADS, LONGEST_KNOWN_HEAD, PATIENCE
-from sluice.http1.responses import AnswerReader, Head
+from sluice.http1.responses import Head, ResponseReader
 
 TIME_NAME: Final = b"x-duration-seconds"
 TIME_LINE: Final = b"\r\n%b: " % TIME_NAME
@@ -31,23 +31,23 @@ BODYLESS: Final = frozenset({204, 304})
 log = logging.getLogger(__name__)
 
 
-class KnownAnswer:
+class KnownResponse:
     """A head that came before. plan: what a listener derives from it and leaves for the next."""
 
-    __slots__ = ("head", "plan", "timed")
+    __slots__ = ("head", "prepared", "timed")
 
     def __init__(self, head: Head) -> None:
         self.head = head
         names = [name for name, _ in head.headers]
         self.timed = names.index(TIME_NAME) if TIME_NAME in names else None
-        self.plan: object | None = None
+        self.prepared: object | None = None
 
 
 # Shared by all connections: equal bytes mean the same whoever sent them. Emptied when full.
-_known: Final[dict[bytes, KnownAnswer]] = {}
+_known: Final[dict[bytes, KnownResponse]] = {}
 
 
-class RecallingReader(AnswerReader):
+class RecallingReader(ResponseReader):
     """The part of a connection that knows answers' heads again.
 
     known: that of the answer which is told of now, when its head came before.
@@ -58,7 +58,7 @@ class RecallingReader(AnswerReader):
     def __init__(self) -> None:
         super().__init__()
         self._misses = 0
-        self.known: KnownAnswer | None = None
+        self.known: KnownResponse | None = None
 
     def data_received(self, data: bytes) -> None:
         # Any byte of a head counts at once: none means that an answer begins here.
@@ -85,7 +85,7 @@ class RecallingReader(AnswerReader):
         else:
             self._meet(key, data, end)
 
-    def _replay(self, known: KnownAnswer, time: bytes, body: bytes) -> None:
+    def _replay(self, known: KnownResponse, time: bytes, body: bytes) -> None:
         """What the parser's callbacks would do, and the end of the answer."""
         self._misses = 0
         self.known = known
@@ -116,7 +116,7 @@ class RecallingReader(AnswerReader):
             return
         if len(_known) >= KNOWN_HEADS:
             _known.clear()
-        _known[key] = KnownAnswer(head)
+        _known[key] = KnownResponse(head)
 
     def _parsed(self, data: bytes) -> Head | None:
         """The head that ended in `data`."""

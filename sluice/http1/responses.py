@@ -24,7 +24,7 @@ from httptools import (
     HttpResponseParser,
 )
 
-from sluice.http1.errors import Http1Error, MalformedAnswerError
+from sluice.http1.errors import Http1Error, MalformedResponseError
 from sluice.http1.wire import NAMES, header_name
 
 log = logging.getLogger(__name__)
@@ -83,7 +83,7 @@ class ResponseListener(Protocol):
         """The peer has read on."""
 
 
-class AnswerReader(asyncio.Protocol):
+class ResponseReader(asyncio.Protocol):
     """The half of a client's connection that parses."""
 
     __slots__ = (
@@ -156,11 +156,11 @@ class AnswerReader(asyncio.Protocol):
         elif self._failure is not None:
             self._fail(self._failure)
         elif self._excess > CHUNK_EXCESS:
-            self._fail(MalformedAnswerError("chunked answer: more framing than data"))
+            self._fail(MalformedResponseError("chunked answer: more framing than data"))
 
     def on_message_begin(self) -> None:
         if self._answered:
-            raise MalformedAnswerError("bytes behind the answer")
+            raise MalformedResponseError("bytes behind the answer")
 
     def on_status(self, reason: bytes) -> None:
         self._reason += reason
@@ -180,14 +180,14 @@ class AnswerReader(asyncio.Protocol):
         if status < 200:
             self._skip = True
             if status == 101:
-                raise MalformedAnswerError("upgrade that was not asked for")
+                raise MalformedResponseError("upgrade that was not asked for")
             return
         if len(headers) > HEAD_FIELDS:
-            raise MalformedAnswerError(f"head of the answer over {HEAD_FIELDS} lines")
+            raise MalformedResponseError(f"head of the answer over {HEAD_FIELDS} lines")
         self._in_head = False
         self._keep_alive = self._parser.should_keep_alive()
         if not self._keep_alive and self._parser.get_http_version() not in {"1.1", "1.0"}:
-            raise MalformedAnswerError("the answer is not HTTP/1.1")
+            raise MalformedResponseError("the answer is not HTTP/1.1")
         length = self._read_framing(status, headers)
         if self._head_only:
             self._answered = True
@@ -199,7 +199,7 @@ class AnswerReader(asyncio.Protocol):
 
     def on_body(self, data: bytes) -> None:
         if self._answered:
-            raise MalformedAnswerError("bytes behind the answer")
+            raise MalformedResponseError("bytes behind the answer")
         if self._chunked:
             self._excess = max(0, self._excess - 3 * len(data) - CHUNK_FRAMING)
             self._pieces.append(data)
@@ -228,18 +228,18 @@ class AnswerReader(asyncio.Protocol):
         room = HEAD_BYTES - self._head_bytes + len(data)
         self._feed(data[:room])
         if self._in_head and self._failure is None:
-            self._failure = MalformedAnswerError(f"head of the answer over {HEAD_BYTES} bytes")
+            self._failure = MalformedResponseError(f"head of the answer over {HEAD_BYTES} bytes")
         return data[room:] if self._failure is None else b""
 
     def _feed(self, data: bytes) -> None:
         try:
             self._parser.feed_data(data)
         except HttpParserUpgrade:
-            self._failure = MalformedAnswerError("upgrade that was not asked for")
+            self._failure = MalformedResponseError("upgrade that was not asked for")
         except HttpParserCallbackError as error:
             self._failure = _cause(error)
         except HttpParserError as error:
-            self._failure = MalformedAnswerError(f"the answer is not HTTP/1.1: {error}")
+            self._failure = MalformedResponseError(f"the answer is not HTTP/1.1: {error}")
 
     def _read_framing(self, status: int, headers: list[tuple[bytes, bytes]]) -> int | None:
         """The declared length; decides whether the connection's end ends the answer."""
@@ -249,7 +249,7 @@ class AnswerReader(asyncio.Protocol):
                 length = int(value)
             elif name == b"transfer-encoding":
                 if value.strip(b" \t").lower() != b"chunked":
-                    raise MalformedAnswerError("transfer-encoding other than chunked")
+                    raise MalformedResponseError("transfer-encoding other than chunked")
                 self._chunked = True
         self._until_close = length is None and not self._chunked
         return length

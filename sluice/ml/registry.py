@@ -16,8 +16,8 @@ from sluice.ml.errors import (
     UnavailableError,
     UnprocessableError,
 )
-from sluice.ml.runtime_config import Place
-from sluice.ml.transport import Answer, Call, Transport
+from sluice.ml.runtime_config import RuntimeConfig
+from sluice.ml.transport import Call, Response, Transport
 
 _ERRORS: Mapping[int, type[CallError]] = {
     400: InvalidInputError,
@@ -56,12 +56,14 @@ class Registry:
     away.
     """
 
-    def __init__(self, place: Place, timeout: float = 30.0, attempts: int = 3) -> None:
+    def __init__(
+        self, runtime_config: RuntimeConfig, timeout: float = 30.0, attempts: int = 3
+    ) -> None:
         def headers() -> Mapping[str, str]:
-            return {"Authorization": f"Bearer {place.registry_token()}"}
+            return {"Authorization": f"Bearer {runtime_config.registry_token()}"}
 
         self._transport = Transport(
-            place.gateway_url.rstrip("/") + "/registry", headers, timeout, attempts
+            runtime_config.gateway_url.rstrip("/") + "/registry", headers, timeout, attempts
         )
 
     def close(self) -> None:
@@ -85,8 +87,10 @@ class Registry:
             "Content-Type": "application/octet-stream",
             "Idempotency-Key": f"artifact/{sha256}",
         }
-        answer = _checked(self._transport.send(Call("POST", "/artifacts", content, headers))).json()
-        if answer.get("sha256") != sha256:
+        response = _checked(
+            self._transport.send(Call("POST", "/artifacts", content, headers))
+        ).json()
+        if response.get("sha256") != sha256:
             raise UnavailableError("the registry stored other bytes than were sent")
         return sha256
 
@@ -119,10 +123,10 @@ class Registry:
         """The model version that an alias points at, unless it is the one of `etag`."""
         headers = {"If-None-Match": etag} if etag else {}
         path = f"/models/{_part(name)}/aliases/{_part(alias)}"
-        answer = self._transport.send(Call("GET", path, None, headers))
-        if answer.status == 304:
+        response = self._transport.send(Call("GET", path, None, headers))
+        if response.status == 304:
             return Seen(None, etag)
-        return Seen(_object(answer), answer.headers.get("etag", ""))
+        return Seen(_object(response), response.headers.get("etag", ""))
 
     def move_alias(self, name: str, alias: str, move: Mapping[str, Any]) -> dict[str, Any]:
         """Point an alias at `version` if it points at `expected` now (None: at nothing).
@@ -148,24 +152,24 @@ def _dump(body: Mapping[str, Any]) -> bytes:
     return json.dumps(body, allow_nan=False).encode()
 
 
-def _object(answer: Answer) -> dict[str, Any]:
-    value = _checked(answer).json()
+def _object(response: Response) -> dict[str, Any]:
+    value = _checked(response).json()
     if not isinstance(value, dict):
         raise UnavailableError("the registry's answer is not a JSON object")
     return value
 
 
-def _checked(answer: Answer) -> Answer:
-    if 200 <= answer.status < 300:
-        return answer
-    if answer.status in {401, 403}:
+def _checked(response: Response) -> Response:
+    if 200 <= response.status < 300:
+        return response
+    if response.status in {401, 403}:
         raise UnavailableError("the registry refused this function's token")
-    kind = _ERRORS.get(answer.status, UnavailableError)
-    details = _details(answer.body)
+    kind = _ERRORS.get(response.status, UnavailableError)
+    details = _details(response.body)
     message = details.pop("error", None) or details.pop("detail", None)
     text = message if isinstance(message, str) else json.dumps(message)
     if not message:
-        text = f"the registry answered {answer.status}"
+        text = f"the registry answered {response.status}"
     raise kind(text, **{name: value for name, value in details.items() if name == "current"})
 
 

@@ -46,7 +46,7 @@ def error_reply(error: CallError) -> Reply:
     return reply
 
 
-def answered(event: Event, work: Work) -> Reply:
+def respond(event: Event, work: Work) -> Reply:
     """The answer to a POST of a JSON object: what `work` made of it, or its error."""
     try:
         if event.method != "POST":

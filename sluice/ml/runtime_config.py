@@ -9,7 +9,7 @@ from typing import NamedTuple
 from sluice.ml.errors import UnavailableError
 
 
-class Place(NamedTuple):
+class RuntimeConfig(NamedTuple):
     """The gateway's URL, the folder of secrets, the folder whose content outlives a replica."""
 
     gateway_url: str
@@ -29,12 +29,12 @@ class Place(NamedTuple):
             ) from error
 
 
-def place(environ: Mapping[str, str] = os.environ) -> Place:
+def runtime_config(environ: Mapping[str, str] = os.environ) -> RuntimeConfig:
     """Where this process runs. SLUICE_CACHE_DIR unset: a folder of the temporary one, lost with the
     replica.
     """
     fallback = Path(tempfile.gettempdir()) / "sluice-cache"
-    return Place(
+    return RuntimeConfig(
         gateway_url=environ.get("SLUICE_GATEWAY_URL", "http://127.0.0.1:8080"),
         secrets=Path(environ.get("SLUICE_SECRETS_DIR", "/var/openfaas/secrets")),
         cache=Path(environ.get("SLUICE_CACHE_DIR", "") or fallback),

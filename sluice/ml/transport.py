@@ -21,13 +21,13 @@ from urllib.parse import urlsplit
 
 from sluice.ml.errors import UnavailableError
 
-MAX_ANSWER_BYTES: Final = 1 << 30
+MAX_RESPONSE_BYTES: Final = 1 << 30
 RETRIED: Final = frozenset({429, 502, 503, 504})
 CHUNK_BYTES: Final = 1 << 20
 MAX_IDLE: Final = 4
 
 
-class Answer(NamedTuple):
+class Response(NamedTuple):
     """Status, lower-case headers and body of an HTTP answer."""
 
     status: int
@@ -74,7 +74,7 @@ class Transport:
         self._attempts = attempts
         self._idle: deque[HTTPConnection] = deque()
 
-    def send(self, call: Call, into: BinaryIO | None = None) -> Answer:
+    def send(self, call: Call, into: BinaryIO | None = None) -> Response:
         """The answer, whatever its status; a 2xx body goes to `into` where given.
 
         Raises UnavailableError when no try brought one, or the last was a 429, 502, 503 or 504.
@@ -84,13 +84,13 @@ class Transport:
             if attempt:
                 time.sleep(0.1 * 4 ** (attempt - 1))
             try:
-                answer = self._try(call, into)
+                result = self._try(call, into)
             except (OSError, HTTPException) as error:
                 reason = f"{type(error).__name__}: {error}".rstrip(": ")
                 continue
-            if answer.status not in RETRIED:
-                return answer
-            reason = f"it answered {answer.status}"
+            if result.status not in RETRIED:
+                return result
+            reason = f"it answered {result.status}"
         raise UnavailableError(f"can not reach the registry: {reason}")
 
     def close(self) -> None:
@@ -98,7 +98,7 @@ class Transport:
         while self._idle:
             self._idle.pop().close()
 
-    def _try(self, call: Call, into: BinaryIO | None) -> Answer:
+    def _try(self, call: Call, into: BinaryIO | None) -> Response:
         try:
             connection = self._idle.pop()
         except IndexError:
@@ -112,10 +112,10 @@ class Transport:
     def _connect(self) -> HTTPConnection:
         return self._kind(self._host, self._port, timeout=self._timeout)
 
-    def _exchange(self, connection: HTTPConnection, call: Call, into: BinaryIO | None) -> Answer:
+    def _exchange(self, connection: HTTPConnection, call: Call, into: BinaryIO | None) -> Response:
         """One request on a connection, which waits for the next one if all went well."""
         try:
-            answer = self._ask(connection, call, into)
+            result = self._ask(connection, call, into)
         except BaseException:
             connection.close()
             raise
@@ -123,9 +123,9 @@ class Transport:
             self._idle.append(connection)
         else:
             connection.close()
-        return answer
+        return result
 
-    def _ask(self, connection: HTTPConnection, call: Call, into: BinaryIO | None) -> Answer:
+    def _ask(self, connection: HTTPConnection, call: Call, into: BinaryIO | None) -> Response:
         headers = {**self._headers(), **(call.headers or {})}
         connection.request(call.method, self._base + call.path, body=call.body, headers=headers)
         response = connection.getresponse()
@@ -134,11 +134,11 @@ class Transport:
             into.seek(0)
             into.truncate()
             _copy(response, into)
-            return Answer(response.status, named, b"")
-        body = response.read(MAX_ANSWER_BYTES + 1)
-        if len(body) > MAX_ANSWER_BYTES:
-            raise UnavailableError(f"the registry's answer is over {MAX_ANSWER_BYTES} bytes")
-        return Answer(response.status, named, body)
+            return Response(response.status, named, b"")
+        body = response.read(MAX_RESPONSE_BYTES + 1)
+        if len(body) > MAX_RESPONSE_BYTES:
+            raise UnavailableError(f"the registry's answer is over {MAX_RESPONSE_BYTES} bytes")
+        return Response(response.status, named, body)
 
 
 def _copy(response: HTTPResponse, into: BinaryIO) -> None:

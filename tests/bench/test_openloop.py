@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from bench.openloop import AnswerError, Generator
+from bench.openloop import Generator, ResponseError
 
 ANSWER = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 
@@ -17,7 +17,7 @@ def generator(tmp_path_factory: pytest.TempPathFactory) -> Generator:
     return Generator(tmp_path_factory.mktemp("generator"))
 
 
-def serve(answer: bytes, pause: float) -> str:
+def serve(response: bytes, pause: float) -> str:
     """A server of one connection at a time that takes `pause` seconds for a call; its URL."""
     listener = socket.create_server(("127.0.0.1", 0))
 
@@ -25,7 +25,7 @@ def serve(answer: bytes, pause: float) -> str:
         with listener, listener.accept()[0] as connection:
             while connection.recv(65536):
                 time.sleep(pause)  # the slowness that is measured
-                connection.sendall(answer)
+                connection.sendall(response)
 
     threading.Thread(target=run, daemon=True).start()
     return f"http://127.0.0.1:{listener.getsockname()[1]}/"
@@ -50,7 +50,7 @@ def test_wait_for_a_connection_is_no_lateness_of_the_generator(generator: Genera
 
 def test_failed_call_is_an_error_and_no_latency(generator: Generator) -> None:
     refused = b"HTTP/1.1 503 No\r\ncontent-length: 0\r\n\r\n"
-    with pytest.raises(AnswerError, match="503"):
+    with pytest.raises(ResponseError, match="503"):
         generator.offer(serve(refused, 0), b"row", rate=10, seconds=0.1, connections=1)
 
 
@@ -65,5 +65,5 @@ def test_closed_connection_is_an_error(generator: Generator) -> None:
 
     threading.Thread(target=run, daemon=True).start()
     url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
-    with pytest.raises(AnswerError, match="closed"):
+    with pytest.raises(ResponseError, match="closed"):
         generator.offer(url, b"row", rate=10, seconds=0.1, connections=1)

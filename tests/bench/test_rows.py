@@ -1,7 +1,7 @@
 from pathlib import Path
 
 from bench.results import cells, missed, read, table, write
-from bench.rows import at_least, at_most, quantile, ratio_at_least, ratio_at_most, told
+from bench.rows import at_least, at_most, observed, quantile, ratio_at_least, ratio_at_most
 
 
 def test_ratio_to_the_control_is_judged_where_there_is_one() -> None:
@@ -14,7 +14,7 @@ def test_ratio_to_the_control_is_judged_where_there_is_one() -> None:
 def test_value_is_judged_where_there_is_no_control() -> None:
     assert at_most("memory", 100, "MiB", 100).ok
     assert at_most("memory", 101, "MiB", 100).ok is False
-    assert told("memory", 101, "MiB").ok is None
+    assert observed("memory", 101, "MiB").ok is None
 
 
 def test_ratio_of_slices_is_the_median_of_their_ratios() -> None:
@@ -34,7 +34,7 @@ def test_quantile_is_a_value_that_was_seen() -> None:
 
 def test_results_are_read_as_they_were_written(tmp_path: Path) -> None:
     path = tmp_path / "results.json"
-    rows = [at_most("a", 2, "ms", 1), told("b", 1234.5678, "calls/s", 1000)]
+    rows = [at_most("a", 2, "ms", 1), observed("b", 1234.5678, "calls/s", 1000)]
     write(path, {"commit": "abc"}, {"suite": rows})
     assert read(path) == ({"commit": "abc"}, {"suite": rows})
     assert missed(rows) == rows[:1]

@@ -38,9 +38,9 @@ def test_handler_that_fails_at_import_leaves_its_reason_in_describe(
     while "absent_module" not in str(stage.api.function("broken")):
         assert time.monotonic() < deadline, stage.api.function("broken")
         time.sleep(0.05)
-    answer = stage.http.post("/function/broken", content=b"x")
-    assert answer.status_code == 503
-    assert "absent_module" in answer.text
+    response = stage.http.post("/function/broken", content=b"x")
+    assert response.status_code == 503
+    assert "absent_module" in response.text
     stage.api.remove("broken")
 
 
@@ -59,11 +59,11 @@ def test_handler_that_raises_answers_500_with_a_call_id_and_no_traceback(
     stage: Stage, tmp_path: Path
 ) -> None:
     stage.serve(tmp_path, "raises", "def handle(event, context):\n    raise KeyError('secret-7')\n")
-    answer = stage.http.post("/function/raises", headers={"x-call-id": "call-42"})
-    assert answer.status_code == 500
-    assert "call-42" in answer.text
-    assert "secret-7" not in answer.text
-    assert "Traceback" not in answer.text
+    response = stage.http.post("/function/raises", headers={"x-call-id": "call-42"})
+    assert response.status_code == 500
+    assert "call-42" in response.text
+    assert "secret-7" not in response.text
+    assert "Traceback" not in response.text
     deadline = time.monotonic() + 120
     # What a replica writes goes through a pipe, its answers do not.
     while "secret-7" not in (logs := stage.platform.sluice("logs", "raises").stdout):
@@ -78,9 +78,9 @@ def test_handler_that_exits_costs_its_caller_a_502_and_comes_back(
     source = "import os\ndef handle(event, context):\n    if event.body == b'die':\n"
     source += "        os._exit(3)\n    return 'alive'\n"
     stage.serve(tmp_path, "exits", source)
-    answer = stage.http.post("/function/exits", content=b"die")
-    assert answer.status_code == 502
-    assert "3" in answer.text
+    response = stage.http.post("/function/exits", content=b"die")
+    assert response.status_code == 502
+    assert "3" in response.text
     assert stage.http.post("/function/exits", content=b"?").text == "alive"
     assert stage.until("exits", availableReplicas=1)["replicaStates"][0]["restarts"] >= 1
     stage.api.remove("exits")
@@ -95,10 +95,10 @@ def test_memory_hog_dies_alone_and_its_caller_reads_limit_and_usage(
     )
     stage.serve(tmp_path, "bystander", ECHO)
     stage.serve(tmp_path, "hog", source, limits={"memory": "96Mi"})
-    answer = stage.http.post("/function/hog", content=b"")
-    assert answer.status_code == 502
-    assert "96Mi" in answer.text
-    assert "MiB" in answer.text
+    response = stage.http.post("/function/hog", content=b"")
+    assert response.status_code == 502
+    assert "96Mi" in response.text
+    assert "MiB" in response.text
     assert stage.http.post("/function/bystander", content=b"here").content == b"here"
     stage.api.remove("hog")
     stage.api.remove("bystander")
@@ -110,9 +110,9 @@ def test_endless_loop_is_ended_and_the_function_comes_back(stage: Stage, tmp_pat
         "    while event.body == b'loop':\n        pass\n    return 'alive'\n"
     )
     stage.serve(tmp_path, "loops", source)
-    answer = stage.http.post("/function/loops", content=b"loop")
-    assert answer.status_code == 502
-    assert "health" in answer.text
+    response = stage.http.post("/function/loops", content=b"loop")
+    assert response.status_code == 502
+    assert "health" in response.text
     assert stage.http.post("/function/loops", content=b"?").text == "alive"
     stage.api.remove("loops")
 
@@ -150,22 +150,22 @@ def test_function_cannot_read_what_is_not_its_own(stage: Stage, tmp_path: Path) 
         f"{data}/functions.sqlite",
         f"/proc/{gateway}/environ",
     ]
-    answer = stage.http.post("/function/spy", content=" ".join(paths).encode()).json()
-    assert answer[0] == "my-value"
-    assert all(text.endswith("Error") for text in answer[1:]), answer
+    response = stage.http.post("/function/spy", content=" ".join(paths).encode()).json()
+    assert response[0] == "my-value"
+    assert all(text.endswith("Error") for text in response[1:]), response
     stage.api.remove("spy")
     stage.api.remove_secret("mine")
     stage.api.remove_secret("theirs")
 
 
 def test_unknown_function_is_named_in_its_404(stage: Stage) -> None:
-    answer = stage.http.get("/function/absent")
-    assert answer.status_code == 404
-    assert "absent" in answer.text
+    response = stage.http.get("/function/absent")
+    assert response.status_code == 404
+    assert "absent" in response.text
 
 
 @pytest.mark.parametrize("path", ["/system/functions", "/system/info", "/registry/datasets"])
 def test_wrong_password_is_refused_everywhere(stage: Stage, path: str) -> None:
-    answer = stage.http.get(path, auth=("admin", "wrong"))
-    assert answer.status_code == 401
-    assert answer.headers["www-authenticate"] == 'Basic realm="Restricted"'
+    response = stage.http.get(path, auth=("admin", "wrong"))
+    assert response.status_code == 401
+    assert response.headers["www-authenticate"] == 'Basic realm="Restricted"'

@@ -52,12 +52,12 @@ def runs(stage: Stage, *states: str, count: int = 1) -> list[dict[str, Any]]:
     """The runs of `retrain` once there are `count` in one of the states."""
     deadline = time.monotonic() + 300
     while True:
-        answer = stage.http.get("/triggers/runs", params={"pipeline": "retrain"})
-        found = answer.json() if answer.status_code == 200 else []
+        response = stage.http.get("/triggers/runs", params={"pipeline": "retrain"})
+        found = response.json() if response.status_code == 200 else []
         found = found["runs"] if isinstance(found, dict) else found
         if len([run for run in found if run["state"] in states]) >= count:
             return list(found)
-        assert time.monotonic() < deadline, (answer.status_code, answer.text)
+        assert time.monotonic() < deadline, (response.status_code, response.text)
         time.sleep(0.1)
 
 
@@ -67,10 +67,10 @@ def test_record_wakes_a_function_from_zero(
     kafka_broker.create("wake")
     annotations = {"topic": "wake", "com.sluice.kafka.result-topic": "woken"}
     events.serve(tmp_path, "sleeper", ECHO, annotations=annotations)
-    answer = events.http.post(
+    response = events.http.post(
         "/system/scale-function/sleeper", json={"serviceName": "sleeper", "replicas": 0}
     )
-    assert answer.status_code in {200, 202}, answer.text
+    assert response.status_code in {200, 202}, response.text
     events.until("sleeper", availableReplicas=0)
     kafka_broker.publish("wake", [b'{"hello": 1}'], key=b"k")
     (woken,) = kafka_broker.read("woken", 1)
@@ -144,11 +144,14 @@ def test_event_retrains_on_a_new_upload_and_the_new_champion_answers_through_a_k
     champion = made["evaluate"]["champion"]
     names = [str(one).replace(" ", "_") for one in wine.feature_names]
     instance = dict(zip(names, map(float, wine.data[0]), strict=True))
-    answer = events.http.post(
+    response = events.http.post(
         "/function/predict", params={"model": "wine-topic"}, json={"instances": [instance]}
     )
-    assert answer.status_code == 200, answer.text
-    assert (str(answer.json()["version"]), answer.json()["predictions"]) == (champion, ["class-0"])
+    assert response.status_code == 200, response.text
+    assert (str(response.json()["version"]), response.json()["predictions"]) == (
+        champion,
+        ["class-0"],
+    )
     # It is there twice where the kill came before its commit.
     letters = kafka_broker.read("sluice.dead-letter.pipeline.retrain", 1)
     assert {letter.value for letter in letters} == {b"not an input"}

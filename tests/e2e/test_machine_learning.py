@@ -27,9 +27,9 @@ def ml(stage: Stage) -> Stage:
 
 def call(stage: Stage, function: str, **body: Any) -> dict[str, Any]:
     """The function's JSON answer, which must be a success."""
-    answer = stage.http.post(f"/function/{function}", json=body, timeout=600)
-    assert answer.status_code == 200, answer.text
-    result: dict[str, Any] = answer.json()
+    response = stage.http.post(f"/function/{function}", json=body, timeout=600)
+    assert response.status_code == 200, response.text
+    result: dict[str, Any] = response.json()
     return result
 
 
@@ -38,12 +38,12 @@ def upload(stage: Stage, name: str, header: list[str], rows: list[list[Any]]) ->
     writer = csv.writer(text)
     writer.writerow(header)
     writer.writerows(rows)
-    answer = stage.http.post(
+    response = stage.http.post(
         f"/registry/datasets/{name}",
         content=text.getvalue().encode(),
         headers={"content-type": "text/csv"},
     )
-    assert answer.status_code in {200, 201}, answer.text
+    assert response.status_code in {200, 201}, response.text
 
 
 def train(stage: Stage, dataset: str, target: str, algorithm: str) -> dict[str, Any]:
@@ -77,9 +77,9 @@ def test_quickstart_trains_and_predicts_and_a_second_run_changes_nothing(ml: Sta
     quickstart(ml)
     assert ml.http.get("/registry/models/breast-cancer").json()["versions"] == versions
     row = load_breast_cancer().data[0].tolist()
-    answer = ml.http.post("/function/predict", json={"instances": [row]})
-    assert answer.status_code == 200, answer.text
-    result = answer.json()
+    response = ml.http.post("/function/predict", json={"instances": [row]})
+    assert response.status_code == 200, response.text
+    result = response.json()
     assert set(result) >= {"predictions", "probabilities", "model", "version"}
     assert result["model"] == "breast-cancer"
     assert int(result["version"]) in {version["version"] for version in versions}
@@ -90,8 +90,8 @@ def test_any_registered_model_is_reached_by_name_version_and_alias(ml: Stage) ->
     quickstart(ml)
     row = load_breast_cancer().data[1].tolist()
     for model in ("breast-cancer", "breast-cancer@champion", "breast-cancer:1"):
-        answer = ml.http.post(f"/function/predict?model={model}", json={"instances": [row]})
-        assert answer.status_code == 200, answer.text
+        response = ml.http.post(f"/function/predict?model={model}", json={"instances": [row]})
+        assert response.status_code == 200, response.text
     unknown = ml.http.post("/function/predict?model=none", json={"instances": [row]})
     assert unknown.status_code == 404
     assert "none" in unknown.text
@@ -110,9 +110,9 @@ def test_mixed_columns_with_missing_values_need_no_code_change(ml: Stage) -> Non
     decision = train(ml, "wine-mixed", "cultivar", "random_forest")
     assert decision["model"] == "wine-mixed"
     instance = dict(zip(header[:-1], [13.2, "pale", *rows[0][2:7]], strict=True))
-    answer = ml.http.post("/function/predict?model=wine-mixed", json={"instances": [instance]})
-    assert answer.status_code == 200, answer.text
-    assert answer.json()["predictions"][0] in {"k0", "k1", "k2"}
+    response = ml.http.post("/function/predict?model=wine-mixed", json={"instances": [instance]})
+    assert response.status_code == 200, response.text
+    assert response.json()["predictions"][0] in {"k0", "k1", "k2"}
 
 
 def test_regression_needs_no_code_change(ml: Stage) -> None:
@@ -124,11 +124,11 @@ def test_regression_needs_no_code_change(ml: Stage) -> None:
     ]
     upload(ml, "diabetes", header, rows)
     train(ml, "diabetes", "progression", "ridge")
-    answer = ml.http.post(
+    response = ml.http.post(
         "/function/predict?model=diabetes", json={"instances": [rows[0][:-1]]}
     ).json()
-    assert 25 < answer["predictions"][0] < 400
-    assert "probabilities" not in answer
+    assert 25 < response["predictions"][0] < 400
+    assert "probabilities" not in response
 
 
 @pytest.mark.parametrize(
@@ -142,9 +142,9 @@ def test_regression_needs_no_code_change(ml: Stage) -> None:
 )
 def test_bad_rows_are_named_at_predict(ml: Stage, instances: object, named: str) -> None:
     quickstart(ml)
-    answer = ml.http.post("/function/predict", json={"instances": instances})
-    assert answer.status_code == 400
-    assert named in answer.text
+    response = ml.http.post("/function/predict", json={"instances": instances})
+    assert response.status_code == 400
+    assert named in response.text
 
 
 def test_predict_answers_while_the_registry_is_away_cold_start_included(ml: Stage) -> None:
@@ -156,9 +156,9 @@ def test_predict_answers_while_the_registry_is_away_cold_start_included(ml: Stag
     try:
         ml.api.scale("predict", 0)
         ml.until("predict", availableReplicas=0)
-        answer = ml.http.post("/function/predict", json={"instances": [row]})
-        assert answer.status_code == 200, answer.text
-        assert answer.json() == before
+        response = ml.http.post("/function/predict", json={"instances": [row]})
+        assert response.status_code == 200, response.text
+        assert response.json() == before
     finally:
         os.kill(registry, signal.SIGCONT)
 

@@ -34,26 +34,26 @@ def upload(stage: Stage, name: str, loaded: Any, rows: int) -> dict[str, Any]:
     writer.writerow([*(str(one).replace(" ", "_") for one in loaded.feature_names), "label"])
     for features, target in list(zip(loaded.data, loaded.target, strict=True))[:rows]:
         writer.writerow([*features, f"class-{target}"])
-    answer = stage.http.post(
+    response = stage.http.post(
         f"/registry/datasets/{name}",
         content=text.getvalue().encode(),
         headers={"content-type": "text/csv"},
     )
-    assert answer.status_code in {200, 201}, answer.text
-    version: dict[str, Any] = answer.json()
+    assert response.status_code in {200, 201}, response.text
+    version: dict[str, Any] = response.json()
     return version
 
 
 def run_pipeline(stage: Stage, name: str, body: dict[str, Any]) -> dict[str, Any]:
     """The run once it has ended."""
-    answer = stage.http.post(f"/triggers/pipelines/{name}/runs", json=body)
-    assert answer.status_code == 202, answer.text
-    found: dict[str, Any] = stage.http.get(answer.headers["location"]).json()
+    response = stage.http.post(f"/triggers/pipelines/{name}/runs", json=body)
+    assert response.status_code == 202, response.text
+    found: dict[str, Any] = stage.http.get(response.headers["location"]).json()
     deadline = time.monotonic() + 600
     while found["state"] in {"waiting", "running"}:
         assert time.monotonic() < deadline, found
         query = {"wait": "20", "revision": found["revision"]}
-        found = stage.http.get(answer.headers["location"], params=query).json()
+        found = stage.http.get(response.headers["location"], params=query).json()
     return found
 
 
@@ -74,12 +74,12 @@ def test_retrain_on_a_new_upload_makes_a_champion_that_predict_answers_with(ml: 
     assert made["smoke"]["version"] in {champion, int(champion)}
     names = [str(one).replace(" ", "_") for one in wine.feature_names]
     instance = dict(zip(names, map(float, wine.data[0]), strict=True))
-    answer = ml.http.post(
+    response = ml.http.post(
         "/function/predict", params={"model": "wine-events"}, json={"instances": [instance]}
     )
-    assert answer.status_code == 200, answer.text
-    assert str(answer.json()["version"]) == champion
-    assert answer.json()["predictions"] == ["class-0"]
+    assert response.status_code == 200, response.text
+    assert str(response.json()["version"]) == champion
+    assert response.json()["predictions"] == ["class-0"]
 
 
 def test_retrain_on_the_same_data_keeps_the_champion(ml: Stage) -> None:
@@ -135,9 +135,9 @@ def asked(stage: Stage, path: str, **query: str) -> dict[str, Any]:
     deadline = time.monotonic() + 120
     while True:
         try:
-            answer = stage.http.get(path, params=query)
-            if answer.status_code == 200:
-                found: dict[str, Any] = answer.json()
+            response = stage.http.get(path, params=query)
+            if response.status_code == 200:
+                found: dict[str, Any] = response.json()
                 return found
         except httpx.TransportError:
             pass
@@ -150,8 +150,8 @@ def test_retraining_goes_on_after_a_program_was_killed_in_training(ml: Stage, na
     dataset = f"wine-kill-{name}"
     upload(ml, dataset, load_wine(), 178)
     body = {"dataset": dataset, "target": "label", "model": dataset}
-    answer = ml.http.post("/triggers/pipelines/retrain/runs", json=body)
-    path = answer.headers["location"]
+    response = ml.http.post("/triggers/pipelines/retrain/runs", json=body)
+    path = response.headers["location"]
     found = asked(ml, path)
     while found["steps"][1]["state"] != "running":
         found = asked(ml, path, wait="20", revision=found["revision"])

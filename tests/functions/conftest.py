@@ -20,7 +20,7 @@ NAMES = ("preprocess", "train", "evaluate", "predict", "batch", "echo")
 
 
 @dataclass
-class Place:
+class RuntimeConfig:
     """A gateway with a registry, the functions that train, and the variables they ran with."""
 
     gateway: Gateway
@@ -39,9 +39,9 @@ class Place:
 
     def ok(self, function: ModuleType, body: object, **event: Any) -> dict[str, Any]:
         """The JSON of a call that succeeds."""
-        status, answer = self.call(function, body, **event)
-        assert status == 200, answer
-        return answer
+        status, document = self.call(function, body, **event)
+        assert status == 200, document
+        return document
 
     def registry(
         self, method: str, path: str, body: object = None, kind: str = "application/json"
@@ -59,9 +59,9 @@ class Place:
             connection.close()
 
     def upload(self, dataset: str, content: bytes) -> dict[str, Any]:
-        status, answer = self.registry("POST", f"/datasets/{dataset}", content, "text/csv")
-        assert status in {200, 201}, answer
-        version: dict[str, Any] = answer
+        status, document = self.registry("POST", f"/datasets/{dataset}", content, "text/csv")
+        assert status in {200, 201}, document
+        version: dict[str, Any] = document
         return version
 
     def trained(self, feature_set: str, model: str, algorithm: str, **more: Any) -> dict[str, Any]:
@@ -69,10 +69,10 @@ class Place:
         return self.ok(self.train, body)
 
     def move(self, model: str, version: int, alias: str = "champion") -> None:
-        status, answer = self.registry(
+        status, document = self.registry(
             "PUT", f"/models/{model}/aliases/{alias}", {"version": version}
         )
-        assert status == 200, answer
+        assert status == 200, document
 
 
 @pytest.fixture(scope="session")
@@ -84,7 +84,9 @@ def contexts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def place(contexts: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+def runtime_config(
+    contexts: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RuntimeConfig]:
     secrets = tmp_path_factory.mktemp("secrets")
     (secrets / "registry-token").write_text(TOKEN + "\n", encoding="utf-8")
     gateway = Gateway(tmp_path_factory.mktemp("data"))
@@ -95,7 +97,7 @@ def place(contexts: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         for name in ("preprocess", "train", "evaluate")
     }
     gateway.functions.update(functions)
-    yield Place(
+    yield RuntimeConfig(
         gateway,
         contexts,
         environ,
@@ -108,30 +110,30 @@ def place(contexts: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     gateway.stop()
 
 
-def made(place: Place, name: str, content: bytes, target: str) -> dict[str, Any]:
+def made(runtime_config: RuntimeConfig, name: str, content: bytes, target: str) -> dict[str, Any]:
     """The feature set of a dataset uploaded under a name."""
-    place.upload(name, content)
-    answer = place.ok(place.preprocess, {"dataset": name, "target": target})
-    place.feature_sets[name] = answer["feature_set"]
-    return answer
+    runtime_config.upload(name, content)
+    document = runtime_config.ok(runtime_config.preprocess, {"dataset": name, "target": target})
+    runtime_config.feature_sets[name] = document["feature_set"]
+    return document
 
 
 @pytest.fixture(scope="session")
-def cancer(place: Place) -> dict[str, Any]:
+def cancer(runtime_config: RuntimeConfig) -> dict[str, Any]:
     """Two classes, all columns numbers."""
-    return made(place, "cancer", BREAST_CANCER.read_bytes(), "diagnosis")
+    return made(runtime_config, "cancer", BREAST_CANCER.read_bytes(), "diagnosis")
 
 
 @pytest.fixture(scope="session")
-def wine(place: Place) -> dict[str, Any]:
+def wine(runtime_config: RuntimeConfig) -> dict[str, Any]:
     """Three classes; numbers, texts, a boolean, missing values."""
-    return made(place, "wine", mixed_wine(), "cultivar")
+    return made(runtime_config, "wine", mixed_wine(), "cultivar")
 
 
 @pytest.fixture(scope="session")
-def progression(place: Place) -> dict[str, Any]:
+def progression(runtime_config: RuntimeConfig) -> dict[str, Any]:
     """A regression."""
-    return made(place, "diabetes", diabetes(), "progression")
+    return made(runtime_config, "diabetes", diabetes(), "progression")
 
 
 @dataclass
@@ -148,9 +150,9 @@ class Predictor:
         return reply["statusCode"], json.loads(reply["body"])
 
     def ok(self, body: object, query: str = "") -> dict[str, Any]:
-        status, answer = self.call(body, query)
-        assert status == 200, answer
-        found: dict[str, Any] = answer
+        status, document = self.call(body, query)
+        assert status == 200, document
+        found: dict[str, Any] = document
         return found
 
     def close(self) -> None:
@@ -163,14 +165,18 @@ Predictors = Callable[..., Predictor]
 
 
 @pytest.fixture
-def predictors(place: Place, tmp_path: Path) -> Iterator[Predictors]:
+def predictors(runtime_config: RuntimeConfig, tmp_path: Path) -> Iterator[Predictors]:
     """Starts predict functions with variables of their own; they share tmp_path/cache."""
     started: list[Predictor] = []
 
     def start(**variables: str) -> Predictor:
-        environ = {**place.environ, "SLUICE_CACHE_DIR": str(tmp_path / "cache"), **variables}
+        environ = {
+            **runtime_config.environ,
+            "SLUICE_CACHE_DIR": str(tmp_path / "cache"),
+            **variables,
+        }
         name = f"function_predict_{next(NUMBERS)}"
-        module = load_function(place.contexts / "predict", environ, name)
+        module = load_function(runtime_config.contexts / "predict", environ, name)
         predictor = Predictor(module, asyncio.Runner())
         started.append(predictor)
         return predictor

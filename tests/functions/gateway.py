@@ -94,7 +94,7 @@ class Gateway:
         headers = dict(scope["headers"])
         sent = headers.get(b"authorization", b"").decode()
         if not sent.startswith("Basic ") and sent != f"Bearer {TOKEN}":
-            await _answer(send, 401, {}, b'{"error": "unauthorized"}')
+            await _response(send, 401, {}, b'{"error": "unauthorized"}')
             return
         identity = b"admin" if sent.startswith("Basic ") else b"function"
         path = scope["path"].removeprefix("/registry")
@@ -120,10 +120,10 @@ class Gateway:
             reply = await handle(event, None)
         else:
             reply = await asyncio.to_thread(handle, event, None)
-        await _answer(send, reply["statusCode"], reply["headers"], reply["body"])
+        await _response(send, reply["statusCode"], reply["headers"], reply["body"])
 
 
-async def _answer(send: Send, status: int, headers: dict[str, str], body: bytes) -> None:
+async def _response(send: Send, status: int, headers: dict[str, str], body: bytes) -> None:
     lines = [(key.lower().encode(), value.encode()) for key, value in headers.items()]
     await send({"type": "http.response.start", "status": status, "headers": lines})
     await send({"type": "http.response.body", "body": body})

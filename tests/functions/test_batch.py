@@ -8,18 +8,18 @@ from typing import Any
 import duckdb
 import pytest
 
-from tests.functions.conftest import Place
+from tests.functions.conftest import RuntimeConfig
 from tests.functions.contexts import load_function
 
 
 @pytest.fixture(scope="module")
 def batch(
-    place: Place, contexts: Path, tmp_path_factory: pytest.TempPathFactory
+    runtime_config: RuntimeConfig, contexts: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[ModuleType]:
     """The function `batch`, with `predict` behind the gateway that it calls."""
-    environ = {**place.environ, "SLUICE_CACHE_DIR": str(tmp_path_factory.mktemp("cache"))}
+    environ = {**runtime_config.environ, "SLUICE_CACHE_DIR": str(tmp_path_factory.mktemp("cache"))}
     predict = load_function(contexts / "predict", environ, "function_predict_of_batch")
-    place.gateway.functions["predict"] = predict
+    runtime_config.gateway.functions["predict"] = predict
     module = load_function(contexts / "batch", environ, "function_batch")
     yield module
     module.REGISTRY.close()
@@ -28,9 +28,9 @@ def batch(
     predict.SOURCE.close()
 
 
-def table(place: Place, path: Path, sha256: str) -> list[dict[str, Any]]:
+def table(runtime_config: RuntimeConfig, path: Path, sha256: str) -> list[dict[str, Any]]:
     """The rows of a Parquet artifact."""
-    content = _artifact(place, sha256)
+    content = _artifact(runtime_config, sha256)
     path.write_bytes(content)
     with duckdb.connect() as connection:
         found = connection.execute("SELECT * FROM read_parquet(?)", [str(path)])
@@ -39,27 +39,31 @@ def table(place: Place, path: Path, sha256: str) -> list[dict[str, Any]]:
         return [dict(zip(names, row, strict=True)) for row in found.fetchall()]
 
 
-def _artifact(place: Place, sha256: str) -> bytes:
-    content: bytes = place.train.REGISTRY.artifact(sha256)
+def _artifact(runtime_config: RuntimeConfig, sha256: str) -> bytes:
+    content: bytes = runtime_config.train.REGISTRY.artifact(sha256)
     return content
 
 
-def made(place: Place, batch: ModuleType, dataset: str, model: str, rows: int) -> dict[str, Any]:
+def made(
+    runtime_config: RuntimeConfig, batch: ModuleType, dataset: str, model: str, rows: int
+) -> dict[str, Any]:
     """What the whole chain answers: chunk, predict each, collect."""
-    cut = place.ok(batch, {"action": "chunk", "dataset": dataset, "model": model, "rows": rows})
+    cut = runtime_config.ok(
+        batch, {"action": "chunk", "dataset": dataset, "model": model, "rows": rows}
+    )
     common = {"dataset": dataset, "version": cut["version"], "model": model}
     parts = [
-        place.ok(
+        runtime_config.ok(
             batch,
             {"action": "predict", **common, "model_version": cut["model_version"], **chunk},
         )
         for chunk in cut["chunks"]
     ]
-    return place.ok(batch, {"action": "collect", **common, "parts": parts[::-1]})
+    return runtime_config.ok(batch, {"action": "collect", **common, "parts": parts[::-1]})
 
 
 def test_replicas_that_fetch_one_dataset_at_once_each_write_their_own_draft(
-    place: Place, batch: ModuleType, wine: dict[str, Any], tmp_path: Path
+    runtime_config: RuntimeConfig, batch: ModuleType, wine: dict[str, Any], tmp_path: Path
 ) -> None:
     """Every replica is process 1 of its own namespace, and they share the folder."""
     drafts: list[Path] = []
@@ -81,14 +85,14 @@ def test_replicas_that_fetch_one_dataset_at_once_each_write_their_own_draft(
 
 
 def test_predictions_of_mixed_columns_stand_in_the_order_of_the_rows(
-    place: Place, batch: ModuleType, wine: dict[str, Any], tmp_path: Path
+    runtime_config: RuntimeConfig, batch: ModuleType, wine: dict[str, Any], tmp_path: Path
 ) -> None:
-    version = place.trained(wine["feature_set"], "wine-batch", "random_forest")["version"]
-    place.move("wine-batch", int(version))
-    answer = made(place, batch, "wine", "wine-batch", 50)
-    rows = table(place, tmp_path / "all.parquet", answer["artifact"])
-    assert [row["row"] for row in rows] == list(range(answer["rows"]))
-    assert answer["rows"] > 150
+    version = runtime_config.trained(wine["feature_set"], "wine-batch", "random_forest")["version"]
+    runtime_config.move("wine-batch", int(version))
+    response = made(runtime_config, batch, "wine", "wine-batch", 50)
+    rows = table(runtime_config, tmp_path / "all.parquet", response["artifact"])
+    assert [row["row"] for row in rows] == list(range(response["rows"]))
+    assert response["rows"] > 150
     shares = [name for name in rows[0] if name.startswith("probability_")]
     for row in rows:
         assert sum(row[name] for name in shares) == pytest.approx(1, abs=1e-4)
@@ -96,28 +100,30 @@ def test_predictions_of_mixed_columns_stand_in_the_order_of_the_rows(
 
 
 def test_predictions_of_a_regression_are_values(
-    place: Place, batch: ModuleType, progression: dict[str, Any], tmp_path: Path
+    runtime_config: RuntimeConfig, batch: ModuleType, progression: dict[str, Any], tmp_path: Path
 ) -> None:
-    version = place.trained(progression["feature_set"], "diabetes-batch", "ridge")["version"]
-    place.move("diabetes-batch", int(version))
-    answer = made(place, batch, "diabetes", "diabetes-batch", 10_000)
-    rows = table(place, tmp_path / "all.parquet", answer["artifact"])
+    version = runtime_config.trained(progression["feature_set"], "diabetes-batch", "ridge")[
+        "version"
+    ]
+    runtime_config.move("diabetes-batch", int(version))
+    response = made(runtime_config, batch, "diabetes", "diabetes-batch", 10_000)
+    rows = table(runtime_config, tmp_path / "all.parquet", response["artifact"])
     assert set(rows[0]) == {"row", "prediction"}
-    assert len(rows) == answer["rows"] == 442
+    assert len(rows) == response["rows"] == 442
     assert all(isinstance(row["prediction"], float) for row in rows)
 
 
 def test_rows_are_what_the_model_takes(
-    place: Place, batch: ModuleType, wine: dict[str, Any]
+    runtime_config: RuntimeConfig, batch: ModuleType, wine: dict[str, Any]
 ) -> None:
-    version = place.trained(wine["feature_set"], "wine-rows", "random_forest")["version"]
-    place.move("wine-rows", int(version))
-    answer = place.ok(
+    version = runtime_config.trained(wine["feature_set"], "wine-rows", "random_forest")["version"]
+    runtime_config.move("wine-rows", int(version))
+    response = runtime_config.ok(
         batch, {"action": "rows", "dataset": "wine", "model": "wine-rows", "limit": 3}
     )
-    assert len(answer["rows"]) == 3
+    assert len(response["rows"]) == 3
     names = {column["name"] for column in wine["columns"]}
-    assert set(answer["rows"][0]) == names
+    assert set(response["rows"][0]) == names
 
 
 @pytest.mark.parametrize(
@@ -143,24 +149,24 @@ def test_rows_are_what_the_model_takes(
     ],
 )
 def test_bad_request_names_the_field(
-    place: Place,
+    runtime_config: RuntimeConfig,
     batch: ModuleType,
     cancer: dict[str, Any],
     body: dict[str, Any],
     status: int,
     told: str,
 ) -> None:
-    found, answer = place.call(batch, body)
-    assert (found, told in answer["error"]) == (status, True), answer
+    found, response = runtime_config.call(batch, body)
+    assert (found, told in response["error"]) == (status, True), response
 
 
 def test_dataset_that_lacks_a_column_of_the_model_is_refused_by_name(
-    place: Place, batch: ModuleType, cancer: dict[str, Any], wine: dict[str, Any]
+    runtime_config: RuntimeConfig, batch: ModuleType, cancer: dict[str, Any], wine: dict[str, Any]
 ) -> None:
-    version = place.trained(cancer["feature_set"], "cancer-batch", "logistic")["version"]
-    place.move("cancer-batch", int(version))
-    status, answer = place.call(
+    version = runtime_config.trained(cancer["feature_set"], "cancer-batch", "logistic")["version"]
+    runtime_config.move("cancer-batch", int(version))
+    status, response = runtime_config.call(
         batch, {"action": "rows", "dataset": "wine", "model": "cancer-batch"}
     )
     assert status == 400
-    assert "dataset 'wine' version 1 has no column" in answer["error"]
+    assert "dataset 'wine' version 1 has no column" in response["error"]

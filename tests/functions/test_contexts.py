@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.functions.conftest import NAMES, Place
+from tests.functions.conftest import NAMES, RuntimeConfig
 from tests.functions.contexts import ROOT, assemble, stack
 from tests.functions.data import BREAST_CANCER
 
@@ -105,41 +105,41 @@ def test_echo_answers_what_it_got_and_keeps_its_type(contexts: Path, serve: Serv
 
 @pytest.mark.parametrize("kind", ["application/json", "application/x-www-form-urlencoded", ""])
 def test_predict_reads_json_whatever_the_content_type_says(
-    place: Place, cancer: dict[str, Any], serve: Serve, tmp_path: Path, kind: str
+    runtime_config: RuntimeConfig, cancer: dict[str, Any], serve: Serve, tmp_path: Path, kind: str
 ) -> None:
-    if place.registry("GET", "/models/served")[0] == 404:
-        place.trained(cancer["feature_set"], "served", "logistic")
-        place.move("served", 1)
+    if runtime_config.registry("GET", "/models/served")[0] == 404:
+        runtime_config.trained(cancer["feature_set"], "served", "logistic")
+        runtime_config.move("served", 1)
     cache = str(tmp_path / "cache")
-    environ = {**place.environ, "SLUICE_CACHE_DIR": cache, "default_model": "served"}
-    predict = serve(place.contexts / "predict", **environ)
+    environ = {**runtime_config.environ, "SLUICE_CACHE_DIR": cache, "default_model": "served"}
+    predict = serve(runtime_config.contexts / "predict", **environ)
     line = BREAST_CANCER.read_text(encoding="utf-8").splitlines()[1]
     row = [float(cell) for cell in line.split(",")[:-1]]
-    status, answered, body = predict.call(json.dumps({"instances": [row]}).encode(), kind=kind)
-    answer = json.loads(body)
-    assert (status, answered) == (200, "application/json")
-    assert answer["predictions"] == ["malignant"]
-    assert (answer["model"], answer["version"]) == ("served", "1")
+    status, respond, body = predict.call(json.dumps({"instances": [row]}).encode(), kind=kind)
+    document = json.loads(body)
+    assert (status, respond) == (200, "application/json")
+    assert document["predictions"] == ["malignant"]
+    assert (document["model"], document["version"]) == ("served", "1")
     status, _, body = predict.call(b"{}", "/?model=nobody@nowhere")
     assert status == 404
     assert (tmp_path / "cache" / "references").is_dir()
 
 
 def test_calls_of_many_clients_get_each_its_own_answer(
-    place: Place, progression: dict[str, Any], serve: Serve, tmp_path: Path
+    runtime_config: RuntimeConfig, progression: dict[str, Any], serve: Serve, tmp_path: Path
 ) -> None:
-    if place.registry("GET", "/models/many")[0] == 404:
-        place.trained(progression["feature_set"], "many", "ridge")
-    environ = {**place.environ, "SLUICE_CACHE_DIR": str(tmp_path / "cache")}
-    predict = serve(place.contexts / "predict", **environ)
+    if runtime_config.registry("GET", "/models/many")[0] == 404:
+        runtime_config.trained(progression["feature_set"], "many", "ridge")
+    environ = {**runtime_config.environ, "SLUICE_CACHE_DIR": str(tmp_path / "cache")}
+    predict = serve(runtime_config.contexts / "predict", **environ)
     columns = [column["name"] for column in progression["columns"]]
 
     def ask(number: int, found: dict[int, float]) -> None:
         row = dict.fromkeys(columns, 1.0) | {"bmi": float(number)}
         body = json.dumps({"instances": [row]}).encode()
-        status, _, answer = predict.call(body, "/?model=many:1")
+        status, _, document = predict.call(body, "/?model=many:1")
         if status == 200:
-            found[number] = json.loads(answer)["predictions"][0]
+            found[number] = json.loads(document)["predictions"][0]
 
     together: dict[int, float] = {}
     threads = [threading.Thread(target=ask, args=(n, together)) for n in range(24)]

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.functions.conftest import Place, Predictor, Predictors
+from tests.functions.conftest import Predictor, Predictors, RuntimeConfig
 from tests.functions.data import BREAST_CANCER
 from tests.functions.gateway import Event
 
@@ -24,30 +24,30 @@ BODY = {"instances": ROWS[:2]}
 
 
 @pytest.fixture(scope="module")
-def models(place: Place, cancer: dict[str, Any], wine: dict[str, Any]) -> None:
+def models(runtime_config: RuntimeConfig, cancer: dict[str, Any], wine: dict[str, Any]) -> None:
     """breast-cancer with versions 1 and 2, wine with version 1."""
-    place.trained(cancer["feature_set"], "breast-cancer", "logistic")
-    place.trained(cancer["feature_set"], "breast-cancer", "random_forest")
-    place.trained(wine["feature_set"], "wine", "hist_gradient_boosting")
-    place.move("wine", 1)
+    runtime_config.trained(cancer["feature_set"], "breast-cancer", "logistic")
+    runtime_config.trained(cancer["feature_set"], "breast-cancer", "random_forest")
+    runtime_config.trained(wine["feature_set"], "wine", "hist_gradient_boosting")
+    runtime_config.move("wine", 1)
 
 
 @pytest.fixture
-def predict(place: Place, models: None, predictors: Predictors) -> Predictor:
-    place.move("breast-cancer", 1)
+def predict(runtime_config: RuntimeConfig, models: None, predictors: Predictors) -> Predictor:
+    runtime_config.move("breast-cancer", 1)
     return predictors()
 
 
 def test_rows_as_lists_and_as_named_columns_get_the_same_answer(predict: Predictor) -> None:
-    answer = predict.ok(BODY)
-    assert answer["predictions"] == ["malignant", "malignant"]
-    assert (answer["model"], answer["version"]) == ("breast-cancer", "1")
-    assert np.sum(answer["probabilities"], axis=1) == pytest.approx([1, 1])
+    response = predict.ok(BODY)
+    assert response["predictions"] == ["malignant", "malignant"]
+    assert (response["model"], response["version"]) == ("breast-cancer", "1")
+    assert np.sum(response["probabilities"], axis=1) == pytest.approx([1, 1])
     named = [dict(zip(COLUMNS, row, strict=True)) for row in ROWS[:2]]
     named[1] = dict(reversed(named[1].items()))
-    assert predict.ok({"instances": named}) == answer
-    assert predict.ok({"inputs": named}) == answer
-    assert predict.ok({"instances": [named[0], ROWS[1]]}) == answer
+    assert predict.ok({"instances": named}) == response
+    assert predict.ok({"inputs": named}) == response
+    assert predict.ok({"instances": [named[0], ROWS[1]]}) == response
 
 
 def test_many_rows_answer_as_each_of_them_alone(predict: Predictor) -> None:
@@ -60,8 +60,8 @@ def test_many_rows_answer_as_each_of_them_alone(predict: Predictor) -> None:
 
 
 def test_no_rows_get_no_predictions(predict: Predictor) -> None:
-    answer = predict.ok({"instances": []})
-    assert (answer["predictions"], answer["probabilities"]) == ([], [])
+    response = predict.ok({"instances": []})
+    assert (response["predictions"], response["probabilities"]) == ([], [])
 
 
 def test_mixed_columns_take_null_where_the_training_data_had_holes(predict: Predictor) -> None:
@@ -73,9 +73,9 @@ def test_mixed_columns_take_null_where_the_training_data_had_holes(predict: Pred
     assert full["predictions"][0].startswith("class ")
     holes = {**row, "hue": None, "alcohol": None}
     unseen = {**row, "flavanoids": "of a kind never seen"}
-    answer = predict.ok({"instances": [row, holes, unseen]}, "model=wine")
-    assert answer["predictions"][0] == full["predictions"][0]
-    assert len(answer["probabilities"][1]) == 3
+    response = predict.ok({"instances": [row, holes, unseen]}, "model=wine")
+    assert response["predictions"][0] == full["predictions"][0]
+    assert len(response["probabilities"][1]) == 3
     status, refused = predict.call({"instances": [row, {**row, "ash": None}]}, "model=wine")
     assert status == 400
     assert refused["error"] == "row 1, column 'ash': expected a finite number, got null"
@@ -150,9 +150,9 @@ def with_cell(value: object, row: int = 0, column: int = 3) -> dict[str, Any]:
 def test_bad_input_is_refused_by_row_and_column(
     predict: Predictor, body: object, error: str
 ) -> None:
-    status, answer = predict.call(body)
-    assert status == 400, answer
-    assert error in answer["error"]
+    status, response = predict.call(body)
+    assert status == 400, response
+    assert error in response["error"]
     assert predict.ok(BODY)["predictions"] == ["malignant", "malignant"]
 
 
@@ -192,17 +192,19 @@ def test_an_unknown_model_is_refused_by_name(
 
 
 def test_too_many_rows_and_bytes_are_refused(
-    place: Place, models: None, predictors: Predictors
+    runtime_config: RuntimeConfig, models: None, predictors: Predictors
 ) -> None:
     small = predictors(max_rows="3", max_body_bytes="100000")
-    status, answer = small.call({"instances": ROWS[:4]})
-    assert (status, answer["error"]) == (413, "expected at most 3 rows a call, got 4")
-    status, answer = small.call({"instances": ROWS})
+    status, response = small.call({"instances": ROWS[:4]})
+    assert (status, response["error"]) == (413, "expected at most 3 rows a call, got 4")
+    status, response = small.call({"instances": ROWS})
     assert status == 413
-    assert "expected a body of at most 100000 bytes" in answer["error"]
+    assert "expected a body of at most 100000 bytes" in response["error"]
 
 
-def test_an_alias_move_is_followed_and_no_call_fails(place: Place, predict: Predictor) -> None:
+def test_an_alias_move_is_followed_and_no_call_fails(
+    runtime_config: RuntimeConfig, predict: Predictor
+) -> None:
     """Within two seconds: an answer of the registry is believed for less, however slow it is."""
     assert sys.modules[type(predict.module.MODELS).__module__].TRUSTED_SECONDS < 2
     content = json.dumps({"instances": ROWS[:1]}).encode()
@@ -220,18 +222,20 @@ def test_an_alias_move_is_followed_and_no_call_fails(place: Place, predict: Pred
         raise AssertionError(f"version {version} did not answer within {seconds} s")
 
     predict.runner.run(call_until("1", 60))
-    place.move("breast-cancer", 2)
+    runtime_config.move("breast-cancer", 2)
     assert predict.runner.run(call_until("2", 60)) > 0
-    place.move("breast-cancer", 1)
+    runtime_config.move("breast-cancer", 1)
     assert predict.runner.run(call_until("1", 60)) > 0
 
 
-def test_a_call_after_a_pause_asks_before_it_answers(place: Place, predict: Predictor) -> None:
+def test_a_call_after_a_pause_asks_before_it_answers(
+    runtime_config: RuntimeConfig, predict: Predictor
+) -> None:
     """As if the thread had ended for want of calls: the alias is not believed any more."""
     assert predict.ok(BODY)["version"] == "1"
     entry = next(iter(predict.module.MODELS._entries.values()))
     with entry.lock:
-        place.move("breast-cancer", 2)
+        runtime_config.move("breast-cancer", 2)
         entry.trusted_until = 0.0
     assert predict.ok(BODY)["version"] == "2"
 
@@ -249,41 +253,41 @@ def test_the_thread_ends_when_calls_stop(predict: Predictor) -> None:
 
 
 def test_while_the_registry_is_away_the_last_known_version_answers_cold_start_included(
-    place: Place, models: None, predictors: Predictors
+    runtime_config: RuntimeConfig, models: None, predictors: Predictors
 ) -> None:
-    place.move("breast-cancer", 1)
+    runtime_config.move("breast-cancer", 1)
     warm = predictors()
     assert warm.ok(BODY)["version"] == "1"
     assert warm.ok(BODY, "model=breast-cancer:2")["version"] == "2"
-    place.gateway.stop()
+    runtime_config.gateway.stop()
     try:
         for entry in warm.module.MODELS._entries.values():
             entry.trusted_until = min(entry.trusted_until, 0.0)
         assert warm.ok(BODY)["version"] == "1"
         cold = predictors()
         cold.module.init()
-        answer = cold.ok(BODY)
-        assert answer == warm.ok(BODY)
+        response = cold.ok(BODY)
+        assert response == warm.ok(BODY)
         # It has asked in vain a moment ago: the next calls do not wait for that.
         asked_again = time.monotonic() + 3600
         for entry in cold.module.MODELS._entries.values():
             assert entry.trusted_until > 0
             entry.trusted_until = asked_again
-        assert cold.ok(BODY) == answer
+        assert cold.ok(BODY) == response
         assert cold.ok(BODY, "model=breast-cancer:2")["version"] == "2"
         status, refused = cold.call(BODY, "model=wine")
         assert status == 503
         assert "can not reach the registry" in refused["error"]
     finally:
-        place.gateway.start()
-    place.move("breast-cancer", 2)
+        runtime_config.gateway.start()
+    runtime_config.move("breast-cancer", 2)
     for entry in cold.module.MODELS._entries.values():
         entry.trusted_until = min(entry.trusted_until, 0.0)
     assert cold.ok(BODY)["version"] == "2"
 
 
 def test_a_start_does_not_fail_while_the_registry_is_away_and_nothing_is_cached(
-    place: Place, models: None, predictors: Predictors
+    runtime_config: RuntimeConfig, models: None, predictors: Predictors
 ) -> None:
     predict = predictors(SLUICE_GATEWAY_URL="http://127.0.0.1:9")
     predict.module.init()
@@ -295,13 +299,13 @@ def test_a_start_does_not_fail_while_the_registry_is_away_and_nothing_is_cached(
 def test_without_the_token_the_answer_says_which_secret_is_missing(
     models: None, predictors: Predictors, tmp_path: Path
 ) -> None:
-    status, answer = predictors(SLUICE_SECRETS_DIR=str(tmp_path)).call(BODY)
+    status, response = predictors(SLUICE_SECRETS_DIR=str(tmp_path)).call(BODY)
     assert status == 503
-    assert answer["error"].startswith("no secret 'registry-token'")
+    assert response["error"].startswith("no secret 'registry-token'")
 
 
 def test_a_damaged_cached_model_is_fetched_anew(
-    place: Place, predict: Predictor, predictors: Predictors, tmp_path: Path
+    runtime_config: RuntimeConfig, predict: Predictor, predictors: Predictors, tmp_path: Path
 ) -> None:
     predict.ok(BODY)
     files = list((tmp_path / "cache" / "artifacts").iterdir())
@@ -316,33 +320,33 @@ def test_a_damaged_cached_model_is_fetched_anew(
 
 
 def test_a_version_that_does_not_load_leaves_the_old_one_answering(
-    place: Place, predict: Predictor
+    runtime_config: RuntimeConfig, predict: Predictor
 ) -> None:
     assert predict.ok(BODY)["version"] == "1"
-    _, good = place.registry("GET", "/models/breast-cancer/versions/1")
+    _, good = runtime_config.registry("GET", "/models/breast-cancer/versions/1")
     kind = "application/octet-stream"
-    _, stored = place.registry("POST", "/artifacts", b"this is not ONNX", kind)
+    _, stored = runtime_config.registry("POST", "/artifacts", b"this is not ONNX", kind)
     body = {"artifact": stored["sha256"], "signature": good["signature"]}
-    _, broken = place.registry("POST", "/models/breast-cancer/versions", body)
-    place.move("breast-cancer", broken["version"])
+    _, broken = runtime_config.registry("POST", "/models/breast-cancer/versions", body)
+    runtime_config.move("breast-cancer", broken["version"])
     entry = next(iter(predict.module.MODELS._entries.values()))
     for _ in range(2):
         with entry.lock:
             entry.trusted_until = 0.0
         assert predict.ok(BODY)["version"] == "1"
-    status, answer = predict.call(BODY, f"model=breast-cancer:{broken['version']}")
+    status, response = predict.call(BODY, f"model=breast-cancer:{broken['version']}")
     assert status == 422
-    assert f"model breast-cancer:{broken['version']} does not load" in answer["error"]
-    status, answer = predict.call(BODY, "model=breast-cancer@latest")
+    assert f"model breast-cancer:{broken['version']} does not load" in response["error"]
+    status, response = predict.call(BODY, "model=breast-cancer@latest")
     assert status == 422
 
 
 def test_an_alias_that_is_removed_is_not_answered_any_more(
-    place: Place, predict: Predictor, predictors: Predictors
+    runtime_config: RuntimeConfig, predict: Predictor, predictors: Predictors
 ) -> None:
-    place.move("breast-cancer", 2, "passing")
+    runtime_config.move("breast-cancer", 2, "passing")
     assert predict.ok(BODY, "model=breast-cancer@passing")["version"] == "2"
-    assert place.registry("DELETE", "/models/breast-cancer/aliases/passing")[0] == 200
+    assert runtime_config.registry("DELETE", "/models/breast-cancer/aliases/passing")[0] == 200
     reference = next(r for r in predict.module.MODELS._entries if r.alias == "passing")
     predict.module.MODELS._entries[reference].trusted_until = 0.0
     assert predict.call(BODY, "model=breast-cancer@passing")[0] == 404
@@ -350,7 +354,7 @@ def test_an_alias_that_is_removed_is_not_answered_any_more(
 
 
 def test_models_in_memory_stay_within_their_limit(
-    place: Place, models: None, predictors: Predictors
+    runtime_config: RuntimeConfig, models: None, predictors: Predictors
 ) -> None:
     predict = predictors(max_models="2")
     for query in ("model=breast-cancer:1", "model=breast-cancer:2", "model=breast-cancer@champion"):
@@ -365,7 +369,7 @@ def test_models_in_memory_stay_within_their_limit(
 
 
 def test_calls_that_wait_for_one_model_share_the_loading_and_one_that_leaves_harms_none(
-    place: Place, predict: Predictor
+    runtime_config: RuntimeConfig, predict: Predictor
 ) -> None:
     content = json.dumps(BODY).encode()
 
@@ -376,11 +380,11 @@ def test_calls_that_wait_for_one_model_share_the_loading_and_one_that_leaves_har
         await asyncio.sleep(0)
         tasks[0].cancel()
         answers = await asyncio.gather(*tasks[1:])
-        return [answer["statusCode"] for answer in answers]
+        return [response["statusCode"] for response in answers]
 
-    before = len(place.gateway.requests)
+    before = len(runtime_config.gateway.requests)
     assert predict.runner.run(crowd()) == [200] * 19
-    asked = [path for _, path in place.gateway.requests[before:] if "/aliases/" in path]
+    asked = [path for _, path in runtime_config.gateway.requests[before:] if "/aliases/" in path]
     assert len(asked) <= 2
 
 
@@ -406,13 +410,13 @@ os._exit(0)
 
 
 def test_a_fresh_process_predicts_without_scikit_learn_and_without_telemetry(
-    place: Place, models: None, tmp_path: Path
+    runtime_config: RuntimeConfig, models: None, tmp_path: Path
 ) -> None:
-    place.move("breast-cancer", 1)
+    runtime_config.move("breast-cancer", 1)
     home = tmp_path / "home"
     home.mkdir()
     environ = {
-        **place.environ,
+        **runtime_config.environ,
         "PATH": os.environ["PATH"],
         "HOME": str(home),
         "SLUICE_CACHE_DIR": str(tmp_path / "cache"),
@@ -420,7 +424,7 @@ def test_a_fresh_process_predicts_without_scikit_learn_and_without_telemetry(
     }
     done = subprocess.run(
         [sys.executable, "-c", FRESH, json.dumps(BODY)],
-        cwd=place.contexts / "predict",
+        cwd=runtime_config.contexts / "predict",
         env=environ,
         capture_output=True,
         check=True,
@@ -435,10 +439,10 @@ def test_a_fresh_process_predicts_without_scikit_learn_and_without_telemetry(
 
 
 def test_calls_that_come_together_are_answered_as_each_alone(
-    place: Place, predictors: Predictors, cancer: dict[str, Any]
+    runtime_config: RuntimeConfig, predictors: Predictors, cancer: dict[str, Any]
 ) -> None:
-    version = place.trained(cancer["feature_set"], "together", "random_forest")["version"]
-    place.move("together", int(version))
+    version = runtime_config.trained(cancer["feature_set"], "together", "random_forest")["version"]
+    runtime_config.move("together", int(version))
     predictor = predictors(default_model="together@champion")
     rows = [[float(number + column) for column in range(30)] for number in range(4)]
     bodies: list[object] = [
@@ -457,6 +461,6 @@ def test_calls_that_come_together_are_answered_as_each_alone(
     assert [reply is None for reply in replies] == [
         False, False, True, True, False, False, True, True,
     ]  # fmt: skip
-    for reply, (status, answer) in zip(replies, alone, strict=False):
+    for reply, (status, response) in zip(replies, alone, strict=False):
         if reply is not None:
-            assert (reply["statusCode"], json.loads(reply["body"])) == (status, answer)
+            assert (reply["statusCode"], json.loads(reply["body"])) == (status, response)

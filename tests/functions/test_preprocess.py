@@ -5,41 +5,43 @@ import joblib
 import numpy as np
 import pytest
 
-from tests.functions.conftest import Place, made
+from tests.functions.conftest import RuntimeConfig, made
 from tests.functions.data import csv_of, mixed_wine
 
 
-def artifact(place: Place, sha256: str) -> bytes:
-    content: bytes = place.preprocess.REGISTRY.artifact(sha256)
+def artifact(runtime_config: RuntimeConfig, sha256: str) -> bytes:
+    content: bytes = runtime_config.preprocess.REGISTRY.artifact(sha256)
     return content
 
 
-def stored(place: Place, feature_set: str) -> dict[str, Any]:
-    found: dict[str, Any] = place.preprocess.REGISTRY.feature_set(feature_set)
+def stored(runtime_config: RuntimeConfig, feature_set: str) -> dict[str, Any]:
+    found: dict[str, Any] = runtime_config.preprocess.REGISTRY.feature_set(feature_set)
     return found
 
 
 def test_numbers_are_split_by_class_and_the_transformer_is_fitted_on_training_rows(
-    place: Place, cancer: dict[str, Any]
+    runtime_config: RuntimeConfig, cancer: dict[str, Any]
 ) -> None:
     assert cancer["rows"] == {"train": 455, "test": 114}
     assert cancer["classes"] == ["benign", "malignant"]
     assert cancer["task_reason"] == "the target holds string values"
-    kept = stored(place, cancer["feature_set"])
+    kept = stored(runtime_config, cancer["feature_set"])
     arrays = {
-        name: np.load(io.BytesIO(artifact(place, kept["artifacts"][name])))
+        name: np.load(io.BytesIO(artifact(runtime_config, kept["artifacts"][name])))
         for name in ("train", "test")
     }
     shares = [float(arrays[name]["y"].mean()) for name in ("train", "test")]
     assert abs(shares[0] - shares[1]) < 0.01
-    transformer = joblib.load(io.BytesIO(artifact(place, kept["artifacts"]["transformer"])))
+    transformer = joblib.load(
+        io.BytesIO(artifact(runtime_config, kept["artifacts"]["transformer"]))
+    )
     scaled = transformer.transform(arrays["train"]["numbers"].astype(np.float32))
     assert np.abs(scaled.mean(axis=0)).max() < 1e-4
     assert np.abs(scaled.std(axis=0) - 1).max() < 1e-4
 
 
 def test_mixed_columns_keep_their_kinds_and_a_time_is_dropped_with_its_reason(
-    place: Place, wine: dict[str, Any]
+    runtime_config: RuntimeConfig, wine: dict[str, Any]
 ) -> None:
     kinds = {column["name"]: column for column in wine["columns"]}
     assert kinds["alcohol"] == {"name": "alcohol", "kind": "string", "missing": True}
@@ -48,13 +50,15 @@ def test_mixed_columns_keep_their_kinds_and_a_time_is_dropped_with_its_reason(
     assert kinds["high_proline"]["kind"] == "boolean"
     assert [dropped["column"] for dropped in wine["dropped"]] == ["bottled"]
     assert "timestamp" in wine["dropped"][0]["reason"]
-    spec = stored(place, wine["feature_set"])["spec"]
+    spec = stored(runtime_config, wine["feature_set"])["spec"]
     categories = {c["name"]: c["categories"] for c in spec["columns"] if c["kind"] == "string"}
     assert categories["alcohol"] == ["", "high", "low", "medium"]
 
 
-def test_statistics_count_missing_values_and_categories(place: Place, wine: dict[str, Any]) -> None:
-    columns = stored(place, wine["feature_set"])["statistics"]["columns"]
+def test_statistics_count_missing_values_and_categories(
+    runtime_config: RuntimeConfig, wine: dict[str, Any]
+) -> None:
+    columns = stored(runtime_config, wine["feature_set"])["statistics"]["columns"]
     assert 10 <= columns["hue"]["missing"] <= 20
     assert sum(columns["alcohol"]["categories"].values()) + columns["alcohol"]["missing"] == 142
     assert columns["ash"]["min"] <= columns["ash"]["deciles"][0] <= columns["ash"]["max"]
@@ -67,49 +71,60 @@ def test_an_integer_target_of_many_values_is_a_regression(progression: dict[str,
 
 
 def test_the_same_request_gives_the_same_arrays_and_another_seed_others(
-    place: Place, cancer: dict[str, Any]
+    runtime_config: RuntimeConfig, cancer: dict[str, Any]
 ) -> None:
-    again = place.ok(place.preprocess, {"dataset": "cancer", "target": "diagnosis"})
-    other = place.ok(place.preprocess, {"dataset": "cancer", "target": "diagnosis", "seed": 1})
+    again = runtime_config.ok(
+        runtime_config.preprocess, {"dataset": "cancer", "target": "diagnosis"}
+    )
+    other = runtime_config.ok(
+        runtime_config.preprocess, {"dataset": "cancer", "target": "diagnosis", "seed": 1}
+    )
     first, second, third = (
-        stored(place, one["feature_set"])["artifacts"] for one in (cancer, again, other)
+        stored(runtime_config, one["feature_set"])["artifacts"] for one in (cancer, again, other)
     )
     assert first == second
     assert first["train"] != third["train"]
 
 
 def test_a_repeated_call_with_one_key_makes_one_feature_set(
-    place: Place, cancer: dict[str, Any]
+    runtime_config: RuntimeConfig, cancer: dict[str, Any]
 ) -> None:
     body = {"dataset": "cancer", "target": "diagnosis", "seed": 5}
     key = {"Idempotency-Key": "run-1/preprocess/0"}
-    once = place.ok(place.preprocess, body, headers=key)
-    assert place.ok(place.preprocess, body, headers=key)["feature_set"] == once["feature_set"]
+    once = runtime_config.ok(runtime_config.preprocess, body, headers=key)
+    assert (
+        runtime_config.ok(runtime_config.preprocess, body, headers=key)["feature_set"]
+        == once["feature_set"]
+    )
 
 
-def test_rows_without_a_target_are_left_out_and_told(place: Place) -> None:
+def test_rows_without_a_target_are_left_out_and_told(runtime_config: RuntimeConfig) -> None:
     rows = [[number, "" if number < 3 else "ab"[number % 2]] for number in range(30)]
-    answer = made(place, "gaps", csv_of(["x", "y"], rows), "y")
-    assert answer["rows"] == {"train": 21, "test": 6}
-    assert answer["notes"] == ["3 rows without a target were left out"]
+    response = made(runtime_config, "gaps", csv_of(["x", "y"], rows), "y")
+    assert response["rows"] == {"train": 21, "test": 6}
+    assert response["notes"] == ["3 rows without a target were left out"]
 
 
-def test_integers_that_float32_rounds_are_told(place: Place) -> None:
+def test_integers_that_float32_rounds_are_told(runtime_config: RuntimeConfig) -> None:
     rows = [[2**24 + 2 * number + 1, number % 2] for number in range(30)]
-    answer = made(place, "large", csv_of(["id", "y"], rows), "y")
-    assert answer["task_reason"] == "the target holds 2 different integers, at most 20"
-    assert answer["notes"][0].startswith("column 'id': integers up to 16777275 are rounded")
+    response = made(runtime_config, "large", csv_of(["id", "y"], rows), "y")
+    assert response["task_reason"] == "the target holds 2 different integers, at most 20"
+    assert response["notes"][0].startswith("column 'id': integers up to 16777275 are rounded")
 
 
-def test_texts_of_too_many_kinds_are_dropped_and_refused_when_named(place: Place) -> None:
+def test_texts_of_too_many_kinds_are_dropped_and_refused_when_named(
+    runtime_config: RuntimeConfig,
+) -> None:
     rows = [[f"name {number}", number, "ab"[number % 2]] for number in range(40)]
-    place.upload("names", csv_of(["name", "x", "y"], rows))
+    runtime_config.upload("names", csv_of(["name", "x", "y"], rows))
     body = {"dataset": "names", "target": "y", "max_categories": 20}
-    assert place.ok(place.preprocess, body)["dropped"] == [
+    assert runtime_config.ok(runtime_config.preprocess, body)["dropped"] == [
         {"column": "name", "reason": "40 different texts, over max_categories 20"}
     ]
-    status, answer = place.call(place.preprocess, {**body, "columns": ["name", "x"]})
-    assert (status, answer["error"]) == (
+    status, response = runtime_config.call(
+        runtime_config.preprocess, {**body, "columns": ["name", "x"]}
+    )
+    assert (status, response["error"]) == (
         400,
         "column 'name' can not be learned from: 40 different texts, over max_categories 20",
     )
@@ -184,11 +199,11 @@ def test_texts_of_too_many_kinds_are_dropped_and_refused_when_named(place: Place
     ],
 )
 def test_bad_input_is_refused_by_name(
-    place: Place, wine: dict[str, Any], body: object, status: int, error: str
+    runtime_config: RuntimeConfig, wine: dict[str, Any], body: object, status: int, error: str
 ) -> None:
-    got, answer = place.call(place.preprocess, body)
-    assert got == status, answer
-    assert error in answer["error"]
+    got, response = runtime_config.call(runtime_config.preprocess, body)
+    assert got == status, response
+    assert error in response["error"]
 
 
 @pytest.mark.parametrize(
@@ -201,25 +216,34 @@ def test_bad_input_is_refused_by_name(
     ],
 )
 def test_a_target_that_can_not_be_split_is_refused(
-    place: Place, request: pytest.FixtureRequest, rows: list[list[object]], error: str
+    runtime_config: RuntimeConfig,
+    request: pytest.FixtureRequest,
+    rows: list[list[object]],
+    error: str,
 ) -> None:
     name = f"target-{abs(hash(str(rows)))}"
-    place.upload(name, csv_of(["x", "y"], rows))
-    status, answer = place.call(place.preprocess, {"dataset": name, "target": "y"})
+    runtime_config.upload(name, csv_of(["x", "y"], rows))
+    status, response = runtime_config.call(
+        runtime_config.preprocess, {"dataset": name, "target": "y"}
+    )
     assert status == 400
-    assert error in answer["error"]
+    assert error in response["error"]
 
 
-def test_a_table_over_the_cell_limit_is_refused_before_it_is_fetched(place: Place) -> None:
-    place.upload("wide", mixed_wine())
-    from_here = len(place.gateway.requests)
-    loading = place.preprocess.preprocess.__globals__["load"].__globals__
-    request = place.preprocess.read_request({"dataset": "wide", "target": "cultivar"})
+def test_a_table_over_the_cell_limit_is_refused_before_it_is_fetched(
+    runtime_config: RuntimeConfig,
+) -> None:
+    runtime_config.upload("wide", mixed_wine())
+    from_here = len(runtime_config.gateway.requests)
+    loading = runtime_config.preprocess.preprocess.__globals__["load"].__globals__
+    request = runtime_config.preprocess.read_request({"dataset": "wide", "target": "cultivar"})
     with pytest.raises(Exception, match="178 rows x 15 columns are over the limit of 1000 cells"):
-        loading["load"](place.preprocess.REGISTRY, request, 1000)
-    assert not [path for _, path in place.gateway.requests[from_here:] if "content" in path]
+        loading["load"](runtime_config.preprocess.REGISTRY, request, 1000)
+    assert not [
+        path for _, path in runtime_config.gateway.requests[from_here:] if "content" in path
+    ]
 
 
-def test_other_methods_are_refused(place: Place) -> None:
-    status, answer = place.call(place.preprocess, {}, method="GET")
-    assert (status, answer["error"]) == (405, "expected POST, got GET")
+def test_other_methods_are_refused(runtime_config: RuntimeConfig) -> None:
+    status, response = runtime_config.call(runtime_config.preprocess, {}, method="GET")
+    assert (status, response["error"]) == (405, "expected POST, got GET")

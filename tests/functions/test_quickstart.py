@@ -5,17 +5,19 @@ from pathlib import Path
 
 import pytest
 
-from tests.functions.conftest import Place, Predictors
+from tests.functions.conftest import Predictors, RuntimeConfig
 from tests.functions.contexts import ROOT
 from tests.functions.data import diabetes, mixed_wine
 from tests.live import free_ports
 
 
-def quickstart(place: Place, password: Path, *more: str) -> subprocess.CompletedProcess[str]:
+def quickstart(
+    runtime_config: RuntimeConfig, password: Path, *more: str
+) -> subprocess.CompletedProcess[str]:
     """One run of the program, isolated from what is installed beside it."""
     program = str(ROOT / "examples" / "quickstart.py")
     return subprocess.run(
-        [sys.executable, "-I", program, place.gateway.url, str(password), *more],
+        [sys.executable, "-I", program, runtime_config.gateway.url, str(password), *more],
         env={"PATH": os.environ["PATH"]},
         capture_output=True,
         text=True,
@@ -25,26 +27,28 @@ def quickstart(place: Place, password: Path, *more: str) -> subprocess.Completed
 
 
 @pytest.fixture
-def password(place: Place, predictors: Predictors, tmp_path: Path) -> Path:
+def password(runtime_config: RuntimeConfig, predictors: Predictors, tmp_path: Path) -> Path:
     """The gateway's password file; predict is there to be called."""
-    place.gateway.functions["predict"] = predictors().module
+    runtime_config.gateway.functions["predict"] = predictors().module
     file = tmp_path / "password"
     file.write_text("of-the-tests\n", encoding="utf-8")
     return file
 
 
-def test_the_first_run_trains_and_the_second_only_predicts(place: Place, password: Path) -> None:
+def test_the_first_run_trains_and_the_second_only_predicts(
+    runtime_config: RuntimeConfig, password: Path
+) -> None:
     model = ("--model", "quick")
-    first = quickstart(place, password, *model, "--dataset", "quick")
+    first = quickstart(runtime_config, password, *model, "--dataset", "quick")
     assert first.returncode == 0, first.stderr
     assert "predict     first row of breast-cancer.csv: malignant with probability" in first.stdout
     assert "model       quick@champion is version 1; held-out accuracy 0.9" in first.stdout
-    from_here = len(place.gateway.requests)
-    second = quickstart(place, password, *model, "--dataset", "quick")
+    from_here = len(runtime_config.gateway.requests)
+    second = quickstart(runtime_config, password, *model, "--dataset", "quick")
     assert second.returncode == 0, second.stderr
     assert "train       skipped: the champion was trained on this version" in second.stdout
     assert second.stdout.splitlines()[-2:] == first.stdout.splitlines()[-2:]
-    called = [path for _, path in place.gateway.requests[from_here:]]
+    called = [path for _, path in runtime_config.gateway.requests[from_here:]]
     assert "/function/train" not in called
 
 
@@ -53,23 +57,30 @@ def test_the_first_run_trains_and_the_second_only_predicts(place: Place, passwor
     [("quick-wine", mixed_wine(), "cultivar"), ("quick-diabetes", diabetes(), "progression")],
 )
 def test_mixed_columns_and_a_regression_go_the_same_way(
-    place: Place, password: Path, tmp_path: Path, name: str, content: bytes, target: str
+    runtime_config: RuntimeConfig,
+    password: Path,
+    tmp_path: Path,
+    name: str,
+    content: bytes,
+    target: str,
 ) -> None:
     file = tmp_path / f"{name}.csv"
     file.write_bytes(content)
     options = ("--data", str(file), "--dataset", name, "--model", name, "--target", target)
-    done = quickstart(place, password, *options)
+    done = quickstart(runtime_config, password, *options)
     assert done.returncode == 0, done.stderr
     assert f"predict     first row of {name}.csv: " in done.stdout
     assert f"model       {name}@champion is version" in done.stdout
 
 
-def test_a_fault_is_one_line_and_a_status(place: Place, password: Path, tmp_path: Path) -> None:
-    done = quickstart(place, password, "--target", "colour", "--model", "quick-fault")
+def test_a_fault_is_one_line_and_a_status(
+    runtime_config: RuntimeConfig, password: Path, tmp_path: Path
+) -> None:
+    done = quickstart(runtime_config, password, "--target", "colour", "--model", "quick-fault")
     assert done.returncode == 1
     assert done.stderr.startswith("quickstart: POST /function/preprocess answered 400:")
     assert "no column 'colour'" in done.stderr
-    absent = quickstart(place, tmp_path / "no-password")
+    absent = quickstart(runtime_config, tmp_path / "no-password")
     assert absent.returncode == 2
     assert "password_file" in absent.stderr
 

@@ -7,12 +7,12 @@ import pytest
 
 from sluice.ml.errors import ConflictError, NotFoundError, UnavailableError
 from sluice.ml.registry import Keys, Registry
-from sluice.ml.runtime_config import Place
+from sluice.ml.runtime_config import RuntimeConfig
 
 Script = list[bytes | None]
 
 
-def answer(status: str, body: bytes, more: bytes = b"") -> bytes:
+def response(status: str, body: bytes, more: bytes = b"") -> bytes:
     return f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\n".encode() + more + b"\r\n" + body
 
 
@@ -39,9 +39,9 @@ class Scripted:
                 return
             self.connections += 1
             with connection:
-                self._answer(connection)
+                self._response(connection)
 
-    def _answer(self, connection: socket.socket) -> None:
+    def _response(self, connection: socket.socket) -> None:
         while request := self._read(connection):
             self.requests.append(request)
             reply = next(self._script, None)
@@ -87,7 +87,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
     def run(script: Script) -> tuple[Registry, Scripted]:
         server = Scripted(script)
-        where = Place(f"http://127.0.0.1:{server.port}", tmp_path, tmp_path)
+        where = RuntimeConfig(f"http://127.0.0.1:{server.port}", tmp_path, tmp_path)
         opened.append((Registry(where, timeout=30, attempts=3), server))
         return opened[-1]
 
@@ -98,7 +98,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
 
 def test_a_connection_is_used_again_and_carries_the_token(start: Start) -> None:
-    registry, server = start([answer("200 OK", b'{"version": 1}')] * 3)
+    registry, server = start([response("200 OK", b'{"version": 1}')] * 3)
     for _ in range(3):
         assert registry.model_version("m", "1") == {"version": 1}
     assert server.connections == 1
@@ -108,7 +108,7 @@ def test_a_connection_is_used_again_and_carries_the_token(start: Start) -> None:
 
 
 def test_a_post_on_a_broken_connection_is_sent_again_with_the_same_key(start: Start) -> None:
-    registry, server = start([None, None, answer("201 Created", b'{"id": "a"}')])
+    registry, server = start([None, None, response("201 Created", b'{"id": "a"}')])
     assert registry.post("/runs", {"experiment": "e"}, Keys("k").of("run")) == {"id": "a"}
     keys = {
         line
@@ -121,7 +121,7 @@ def test_a_post_on_a_broken_connection_is_sent_again_with_the_same_key(start: St
 
 
 def test_a_server_that_closed_an_idle_connection_costs_no_try(start: Start) -> None:
-    body = answer("200 OK", b'{"version": 1}')
+    body = response("200 OK", b'{"version": 1}')
     registry, server = start([body + b"+close", None, None, body])
     registry.model_version("m", "1")
     assert registry.model_version("m", "1") == {"version": 1}
@@ -130,7 +130,7 @@ def test_a_server_that_closed_an_idle_connection_costs_no_try(start: Start) -> N
 
 def test_an_answer_that_says_later_is_asked_again(start: Start) -> None:
     registry, server = start(
-        [answer("503 Service Unavailable", b"{}"), answer("200 OK", b'{"version": 2}')]
+        [response("503 Service Unavailable", b"{}"), response("200 OK", b'{"version": 2}')]
     )
     assert registry.model_version("m", "latest") == {"version": 2}
     assert len(server.requests) == 2
@@ -139,7 +139,7 @@ def test_an_answer_that_says_later_is_asked_again(start: Start) -> None:
 def test_a_body_cut_off_is_asked_again_and_never_taken_for_whole(
     start: Start, tmp_path: Path
 ) -> None:
-    whole = answer("200 OK", b"0123456789")
+    whole = response("200 OK", b"0123456789")
     registry, _ = start([whole[:-4] + b"+close", whole])
     with (tmp_path / "file").open("w+b") as file:
         registry.dataset_parquet("d", "1", file)
@@ -157,12 +157,12 @@ def test_a_registry_that_stays_away_is_named_with_the_reason(start: Start) -> No
 def test_the_registrys_own_words_reach_the_caller(start: Start) -> None:
     registry, _ = start(
         [
-            answer("404 Not Found", b'{"error": "no model m"}'),
-            answer("409 Conflict", b'{"error": "it moved", "current": 4}'),
-            answer("401 Unauthorized", b"{}"),
-            answer("500 Internal Server Error", b"<html>"),
-            answer("200 OK", b"<html>"),
-            answer("200 OK", b"[]"),
+            response("404 Not Found", b'{"error": "no model m"}'),
+            response("409 Conflict", b'{"error": "it moved", "current": 4}'),
+            response("401 Unauthorized", b"{}"),
+            response("500 Internal Server Error", b"<html>"),
+            response("200 OK", b"<html>"),
+            response("200 OK", b"[]"),
         ]
     )
     with pytest.raises(NotFoundError, match="no model m"):
@@ -176,7 +176,7 @@ def test_the_registrys_own_words_reach_the_caller(start: Start) -> None:
 
 
 def test_other_bytes_than_the_digest_promises_are_refused(start: Start) -> None:
-    registry, _ = start([answer("200 OK", b"other bytes")])
+    registry, _ = start([response("200 OK", b"other bytes")])
     with pytest.raises(UnavailableError, match="the registry sent other bytes"):
         registry.artifact("0" * 64)
 
@@ -184,7 +184,7 @@ def test_other_bytes_than_the_digest_promises_are_refused(start: Start) -> None:
 def test_an_alias_that_did_not_move_has_no_body(start: Start) -> None:
     registry, server = start(
         [
-            answer("200 OK", b'{"version": 1}', b'ETag: "7-1"\r\n'),
+            response("200 OK", b'{"version": 1}', b'ETag: "7-1"\r\n'),
             b'HTTP/1.1 304 Not Modified\r\nETag: "7-1"\r\n\r\n',
         ]
     )

@@ -7,7 +7,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss, roc_auc_score
 
-from tests.functions.conftest import Place, made
+from tests.functions.conftest import RuntimeConfig, made
 from tests.functions.data import csv_of
 
 CLASSIFIERS = ("logistic", "random_forest", "extra_trees", "hist_gradient_boosting")
@@ -26,39 +26,43 @@ def check_parity(parity: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("algorithm", CLASSIFIERS)
 def test_two_classes_of_numbers_train_convert_and_agree(
-    place: Place, cancer: dict[str, Any], algorithm: str
+    runtime_config: RuntimeConfig, cancer: dict[str, Any], algorithm: str
 ) -> None:
-    answer = place.trained(cancer["feature_set"], f"cancer-{algorithm}", algorithm)
-    check_parity(answer["parity"])
-    assert answer["version"] == "1"
-    assert answer["metrics"]["roc_auc"] > 0.97
-    assert answer["metrics"]["train_accuracy"] > 0.97
+    response = runtime_config.trained(cancer["feature_set"], f"cancer-{algorithm}", algorithm)
+    check_parity(response["parity"])
+    assert response["version"] == "1"
+    assert response["metrics"]["roc_auc"] > 0.97
+    assert response["metrics"]["train_accuracy"] > 0.97
 
 
 @pytest.mark.parametrize("algorithm", CLASSIFIERS)
 def test_three_classes_of_mixed_columns_train_convert_and_agree(
-    place: Place, wine: dict[str, Any], algorithm: str
+    runtime_config: RuntimeConfig, wine: dict[str, Any], algorithm: str
 ) -> None:
-    answer = place.trained(wine["feature_set"], f"wine-{algorithm}", algorithm)
-    check_parity(answer["parity"])
-    assert answer["metrics"]["accuracy"] > 0.9
+    response = runtime_config.trained(wine["feature_set"], f"wine-{algorithm}", algorithm)
+    check_parity(response["parity"])
+    assert response["metrics"]["accuracy"] > 0.9
 
 
 @pytest.mark.parametrize("algorithm", REGRESSORS)
 def test_a_regression_trains_converts_and_agrees(
-    place: Place, progression: dict[str, Any], algorithm: str
+    runtime_config: RuntimeConfig, progression: dict[str, Any], algorithm: str
 ) -> None:
-    answer = place.trained(progression["feature_set"], f"diabetes-{algorithm}", algorithm)
-    check_parity(answer["parity"])
-    assert 40 < answer["metrics"]["rmse"] < 75
-    assert 0.05 < answer["metrics"]["r2"] < 0.6
+    response = runtime_config.trained(
+        progression["feature_set"], f"diabetes-{algorithm}", algorithm
+    )
+    check_parity(response["parity"])
+    assert 40 < response["metrics"]["rmse"] < 75
+    assert 0.05 < response["metrics"]["r2"] < 0.6
 
 
 def test_metrics_are_those_of_scikit_learn_on_the_held_out_rows(
-    place: Place, cancer: dict[str, Any]
+    runtime_config: RuntimeConfig, cancer: dict[str, Any]
 ) -> None:
-    answer = place.trained(cancer["feature_set"], "cancer-own", "logistic", parameters={"C": 0.5})
-    registry = place.train.REGISTRY
+    response = runtime_config.trained(
+        cancer["feature_set"], "cancer-own", "logistic", parameters={"C": 0.5}
+    )
+    registry = runtime_config.train.REGISTRY
     files = registry.feature_set(cancer["feature_set"])["artifacts"]
     arrays = {
         name: np.load(io.BytesIO(registry.artifact(files[name]))) for name in ("train", "test")
@@ -68,12 +72,14 @@ def test_metrics_are_those_of_scikit_learn_on_the_held_out_rows(
     model = LogisticRegression(C=0.5, max_iter=1000).fit(x["train"], arrays["train"]["y"])
     p = model.predict_proba(x["test"])
     y = arrays["test"]["y"]
-    assert answer["metrics"]["roc_auc"] == pytest.approx(roc_auc_score(y, p[:, 1]), abs=1e-9)
-    assert answer["metrics"]["log_loss"] == pytest.approx(log_loss(y, p), rel=1e-4)
+    assert response["metrics"]["roc_auc"] == pytest.approx(roc_auc_score(y, p[:, 1]), abs=1e-9)
+    assert response["metrics"]["log_loss"] == pytest.approx(log_loss(y, p), rel=1e-4)
 
 
-def test_a_version_carries_where_it_came_from(place: Place, wine: dict[str, Any]) -> None:
-    answer = place.trained(
+def test_a_version_carries_where_it_came_from(
+    runtime_config: RuntimeConfig, wine: dict[str, Any]
+) -> None:
+    response = runtime_config.trained(
         wine["feature_set"],
         "wine-lineage",
         "random_forest",
@@ -81,10 +87,10 @@ def test_a_version_carries_where_it_came_from(place: Place, wine: dict[str, Any]
         seed=9,
         tags={"team": "cellar"},
     )
-    _, version = place.registry("GET", "/models/wine-lineage/versions/1")
+    _, version = runtime_config.registry("GET", "/models/wine-lineage/versions/1")
     assert (version["dataset"], version["dataset_version"]) == ("wine", 1)
     assert version["feature_set"] == wine["feature_set"]
-    assert version["run"] == answer["run"]
+    assert version["run"] == response["run"]
     assert version["tags"] == {"team": "cellar"}
     assert version["parity"]["passed"] is True
     assert version["framework"]["target_opset"] == {"": 18, "ai.onnx.ml": 3}
@@ -93,11 +99,11 @@ def test_a_version_carries_where_it_came_from(place: Place, wine: dict[str, Any]
     assert signature["classes"] == ["class 0", "class 1", "class 2"]
     assert signature["inputs"][0] == {"name": "c0", "datatype": "BYTES", "shape": [-1, 1]}
     assert signature["inputs"][1] == {"name": "c1", "datatype": "FP32", "shape": [-1, 1]}
-    _, run = place.registry("GET", f"/runs/{answer['run']}")
+    _, run = runtime_config.registry("GET", f"/runs/{response['run']}")
     assert run["status"] == "finished"
     assert run["params"]["n_estimators"] == 7
     assert run["params"]["seed"] == 9
-    assert run["metrics"]["accuracy"] == answer["metrics"]["accuracy"]
+    assert run["metrics"]["accuracy"] == response["metrics"]["accuracy"]
     assert run["metrics"]["fit_seconds"] > 0
     assert run["artifacts"]["model.onnx"] == version["artifact"]
     assert run["inputs"]["feature_set"] == wine["feature_set"]
@@ -105,47 +111,53 @@ def test_a_version_carries_where_it_came_from(place: Place, wine: dict[str, Any]
 
 @pytest.mark.parametrize("algorithm", ["logistic", "random_forest", "hist_gradient_boosting"])
 def test_a_repeated_call_with_one_key_registers_one_version(
-    place: Place, cancer: dict[str, Any], algorithm: str
+    runtime_config: RuntimeConfig, cancer: dict[str, Any], algorithm: str
 ) -> None:
     """The bytes of the model must be the same, or the registry refuses the key's second use."""
     body = {"feature_set": cancer["feature_set"], "model": f"once-{algorithm}"}
     body |= {"algorithm": algorithm}
     key = {"idempotency-key": f"run-2/train/{algorithm}"}
-    first = place.ok(place.train, body, headers=key)
-    again = place.ok(place.train, body, headers=key)
+    first = runtime_config.ok(runtime_config.train, body, headers=key)
+    again = runtime_config.ok(runtime_config.train, body, headers=key)
     assert (
         (again["version"], again["run"]) == (first["version"], first["run"]) == ("1", first["run"])
     )
-    assert place.ok(place.train, body)["version"] == "2"
+    assert runtime_config.ok(runtime_config.train, body)["version"] == "2"
 
 
-def test_a_model_that_float32_changes_is_refused_with_its_numbers(place: Place) -> None:
+def test_a_model_that_float32_changes_is_refused_with_its_numbers(
+    runtime_config: RuntimeConfig,
+) -> None:
     """Neighbouring integers above 2^24 are one float32, and the classes alternate with them."""
     rows = [[2**24 + number, "ab"[number // 2 % 2]] for number in range(120)]
-    feature_set = made(place, "identifiers", csv_of(["id", "kind"], rows), "kind")["feature_set"]
+    feature_set = made(runtime_config, "identifiers", csv_of(["id", "kind"], rows), "kind")[
+        "feature_set"
+    ]
     body = {
         "feature_set": feature_set,
         "model": "identifiers",
         "algorithm": "hist_gradient_boosting",
         "parameters": {"min_samples_leaf": 1, "max_leaf_nodes": 200},
     }
-    status, answer = place.call(place.train, body)
+    status, response = runtime_config.call(runtime_config.train, body)
     assert status == 422
-    assert "the ONNX model is not the trained pipeline: float32 changes" in answer["error"]
-    assert place.registry("GET", "/models/identifiers")[0] == 404
-    _, listed = place.registry("GET", "/runs?experiment=identifiers")
+    assert "the ONNX model is not the trained pipeline: float32 changes" in response["error"]
+    assert runtime_config.registry("GET", "/models/identifiers")[0] == 404
+    _, listed = runtime_config.registry("GET", "/runs?experiment=identifiers")
     assert [run["status"] for run in listed["runs"]] == ["failed"]
-    assert listed["runs"][0]["error"] == answer["error"]
+    assert listed["runs"][0]["error"] == response["error"]
 
 
-def test_a_linear_model_too_coarse_in_float32_is_served_in_float64(place: Place) -> None:
+def test_a_linear_model_too_coarse_in_float32_is_served_in_float64(
+    runtime_config: RuntimeConfig,
+) -> None:
     """A small spread upon a large offset: float32 keeps one digit of it."""
     rows = [[100_000 + number / 1000, number + 0.5] for number in range(200)]
-    feature_set = made(place, "offset", csv_of(["x", "y"], rows), "y")["feature_set"]
-    answer = place.trained(feature_set, "offset", "linear")
-    check_parity(answer["parity"])
-    assert answer["metrics"]["rmse"] < 1e-3
-    _, version = place.registry("GET", "/models/offset/versions/1")
+    feature_set = made(runtime_config, "offset", csv_of(["x", "y"], rows), "y")["feature_set"]
+    response = runtime_config.trained(feature_set, "offset", "linear")
+    check_parity(response["parity"])
+    assert response["metrics"]["rmse"] < 1e-3
+    _, version = runtime_config.registry("GET", "/models/offset/versions/1")
     assert version["signature"]["inputs"][0]["datatype"] == "FP64"
 
 
@@ -208,28 +220,38 @@ def test_a_linear_model_too_coarse_in_float32_is_served_in_float64(place: Place)
     ],
 )
 def test_bad_input_is_refused_by_name_and_leaves_no_run(
-    place: Place, cancer: dict[str, Any], body: dict[str, Any], status: int, error: str
+    runtime_config: RuntimeConfig,
+    cancer: dict[str, Any],
+    body: dict[str, Any],
+    status: int,
+    error: str,
 ) -> None:
     body = {"feature_set": cancer["feature_set"], **body}
-    got, answer = place.call(place.train, body)
-    assert got == status, answer
-    assert error in answer["error"]
-    assert place.registry("GET", "/runs?experiment=m")[1]["runs"] == []
+    got, response = runtime_config.call(runtime_config.train, body)
+    assert got == status, response
+    assert error in response["error"]
+    assert runtime_config.registry("GET", "/runs?experiment=m")[1]["runs"] == []
 
 
-def test_a_fit_that_does_not_converge_is_told(place: Place, cancer: dict[str, Any]) -> None:
-    answer = place.trained(cancer["feature_set"], "hasty", "logistic", parameters={"max_iter": 1})
-    assert "failed to converge" in answer["notes"][0]
+def test_a_fit_that_does_not_converge_is_told(
+    runtime_config: RuntimeConfig, cancer: dict[str, Any]
+) -> None:
+    response = runtime_config.trained(
+        cancer["feature_set"], "hasty", "logistic", parameters={"max_iter": 1}
+    )
+    assert "failed to converge" in response["notes"][0]
 
 
 def test_a_transformer_of_another_scikit_learn_is_refused(
-    place: Place, cancer: dict[str, Any]
+    runtime_config: RuntimeConfig, cancer: dict[str, Any]
 ) -> None:
-    _, kept = place.registry("GET", f"/feature-sets/{cancer['feature_set']}")
+    _, kept = runtime_config.registry("GET", f"/feature-sets/{cancer['feature_set']}")
     kept["spec"]["libraries"]["scikit-learn"] = "0.1"
     fields = ("dataset", "version", "target", "task", "spec", "artifacts")
-    _, other = place.registry("POST", "/feature-sets", {name: kept[name] for name in fields})
+    _, other = runtime_config.registry(
+        "POST", "/feature-sets", {name: kept[name] for name in fields}
+    )
     body = {"feature_set": other["id"], "model": "m", "algorithm": "logistic"}
-    status, answer = place.call(place.train, body)
+    status, response = runtime_config.call(runtime_config.train, body)
     assert status == 409
-    assert "was made with scikit-learn 0.1, here is" in answer["error"]
+    assert "was made with scikit-learn 0.1, here is" in response["error"]

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.functions.conftest import Place, Predictors
+from tests.functions.conftest import Predictors, RuntimeConfig
 from tests.functions.data import BREAST_CANCER
 
 ROW = [float(cell) for cell in BREAST_CANCER.read_text().splitlines()[1].split(",")[:-1]]
@@ -13,43 +13,43 @@ BODY = {"instances": [ROW]}
 
 
 @pytest.fixture
-def trained(place: Place, cancer: dict[str, Any]) -> None:
+def trained(runtime_config: RuntimeConfig, cancer: dict[str, Any]) -> None:
     for algorithm in ("logistic", "random_forest"):
-        place.trained(cancer["feature_set"], "woken", algorithm)
-    place.move("woken", 1)
+        runtime_config.trained(cancer["feature_set"], "woken", algorithm)
+    runtime_config.move("woken", 1)
 
 
 def test_alias_that_moved_while_nothing_ran_is_followed_by_the_first_call(
-    place: Place, trained: None, predictors: Predictors
+    runtime_config: RuntimeConfig, trained: None, predictors: Predictors
 ) -> None:
     assert predictors(default_model="woken").ok(BODY)["version"] == "1"
-    place.move("woken", 2)
+    runtime_config.move("woken", 2)
     woken = predictors(default_model="woken")
     woken.module.init()
     assert woken.ok(BODY)["version"] == "2"
 
 
 def test_version_that_is_cached_is_loaded_without_a_question(
-    place: Place, trained: None, predictors: Predictors
+    runtime_config: RuntimeConfig, trained: None, predictors: Predictors
 ) -> None:
-    answer = predictors(default_model="woken:1").ok(BODY)
-    before = len(place.gateway.requests)
+    response = predictors(default_model="woken:1").ok(BODY)
+    before = len(runtime_config.gateway.requests)
     woken = predictors(default_model="woken:1")
     woken.module.init()
-    assert woken.ok(BODY) == answer
-    asked = [path for _, path in place.gateway.requests[before:] if "/models/" in path]
+    assert woken.ok(BODY) == response
+    asked = [path for _, path in runtime_config.gateway.requests[before:] if "/models/" in path]
     assert not asked
 
 
 def test_alias_that_is_gone_when_it_wakes_is_told_to_the_call(
-    place: Place, trained: None, predictors: Predictors
+    runtime_config: RuntimeConfig, trained: None, predictors: Predictors
 ) -> None:
     predictors(default_model="woken@gone-soon").call(BODY)
-    place.move("woken", 1, "gone-soon")
+    runtime_config.move("woken", 1, "gone-soon")
     assert predictors(default_model="woken@gone-soon").ok(BODY)["version"] == "1"
-    status, _ = place.registry("DELETE", "/models/woken/aliases/gone-soon")
+    status, _ = runtime_config.registry("DELETE", "/models/woken/aliases/gone-soon")
     assert status == 200, status
     woken = predictors(default_model="woken@gone-soon")
     woken.module.init()
-    status, answer = woken.call(BODY)
-    assert status == 404, json.dumps(answer)
+    status, response = woken.call(BODY)
+    assert status == 404, json.dumps(response)

@@ -108,10 +108,10 @@ async def test_gateway_ends_followed_logs_when_it_stops(tmp_path: Path) -> None:
         client = httpx.AsyncClient(auth=login, timeout=60)
         url = f"http://127.0.0.1:{gateway.port}/system/logs?name=echo&follow=true"
         request = client.build_request("GET", url)
-        answer = await client.send(request, stream=True)
-        assert answer.status_code == 200
+        response = await client.send(request, stream=True)
+        assert response.status_code == 200
     async with asyncio.timeout(60):
-        assert await answer.aread() == b""
+        assert await response.aread() == b""
     await client.aclose()
 
 

@@ -9,7 +9,7 @@ import pytest
 from prometheus_client import CollectorRegistry, Counter
 
 from gateway import exporter
-from gateway.scrape_targets import Targets
+from gateway.scrape_targets import ScrapeTargets
 from gateway.types.function import (
     FunctionDeployment,
     FunctionId,
@@ -24,13 +24,13 @@ from sluice.http1.asgi import AsgiApplication
 from sluice.http1.server import Server
 
 ECHO = FunctionId("echo")
-Answer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+CollectedResponse = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
-def says(answer: bytes) -> Answer:
+def says(response: bytes) -> CollectedResponse:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
-        writer.write(answer.replace(b"PATH", head.split()[1]))
+        writer.write(response.replace(b"PATH", head.split()[1]))
         writer.close()
 
     return serve
@@ -52,13 +52,15 @@ def registry() -> CollectorRegistry:
 
 
 @pytest.fixture
-def targets(tmp_path: Path) -> Targets:
+def targets(tmp_path: Path) -> ScrapeTargets:
     services = {"registry": UnixAddress(str(tmp_path / "registry.sock"))}
-    return Targets(services, seconds=30)
+    return ScrapeTargets(services, seconds=30)
 
 
 @pytest.fixture
-async def client(registry: CollectorRegistry, targets: Targets) -> AsyncIterator[httpx.AsyncClient]:
+async def client(
+    registry: CollectorRegistry, targets: ScrapeTargets
+) -> AsyncIterator[httpx.AsyncClient]:
     app = exporter.application(registry, targets, "127.0.0.1:8082")
     server = Server(AsgiApplication(app))
     port = await server.listen_tcp("127.0.0.1", 0)
@@ -69,9 +71,12 @@ async def client(registry: CollectorRegistry, targets: Targets) -> AsyncIterator
 
 @asynccontextmanager
 async def replica(
-    targets: Targets, path: Path, answer: Answer, state: ReplicaState = ReplicaState.READY
+    targets: ScrapeTargets,
+    path: Path,
+    response: CollectedResponse,
+    state: ReplicaState = ReplicaState.READY,
 ) -> AsyncIterator[None]:
-    server = await asyncio.start_unix_server(answer, path)
+    server = await asyncio.start_unix_server(response, path)
     targets.apply(status(Replica("echo-1", UnixAddress(str(path)), state)))
     yield
     server.close()
@@ -83,9 +88,9 @@ async def test_metrics_show_the_registry(
 ) -> None:
     counter = Counter("seen", "What was seen.", ["what"], registry=registry)
     counter.labels("one").inc()
-    answer = await client.get("/metrics")
-    assert answer.headers["content-type"].startswith("text/plain; version=")
-    assert 'seen_total{what="one"} 1.0' in answer.text
+    response = await client.get("/metrics")
+    assert response.headers["content-type"].startswith("text/plain; version=")
+    assert 'seen_total{what="one"} 1.0' in response.text
 
 
 async def test_metrics_of_many_series_are_all_there(
@@ -94,19 +99,19 @@ async def test_metrics_of_many_series_are_all_there(
     counter = Counter("seen", "What was seen.", ["what"], registry=registry)
     for number in range(1500):
         counter.labels(str(number)).inc()
-    answer = await client.get("/metrics")
-    assert answer.text.count("seen_total{") == 1500
+    response = await client.get("/metrics")
+    assert response.text.count("seen_total{") == 1500
 
 
 async def test_healthz_answers_get_only(client: httpx.AsyncClient) -> None:
-    answer = await client.get("/healthz")
-    assert (answer.status_code, answer.text) == (200, "OK")
+    response = await client.get("/healthz")
+    assert (response.status_code, response.text) == (200, "OK")
     assert (await client.post("/healthz")).status_code == 405
     assert (await client.get("/nothing")).text == "404 page not found\n"
 
 
 async def test_discovery_lists_what_can_be_scraped(
-    client: httpx.AsyncClient, targets: Targets, tmp_path: Path
+    client: httpx.AsyncClient, targets: ScrapeTargets, tmp_path: Path
 ) -> None:
     assert (await client.get("/sd")).json() == []
     address = TcpAddress("127.0.0.1", 1)
@@ -138,25 +143,25 @@ async def test_discovery_lists_what_can_be_scraped(
 
 
 async def test_discovery_does_not_repeat_a_strange_host(client: httpx.AsyncClient) -> None:
-    answer = await client.get("/sd", headers={"host": "a:80"})
-    assert answer.status_code == 200
+    response = await client.get("/sd", headers={"host": "a:80"})
+    assert response.status_code == 200
     assert exporter.HOST.fullmatch('a"b') is None
 
 
 @pytest.mark.parametrize("length", [b"", b"Content-Length: 12\r\n"])
 async def test_target_passes_a_replicas_metrics_on(
-    client: httpx.AsyncClient, targets: Targets, tmp_path: Path, length: bytes
+    client: httpx.AsyncClient, targets: ScrapeTargets, tmp_path: Path, length: bytes
 ) -> None:
     metrics = b"HTTP/1.1 200 OK\r\nContent-Type: text/x\r\n" + length + b"\r\nPATH 1"
     async with replica(targets, tmp_path / "r.sock", says(metrics)):
-        answer = await client.get("/targets/echo-1/metrics")
-    assert (answer.status_code, answer.text) == (200, "/_/metrics 1")
-    assert answer.headers["content-type"] == "text/x"
+        response = await client.get("/targets/echo-1/metrics")
+    assert (response.status_code, response.text) == (200, "/_/metrics 1")
+    assert response.headers["content-type"] == "text/x"
 
 
 async def test_target_unknown_is_not_found(client: httpx.AsyncClient) -> None:
-    answer = await client.get("/targets/gone/metrics")
-    assert (answer.status_code, answer.text) == (404, "no target gone")
+    response = await client.get("/targets/gone/metrics")
+    assert (response.status_code, response.text) == (404, "no target gone")
 
 
 @pytest.mark.parametrize(
@@ -169,28 +174,28 @@ async def test_target_unknown_is_not_found(client: httpx.AsyncClient) -> None:
     ],
 )
 async def test_target_that_answers_badly_is_502(
-    client: httpx.AsyncClient, targets: Targets, tmp_path: Path, answer: bytes, text: str
+    client: httpx.AsyncClient, targets: ScrapeTargets, tmp_path: Path, response: bytes, text: str
 ) -> None:
-    async with replica(targets, tmp_path / "r.sock", says(answer)):
+    async with replica(targets, tmp_path / "r.sock", says(response)):
         got = await client.get("/targets/echo-1/metrics")
     assert got.status_code == 502
     assert text in got.text
 
 
 async def test_target_that_is_gone_is_502(
-    client: httpx.AsyncClient, targets: Targets, tmp_path: Path
+    client: httpx.AsyncClient, targets: ScrapeTargets, tmp_path: Path
 ) -> None:
     gone = UnixAddress(str(tmp_path / "gone.sock"))
     targets.apply(status(Replica("echo-1", gone, ReplicaState.READY)))
-    answer = await client.get("/targets/echo-1/metrics")
-    assert answer.status_code == 502
-    assert "echo-1: cannot be reached" in answer.text
+    response = await client.get("/targets/echo-1/metrics")
+    assert response.status_code == 502
+    assert "echo-1: cannot be reached" in response.text
 
 
 async def test_target_that_does_not_answer_is_504(
-    client: httpx.AsyncClient, targets: Targets, tmp_path: Path
+    client: httpx.AsyncClient, targets: ScrapeTargets, tmp_path: Path
 ) -> None:
     targets._seconds = 0.3
     async with replica(targets, tmp_path / "r.sock", hangs):
-        answer = await client.get("/targets/echo-1/metrics")
-    assert (answer.status_code, answer.text) == (504, "echo-1: no metrics within 0.3 s")
+        response = await client.get("/targets/echo-1/metrics")
+    assert (response.status_code, response.text) == (504, "echo-1: no metrics within 0.3 s")

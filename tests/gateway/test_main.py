@@ -105,8 +105,8 @@ async def test_program_deploys_calls_scales_and_comes_back(tmp_path: Path) -> No
         assert re.match("namespaces|none: ", info["isolation"])
         deployed = await client.post("/system/functions", json=CAT)
         assert deployed.status_code == 202, deployed.text
-        answer = await client.post("/function/cat", content=b"hello", auth=httpx.Auth())
-        assert (answer.status_code, answer.content) == (200, b"hello")
+        response = await client.post("/function/cat", content=b"hello", auth=httpx.Auth())
+        assert (response.status_code, response.content) == (200, b"hello")
         (listed,) = (await client.get("/system/functions")).json()
         assert listed["invocationCount"] == 1.0
         metrics = (await client.get(f"{first.metrics}/metrics")).text
@@ -131,8 +131,8 @@ async def test_program_deploys_calls_scales_and_comes_back(tmp_path: Path) -> No
     async with program(tmp_path) as second:
         found = (await second.client.get("/system/functions")).json()
         assert [function["name"] for function in found] == ["cat"]
-        answer = await second.client.post("/function/cat", content=b"still", auth=httpx.Auth())
-        assert (answer.status_code, answer.content) == (200, b"still")
+        response = await second.client.post("/function/cat", content=b"still", auth=httpx.Auth())
+        assert (response.status_code, response.content) == (200, b"still")
         assert await second.stop(signal.SIGINT) == 0
 
 
@@ -156,8 +156,8 @@ async def test_program_a_second_signal_does_not_wait(tmp_path: Path) -> None:
         await running.measures('sluice_calls_in_flight{function_name="slow.openfaas-fn"} 1.0')
         running.process.send_signal(signal.SIGTERM)
         assert await running.stop(signal.SIGINT) == 0
-        answer = await call
-        assert (answer.status_code, "the gateway stops" in answer.text) == (502, True)
+        response = await call
+        assert (response.status_code, "the gateway stops" in response.text) == (502, True)
 
 
 async def run_once(folder: Path, **more: str) -> tuple[int, str]:

@@ -20,9 +20,9 @@ async def test_request_without_identity_is_refused(
     client.headers.pop("X-Sluice-Identity")
     headers = {} if identity is None else {"X-Sluice-Identity": identity}
     for method, path in (("GET", "/models"), ("POST", "/artifacts"), ("GET", "/nothing")):
-        answer = await client.request(method, path, headers=headers)
-        assert answer.status_code == 401
-        assert "through the gateway" in answer.json()["error"]
+        response = await client.request(method, path, headers=headers)
+        assert response.status_code == 401
+        assert "through the gateway" in response.json()["error"]
 
 
 async def test_identity_sent_twice_is_refused(client: httpx.AsyncClient) -> None:
@@ -75,11 +75,11 @@ async def test_artifact_with_another_digest_than_sent_is_refused(
 ) -> None:
     digest = hashlib.sha256(b"what was meant").hexdigest()
     for sent, told in ((digest, "X-Content-SHA256: expected"), ("xyz", "64 hex digits")):
-        answer = await client.post(
+        response = await client.post(
             "/artifacts", content=b"what came", headers={"X-Content-SHA256": sent}
         )
-        assert answer.status_code == 400
-        assert told in answer.json()["error"]
+        assert response.status_code == 400
+        assert told in response.json()["error"]
     came = hashlib.sha256(b"what came").hexdigest()
     assert (await client.get(f"/artifacts/{came}")).status_code == 404
     assert (await client.get("/artifacts/none")).status_code == 400
@@ -91,9 +91,9 @@ async def test_bodies_over_their_limits_are_refused(tmp_path: Path) -> None:
         assert (await client.post("/artifacts", content=b"x" * 101)).status_code == 413
         assert (await client.post("/artifacts", content=b"x" * 100)).status_code == 201
         long = {"experiment": "x" * 200}
-        answer = await client.post("/runs", json=long)
-        assert answer.status_code == 413
-        assert "expected at most 200 bytes" in answer.json()["error"]
+        response = await client.post("/runs", json=long)
+        assert response.status_code == 413
+        assert "expected at most 200 bytes" in response.json()["error"]
         assert list((settings.artifacts_dir / "tmp").iterdir()) == []
 
 
@@ -103,15 +103,15 @@ async def test_damaged_artifact_is_not_sent_when_reads_are_verified(tmp_path: Pa
         digest = await put_artifact(client, b"whole")
         assert (await client.get(f"/artifacts/{digest}")).content == b"whole"
         (settings.artifacts_dir / digest[:2] / digest).write_bytes(b"other")
-        answer = await client.get(f"/artifacts/{digest}")
-        assert answer.status_code == 500
-        assert "incident" in answer.json()["error"]
-        assert digest not in answer.text
+        response = await client.get(f"/artifacts/{digest}")
+        assert response.status_code == 500
+        assert "incident" in response.json()["error"]
+        assert digest not in response.text
 
 
 async def test_json_of_another_kind_is_refused(client: httpx.AsyncClient) -> None:
-    answer = await client.post("/runs", content=b"<a/>", headers={"Content-Type": "text/xml"})
-    assert answer.status_code == 415
+    response = await client.post("/runs", content=b"<a/>", headers={"Content-Type": "text/xml"})
+    assert response.status_code == 415
 
 
 async def test_key_seen_before_answers_the_first_result(client: httpx.AsyncClient) -> None:
@@ -143,7 +143,9 @@ async def test_key_sent_at_once_makes_one_version(client: httpx.AsyncClient) -> 
             for _ in range(8)
         ]
     )
-    assert {(answer.status_code, answer.json()["version"]) for answer in answers} == {(201, 1)}
+    assert {(response.status_code, response.json()["version"]) for response in answers} == {
+        (201, 1)
+    }
 
 
 async def test_key_of_a_refused_request_may_be_used_again(client: httpx.AsyncClient) -> None:
@@ -174,8 +176,10 @@ async def test_artifact_with_a_key_used_for_other_bytes_conflicts(
 
 @pytest.mark.parametrize("key", ["", "a b", "x" * 256])
 async def test_malformed_key_is_refused(client: httpx.AsyncClient, key: str) -> None:
-    answer = await client.post("/runs", json={"experiment": "e"}, headers={"Idempotency-Key": key})
-    assert answer.status_code == 400
+    response = await client.post(
+        "/runs", json={"experiment": "e"}, headers={"Idempotency-Key": key}
+    )
+    assert response.status_code == 400
     assert (await client.get("/runs")).json()["runs"] == []
 
 
@@ -188,15 +192,15 @@ async def test_events_wait_for_the_first_and_come_in_order(client: httpx.AsyncCl
     loop = asyncio.get_running_loop()
     moved = loop.time()
     await client.put("/models/iris/aliases/champion", json={"version": 1})
-    answer = (await waiting).json()
+    response = (await waiting).json()
     assert loop.time() - moved < 25, "as long as nothing had happened"
-    assert [event["kind"] for event in answer["events"]] == ["alias.moved"]
-    assert answer["next"] == 2
+    assert [event["kind"] for event in response["events"]] == ["alias.moved"]
+    assert response["next"] == 2
 
 
 async def test_events_that_do_not_come_end_the_wait_empty(client: httpx.AsyncClient) -> None:
-    answer = (await client.get("/events?after=0&wait=0.05")).json()
-    assert answer == {"events": [], "next": 0, "last": 0}
+    response = (await client.get("/events?after=0&wait=0.05")).json()
+    assert response == {"events": [], "next": 0, "last": 0}
     for wrong in ("wait=-1", "wait=nan", "after=x", "kind=none"):
         assert (await client.get(f"/events?{wrong}")).status_code == 400
 

@@ -33,9 +33,9 @@ async def test_upload_with_fault_is_refused_and_nothing_is_stored(
     client: httpx.AsyncClient, fault: str
 ) -> None:
     content, told = REFUSED[fault]
-    answer = await client.post("/datasets/bad", content=content)
-    assert answer.status_code == 400, answer.text
-    assert told in answer.json()["error"]
+    response = await client.post("/datasets/bad", content=content)
+    assert response.status_code == 400, response.text
+    assert told in response.json()["error"]
     assert (await client.get("/datasets")).json()["datasets"] == []
     assert (await client.get("/datasets/bad")).status_code == 404
     assert (await client.get("/events")).json()["events"] == []
@@ -58,10 +58,10 @@ OTHERS = {
 async def test_file_that_is_no_table_is_refused_by_what_it_is(
     client: httpx.AsyncClient, content: bytes
 ) -> None:
-    answer = await client.post("/datasets/bad", content=content)
-    assert answer.status_code == 415
+    response = await client.post("/datasets/bad", content=content)
+    assert response.status_code == 415
     told = f"expected CSV or Parquet, the file is {OTHERS[content]}"
-    assert answer.json() == {"error": told}
+    assert response.json() == {"error": told}
     assert (await client.get("/datasets")).json()["datasets"] == []
 
 
@@ -72,9 +72,9 @@ async def test_file_that_is_no_table_is_refused_by_what_it_is(
 async def test_broken_parquet_is_told_what_is_wrong_without_a_path(
     client: httpx.AsyncClient, content: bytes, told: str
 ) -> None:
-    answer = await client.post("/datasets/bad", content=content)
-    assert answer.status_code == 400
-    error = answer.json()["error"]
+    response = await client.post("/datasets/bad", content=content)
+    assert response.status_code == 400
+    error = response.json()["error"]
     assert error.startswith("expected a whole Parquet file: ")
     assert told in error
     assert "/" not in error
@@ -83,18 +83,18 @@ async def test_broken_parquet_is_told_what_is_wrong_without_a_path(
 async def test_semicolons_under_a_forced_comma_are_refused_naming_both(
     client: httpx.AsyncClient,
 ) -> None:
-    answer = await client.post("/datasets/bad?delimiter=,", content=b"a;b\n1;2\n")
-    assert answer.status_code == 400
-    assert "line 1: expected columns separated by comma" in answer.json()["error"]
-    assert "semicolon" in answer.json()["error"]
+    response = await client.post("/datasets/bad?delimiter=,", content=b"a;b\n1;2\n")
+    assert response.status_code == 400
+    assert "line 1: expected columns separated by comma" in response.json()["error"]
+    assert "semicolon" in response.json()["error"]
 
 
 async def test_semicolons_are_found_and_decimal_commas_stay_text_with_a_note(
     client: httpx.AsyncClient,
 ) -> None:
-    answer = await client.post("/datasets/prices", content=b"a;b\n1;2,5\n3;4,5\n")
-    assert answer.status_code == 201, answer.text
-    version = answer.json()
+    response = await client.post("/datasets/prices", content=b"a;b\n1;2,5\n3;4,5\n")
+    assert response.status_code == 201, response.text
+    version = response.json()
     assert version["reading"] == {"delimiter": ";", "header": True}
     assert [column["type"] for column in version["columns"]] == ["integer", "string"]
     assert "'b' is text: all of its values are numbers with a decimal comma" in version["notes"][0]
@@ -111,9 +111,9 @@ async def test_semicolons_are_found_and_decimal_commas_stay_text_with_a_note(
 async def test_row_that_does_not_fit_is_rejected_by_line_and_the_rest_kept(
     client: httpx.AsyncClient, row: bytes, column: str, reason: str
 ) -> None:
-    answer = await client.post("/datasets/some", content=NAMES + ROWS + row + ROWS)
-    assert answer.status_code == 201, answer.text
-    version = answer.json()
+    response = await client.post("/datasets/some", content=NAMES + ROWS + row + ROWS)
+    assert response.status_code == 201, response.text
+    version = response.json()
     assert version["rows"] == 80
     assert version["rejects"]["count"] == 1
     reject = version["rejects"]["rows"][0]

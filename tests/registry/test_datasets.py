@@ -63,8 +63,8 @@ async def test_same_content_read_otherwise_is_another_version(client: httpx.Asyn
 
 async def test_same_content_at_once_makes_one_version(client: httpx.AsyncClient) -> None:
     answers = await asyncio.gather(*[client.post("/datasets/x", content=IRIS) for _ in range(4)])
-    assert sorted(answer.status_code for answer in answers) == [200, 200, 200, 201]
-    assert {answer.json()["version"] for answer in answers} == {1}
+    assert sorted(response.status_code for response in answers) == [200, 200, 200, 201]
+    assert {response.json()["version"] for response in answers} == {1}
 
 
 async def test_parquet_upload_is_known_by_its_first_bytes(
@@ -73,9 +73,9 @@ async def test_parquet_upload_is_known_by_its_first_bytes(
     path = tmp_path / "made.parquet"
     with duckdb.connect() as connection:
         connection.sql("SELECT range AS x FROM range(9)").write_parquet(str(path))
-    answer = await client.post("/datasets/x", content=path.read_bytes())
-    assert answer.status_code == 201, answer.text
-    assert (answer.json()["format"], answer.json()["rows"]) == ("parquet", 9)
+    response = await client.post("/datasets/x", content=path.read_bytes())
+    assert response.status_code == 201, response.text
+    assert (response.json()["format"], response.json()["rows"]) == ("parquet", 9)
 
 
 async def test_upload_over_the_limit_is_refused_and_leaves_no_file(tmp_path: Path) -> None:
@@ -83,9 +83,9 @@ async def test_upload_over_the_limit_is_refused_and_leaves_no_file(tmp_path: Pat
     async with serving(settings) as client:
         announced = await client.post("/datasets/x", content=b"a\n" + b"1\n" * 40_000)
         unannounced = await client.post("/datasets/x", content=chunks(80))
-        for answer in (announced, unannounced):
-            assert answer.status_code == 413
-            assert "expected at most 65536 bytes" in answer.json()["error"]
+        for response in (announced, unannounced):
+            assert response.status_code == 413
+            assert "expected at most 65536 bytes" in response.json()["error"]
         assert (await client.get("/datasets")).json()["datasets"] == []
         assert list((settings.artifacts_dir / "tmp").iterdir()) == []
 
@@ -99,9 +99,9 @@ async def test_table_that_unpacks_beyond_its_metadata_is_refused(tmp_path: Path)
     assert len(content) < 1 << 20
     settings = settings_for(tmp_path, TABLE_BYTES="16Mi")
     async with serving(settings) as client:
-        answer = await client.post("/datasets/x", content=content)
-        assert answer.status_code == 413, answer.text
-        assert "16777216 bytes" in answer.json()["error"]
+        response = await client.post("/datasets/x", content=content)
+        assert response.status_code == 413, response.text
+        assert "16777216 bytes" in response.json()["error"]
         assert list((settings.artifacts_dir / "tmp").iterdir()) == []
 
 
@@ -121,25 +121,27 @@ async def test_table_that_unpacks_beyond_its_metadata_is_refused(tmp_path: Path)
 async def test_upload_asked_wrongly_is_refused(
     client: httpx.AsyncClient, query: str, kind: str, status: int, told: str
 ) -> None:
-    answer = await client.post(f"/datasets/x{query}", content=IRIS, headers={"Content-Type": kind})
-    assert answer.status_code == status, answer.text
-    assert told in answer.json()["error"]
+    response = await client.post(
+        f"/datasets/x{query}", content=IRIS, headers={"Content-Type": kind}
+    )
+    assert response.status_code == status, response.text
+    assert told in response.json()["error"]
 
 
 @pytest.mark.parametrize("name", ["..", "a b", "-x", ".hidden", "x" * 129, "a%2Fb"])
 async def test_name_outside_the_rule_is_refused(client: httpx.AsyncClient, name: str) -> None:
-    answer = await client.post(f"/datasets/{name}", content=IRIS)
-    assert answer.status_code in {400, 404, 405}
+    response = await client.post(f"/datasets/{name}", content=IRIS)
+    assert response.status_code in {400, 404, 405}
     assert (await client.get("/datasets")).json()["datasets"] == []
 
 
 async def test_tab_separated_file_is_read_by_its_content_type(client: httpx.AsyncClient) -> None:
-    answer = await client.post(
+    response = await client.post(
         "/datasets/x",
         content=b"a\tb\n1\tx\n",
         headers={"Content-Type": "text/tab-separated-values"},
     )
-    assert answer.json()["reading"] == {"delimiter": "\t", "header": True}
+    assert response.json()["reading"] == {"delimiter": "\t", "header": True}
 
 
 async def test_pages_of_datasets_follow_each_other(client: httpx.AsyncClient) -> None:
@@ -156,9 +158,9 @@ async def test_pages_of_datasets_follow_each_other(client: httpx.AsyncClient) ->
 async def test_version_that_is_not_there_is_not_found(client: httpx.AsyncClient) -> None:
     await put_dataset(client)
     for path in ("/datasets/none", "/datasets/iris/versions/2", "/datasets/none/versions/latest"):
-        answer = await client.get(path)
-        assert answer.status_code == 404
-        assert "no dataset" in answer.json()["error"]
+        response = await client.get(path)
+        assert response.status_code == 404
+        assert "no dataset" in response.json()["error"]
 
 
 async def test_more_uploads_than_may_wait_are_told_to_come_back(tmp_path: Path) -> None:
@@ -167,17 +169,17 @@ async def test_more_uploads_than_may_wait_are_told_to_come_back(tmp_path: Path) 
         answers = await asyncio.gather(
             *[client.post("/datasets/x", content=IRIS + b"%d,,x\n" % n) for n in range(3)]
         )
-        states = sorted(answer.status_code for answer in answers)
+        states = sorted(response.status_code for response in answers)
         assert states == [201, 503, 503]
-        busy = next(answer for answer in answers if answer.status_code == 503)
+        busy = next(response for response in answers if response.status_code == 503)
         assert busy.headers["retry-after"] == "5"
 
 
 async def test_reading_that_takes_too_long_is_ended(tmp_path: Path) -> None:
     async with serving(settings_for(tmp_path, INGEST_TIMEOUT="1ms")) as client:
-        answer = await client.post("/datasets/x", content=IRIS)
-        assert answer.status_code == 413
-        assert "took longer than 0.001 s" in answer.json()["error"]
+        response = await client.post("/datasets/x", content=IRIS)
+        assert response.status_code == 413
+        assert "took longer than 0.001 s" in response.json()["error"]
         assert (await client.get("/datasets")).json()["datasets"] == []
 
 
@@ -188,8 +190,8 @@ async def test_table_over_its_memory_is_refused_and_the_registry_lives(tmp_path:
         rows = b"".join(
             b",".join(b"%d%d" % (n, m) for m in range(200)) + b"\n" for n in range(3000)
         )
-        answer = await client.post("/datasets/x", content=wide + b"\n" + rows)
-        assert answer.status_code == 413, answer.text
+        response = await client.post("/datasets/x", content=wide + b"\n" + rows)
+        assert response.status_code == 413, response.text
         assert (await client.get("/healthz")).status_code == 200
 
 

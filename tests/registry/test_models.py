@@ -42,9 +42,9 @@ async def test_version_is_registered_with_all_that_is_known_of_it(
         "framework": {"onnx": "1.23"},
         "tags": {"by": "train"},
     }
-    answer = await client.post("/models/iris/versions", json=body)
-    assert answer.status_code == 201, answer.text
-    told = answer.json()
+    response = await client.post("/models/iris/versions", json=body)
+    assert response.status_code == 201, response.text
+    told = response.json()
     assert told == {
         **body,
         "name": "iris",
@@ -74,9 +74,9 @@ async def test_version_with_broken_links_is_refused_and_no_model_appears(
     client: httpx.AsyncClient, changed: dict[str, object], told: str
 ) -> None:
     digest = await put_artifact(client)
-    answer = await client.post("/models/iris/versions", json={"artifact": digest, **changed})
-    assert answer.status_code == 400
-    assert told in answer.json()["error"]
+    response = await client.post("/models/iris/versions", json={"artifact": digest, **changed})
+    assert response.status_code == 400
+    assert told in response.json()["error"]
     assert (await client.get("/models")).json() == {"models": [], "next": None}
 
 
@@ -87,7 +87,7 @@ async def test_versions_registered_at_once_are_numbered_without_gap(
     answers = await asyncio.gather(
         *[client.post("/models/m/versions", json={"artifact": digest}) for _ in range(20)]
     )
-    assert sorted(answer.json()["version"] for answer in answers) == list(range(1, 21))
+    assert sorted(response.json()["version"] for response in answers) == list(range(1, 21))
 
 
 async def test_alias_moves_with_history_and_event(client: httpx.AsyncClient) -> None:
@@ -118,9 +118,9 @@ async def test_move_that_expected_another_version_conflicts_and_changes_nothing(
     await put_model(client, versions=3)
     await move(client, version=1)
     for expected in (2, None):
-        answer = await move(client, version=3, expected=expected)
-        assert answer.status_code == 409
-        assert answer.json()["current"] == 1
+        response = await move(client, version=3, expected=expected)
+        assert response.status_code == 409
+        assert response.json()["current"] == 1
     assert (await client.get("/models/iris/aliases/champion")).json()["version"] == 1
     assert len((await client.get("/events?kind=alias.moved")).json()["events"]) == 1
 
@@ -131,9 +131,9 @@ async def test_compare_and_set_at_once_has_one_winner(client: httpx.AsyncClient)
     answers = await asyncio.gather(
         *[move(client, version=version, expected=1) for version in range(2, 17)]
     )
-    assert sorted(answer.status_code for answer in answers) == [200] + [409] * 14
-    winner = next(answer.json()["version"] for answer in answers if answer.status_code == 200)
-    assert {answer.json().get("current", winner) for answer in answers} == {winner}
+    assert sorted(response.status_code for response in answers) == [200] + [409] * 14
+    winner = next(response.json()["version"] for response in answers if response.status_code == 200)
+    assert {response.json().get("current", winner) for response in answers} == {winner}
     assert (await client.get("/models/iris/aliases/champion")).json()["version"] == winner
 
 
@@ -168,9 +168,9 @@ async def test_latest_follows_the_newest_version_and_can_not_be_set(
 ) -> None:
     await put_model(client, versions=2)
     assert (await client.get("/models/iris/aliases/latest")).json()["version"] == 2
-    answer = await move(client, "latest", version=1)
-    assert answer.status_code == 400
-    assert "latest is computed" in answer.json()["error"]
+    response = await move(client, "latest", version=1)
+    assert response.status_code == 400
+    assert "latest is computed" in response.json()["error"]
 
 
 @pytest.mark.parametrize("alias", ["1", "Champion", "a_b", "-a", "a" * 65])
@@ -194,9 +194,9 @@ async def test_move_that_is_asked_wrongly_is_refused(
     client: httpx.AsyncClient, body: object, told: str
 ) -> None:
     await put_model(client)
-    answer = await client.put("/models/iris/aliases/champion", json=body)
-    assert answer.status_code == 400
-    assert told in answer.json()["error"]
+    response = await client.put("/models/iris/aliases/champion", json=body)
+    assert response.status_code == 400
+    assert told in response.json()["error"]
     assert (await client.get("/models/iris/aliases/champion")).status_code == 404
 
 

@@ -47,9 +47,9 @@ async def upload_until_gone(client: httpx.AsyncClient, round_: int, said: Answer
     with contextlib.suppress(httpx.TransportError):
         for number in range(10_000):
             content = IRIS + b"%d,%d,x\n" % (round_, number)
-            answer = await client.post("/datasets/d", content=content)
-            assert answer.status_code == 201
-            said.datasets.append((answer.json()["version"], answer.json()["sha256"]))
+            response = await client.post("/datasets/d", content=content)
+            assert response.status_code == 201
+            said.datasets.append((response.json()["version"], response.json()["sha256"]))
 
 
 async def test_kill_loses_nothing_that_was_answered(tmp_path: Path) -> None:

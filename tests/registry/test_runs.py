@@ -7,10 +7,10 @@ from tests.registry.flow import put_artifact, put_dataset
 
 
 async def start(client: httpx.AsyncClient, **body: object) -> str:
-    answer = await client.post("/runs", json={"experiment": "iris", **body})
-    assert answer.status_code == 201, answer.text
-    assert answer.json()["status"] == "running"
-    run: str = answer.json()["id"]
+    response = await client.post("/runs", json={"experiment": "iris", **body})
+    assert response.status_code == 201, response.text
+    assert response.json()["status"] == "running"
+    run: str = response.json()["id"]
     return run
 
 
@@ -61,8 +61,8 @@ async def test_run_ends_once(client: httpx.AsyncClient) -> None:
     failed = {"status": "failed", "error": "out of memory"}
     assert (await client.patch(f"/runs/{run}", json=failed)).json()["error"] == "out of memory"
     assert (await client.patch(f"/runs/{run}", json=failed)).status_code == 200
-    answer = await client.patch(f"/runs/{run}", json={"status": "finished"})
-    assert (answer.status_code, answer.json()["current"]) == (409, "failed")
+    response = await client.patch(f"/runs/{run}", json={"status": "finished"})
+    assert (response.status_code, response.json()["current"]) == (409, "failed")
     assert (await client.patch(f"/runs/{run}", json={"status": "running"})).status_code == 400
 
 
@@ -101,16 +101,16 @@ async def test_metrics_that_are_none_are_refused(
     client: httpx.AsyncClient, body: bytes, told: str
 ) -> None:
     run = await start(client)
-    answer = await client.post(f"/runs/{run}/metrics", content=body)
-    assert answer.status_code == 400
-    assert told in answer.json()["error"]
+    response = await client.post(f"/runs/{run}/metrics", content=body)
+    assert response.status_code == 400
+    assert told in response.json()["error"]
     assert (await client.get(f"/runs/{run}")).json()["metrics"] == {}
 
 
 async def test_inputs_that_do_not_exist_are_refused(client: httpx.AsyncClient) -> None:
     for inputs in ({"dataset": "none", "version": 1}, {"feature_set": "ab"}):
-        answer = await client.post("/runs", json={"experiment": "iris", "inputs": inputs})
-        assert answer.status_code == 400
+        response = await client.post("/runs", json={"experiment": "iris", "inputs": inputs})
+        assert response.status_code == 400
     assert (await client.get("/runs")).json()["runs"] == []
 
 
@@ -144,9 +144,9 @@ async def test_feature_set_is_kept_with_its_artifacts(client: httpx.AsyncClient)
         ({"artifacts": {"transformer": "f" * 64}}, "artifacts.transformer"),
         ({"spec": [1]}, "spec:"),
     ):
-        answer = await client.post("/feature-sets", json={**body, **changed})
-        assert answer.status_code == 400
-        assert named in answer.json()["error"]
+        response = await client.post("/feature-sets", json={**body, **changed})
+        assert response.status_code == 400
+        assert named in response.json()["error"]
 
 
 async def test_metric_extremes_come_back_as_sent(client: httpx.AsyncClient) -> None:

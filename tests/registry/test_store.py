@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 from registry import tables
 from registry.app import open_database
 from registry.errors import ConflictError
-from registry.idempotency import Claim, Reply, forget_old, once
+from registry.idempotency import Claim, Reply, forget_old, idempotent
 from registry.migrations import SCHEMA
 from registry.store import aliases, artifacts, datasets, events, models, predictions, runs
 from service.database import Database
@@ -150,13 +150,13 @@ async def test_key_at_once_does_the_work_once(database: Database, writers: list[
         content: dict[str, Any] = {"params": {}, "tags": {}, "inputs": {}}
         return Reply(201, {"id": runs.create(connection, "e", content).id})
 
-    outcomes = await at_once(writers, [lambda connection: once(connection, claim, work)] * 8)
+    outcomes = await at_once(writers, [lambda connection: idempotent(connection, claim, work)] * 8)
     assert len({str(outcome) for outcome in outcomes}) == 1
-    listed = await database.write(lambda connection: runs.every(connection, {}, None, 10))
+    listed = await database.write(lambda connection: runs.list_all(connection, {}, None, 10))
     assert len(listed) == 1
     other = Claim("POST /runs", "key", "another digest")
     with pytest.raises(ConflictError, match="used for another request"):
-        await database.write(lambda connection: once(connection, other, work))
+        await database.write(lambda connection: idempotent(connection, other, work))
 
 
 async def test_old_keys_events_and_predictions_are_forgotten(database: Database) -> None:
@@ -164,7 +164,7 @@ async def test_old_keys_events_and_predictions_are_forgotten(database: Database)
     row = {"model": "m", "version": 1, "function": "f", "at": "x", "inputs": None, "output": 1}
 
     def fill(connection: Connection) -> None:
-        once(connection, claim, lambda _: Reply(200, {}))
+        idempotent(connection, claim, lambda _: Reply(200, {}))
         for _ in range(5):
             events.append(connection, "model.registered", {})
         predictions.add(connection, [{**row, "latency": None, "request_id": None}] * 5)

@@ -33,18 +33,20 @@ def client() -> httpx.AsyncClient:
 
 
 async def test_known_error_is_its_status_text_and_details(client: httpx.AsyncClient) -> None:
-    answer = await client.get("/busy")
-    assert (answer.status_code, answer.json()) == (503, {"error": "later", "waiting": 3})
-    assert answer.headers["retry-after"] == "5"
+    response = await client.get("/busy")
+    assert (response.status_code, response.json()) == (503, {"error": "later", "waiting": 3})
+    assert response.headers["retry-after"] == "5"
 
 
 async def test_unexpected_error_keeps_its_text_in_the_log(
     client: httpx.AsyncClient, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.ERROR):
-        answer = await client.get("/broken")
-    assert answer.status_code == 500
-    found = re.fullmatch(r"the service failed, its log has incident (\w+)", answer.json()["error"])
+        response = await client.get("/broken")
+    assert response.status_code == 500
+    found = re.fullmatch(
+        r"the service failed, its log has incident (\w+)", response.json()["error"]
+    )
     assert found is not None
     assert f"incident={found[1]}" in caplog.text
     assert "a secret" in caplog.text
@@ -61,6 +63,6 @@ async def test_unexpected_error_keeps_its_text_in_the_log(
 async def test_bad_request_is_told_what_was_wrong(
     client: httpx.AsyncClient, path: str, status: int, text: str
 ) -> None:
-    answer = await client.get(path)
-    assert answer.status_code == status
-    assert text in answer.json()["error"]
+    response = await client.get(path)
+    assert response.status_code == status
+    assert text in response.json()["error"]

@@ -44,14 +44,14 @@ class Load:
     def _call(self, http: httpx.Client) -> None:
         body = str(self.answered).encode()
         try:
-            answer = http.post(self.url, content=body)
+            response = http.post(self.url, content=body)
         except httpx.HTTPError as error:
             self.failures.append(repr(error))
             return
-        if answer.status_code == 200 and answer.content == body:
+        if response.status_code == 200 and response.content == body:
             self.answered += 1
         else:
-            self.failures.append(f"{answer.status_code} {answer.text}")
+            self.failures.append(f"{response.status_code} {response.text}")
 
 
 @contextmanager

@@ -64,14 +64,14 @@ class Poster:
 
     def _post(self, http: httpx.Client, body: bytes) -> None:
         try:
-            answer = http.post(self.url, content=body)
+            response = http.post(self.url, content=body)
         except httpx.HTTPError:
             time.sleep(0.05)  # the gateway is away; nothing was accepted
             return
-        if answer.status_code == 202:
-            self.accepted[answer.headers["x-call-id"]] = body
+        if response.status_code == 202:
+            self.accepted[response.headers["x-call-id"]] = body
         else:
-            self.others.add(answer.status_code)
+            self.others.add(response.status_code)
 
 
 @contextmanager
@@ -105,8 +105,8 @@ def settled(stage: Stage) -> dict[str, dict[str, Any]]:
 def kill(stage: Stage, pid: int, posters: list[Poster], count: int) -> None:
     """kill -9 once `count` more calls were accepted and one runs that cannot have ended."""
     wanted = accepted_by(posters) + count
-    answer = stage.http.post("/async-function/echo", content=b"held")
-    held = answer.headers["x-call-id"]
+    response = stage.http.post("/async-function/echo", content=b"held")
+    held = response.headers["x-call-id"]
     posters[0].accepted[held] = b"held"
     until(lambda: stage.http.get(f"/system/calls/{held}").json()["state"] == "running")
     until(lambda: accepted_by(posters) >= wanted)

@@ -89,14 +89,14 @@ class FakeGateway:
         self._writers.add(writer)
         try:
             while head := await reader.readuntil(b"\r\n\r\n"):
-                await self._answer(head, reader, writer)
+                await self._response(head, reader, writer)
         except (asyncio.IncompleteReadError, ConnectionError):
             return
         finally:
             self._writers.discard(writer)
             writer.close()
 
-    async def _answer(
+    async def _response(
         self, head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         first, *lines = head.decode("latin-1").rstrip("\r\n").split("\r\n")

@@ -6,15 +6,15 @@ from collections.abc import Sequence
 import pytest
 
 from tests.triggers.fakes import FakeClock
-from triggers.answer import Answer
-from triggers.errors import CallTimeoutError, GatewayAwayError
+from triggers.answer import FunctionResponse
+from triggers.errors import CallTimeoutError, GatewayUnavailableError
 from triggers.pipelines.calling import Failure, StepCaller, Success, Unit
 from triggers.pipelines.definition import Retry, Step
 from triggers.pipelines.records import Run
 from triggers.pipelines.template import compile_template
 
 RUN = Run("r", "p", "v", {}, "http", 0.0)
-Scripted = Answer | Exception
+Scripted = FunctionResponse | Exception
 
 
 class Script:
@@ -24,17 +24,17 @@ class Script:
         self.answers = list(answers)
         self.calls = 0
 
-    async def call(self, function: str, **_: object) -> Answer:
+    async def call(self, function: str, **_: object) -> FunctionResponse:
         self.calls += 1
-        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
+        response = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if isinstance(response, Exception):
+            raise response
+        return response
 
 
-def status(code: int, **headers: str) -> Answer:
+def status(code: int, **headers: str) -> FunctionResponse:
     pairs = tuple((name.replace("_", "-"), value) for name, value in headers.items())
-    return Answer(code, pairs, b"{}")
+    return FunctionResponse(code, pairs, b"{}")
 
 
 def unit(retry: Retry) -> Unit:
@@ -88,7 +88,7 @@ async def test_pause_is_bounded() -> None:
 
 async def test_timeout_is_an_attempt_and_a_missing_gateway_is_none() -> None:
     clock = FakeClock(0.0)
-    away = GatewayAwayError("away")
+    away = GatewayUnavailableError("away")
     script = Script(away, away, CallTimeoutError("late"), away, status(200))
     found = await outcome(script, Retry(attempts=2, backoff=1.0), clock)
     assert isinstance(found, Success)
@@ -96,7 +96,7 @@ async def test_timeout_is_an_attempt_and_a_missing_gateway_is_none() -> None:
 
 
 async def test_gateway_that_stays_away_fails_the_step_after_its_limit() -> None:
-    clock, script = FakeClock(0.0), Script(GatewayAwayError("the gateway is away"))
+    clock, script = FakeClock(0.0), Script(GatewayUnavailableError("the gateway is away"))
     found = await outcome(script, Retry(attempts=3), clock, away=60.0)
     assert isinstance(found, Failure)
     assert found.error == "the gateway is away"

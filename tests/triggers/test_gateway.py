@@ -4,7 +4,7 @@ import pytest
 
 from tests.triggers.fakes import Call, FakeGateway, Reply
 from triggers.catalog import Catalog
-from triggers.errors import AnswerTooLargeError, CallTimeoutError, GatewayAwayError
+from triggers.errors import CallTimeoutError, GatewayUnavailableError, ResponseTooLargeError
 from triggers.gateway import DeployedFunction, GatewayClient
 
 
@@ -16,7 +16,7 @@ async def hang(_: Call) -> Reply:
 async def test_call_carries_method_path_headers_and_body(
     gateway: FakeGateway, client: GatewayClient
 ) -> None:
-    answer = await client.call(
+    response = await client.call(
         "echo.ns",
         method="PUT",
         path="/a?b=c",
@@ -24,7 +24,7 @@ async def test_call_carries_method_path_headers_and_body(
         body=b'"x"',
         timeout=60,
     )
-    assert (answer.status, answer.body) == (200, b'"x"')
+    assert (response.status, response.body) == (200, b'"x"')
     (call,) = gateway.calls
     assert (call.function, call.method, call.target) == ("echo.ns", "PUT", "/a?b=c")
     assert call.headers["x-topic"] == "u"
@@ -44,7 +44,7 @@ async def test_gateway_that_restarted_is_called_on_a_new_connection(
 ) -> None:
     await client.call("echo", body=b"1", timeout=60)
     await gateway.stop()
-    with pytest.raises(GatewayAwayError):
+    with pytest.raises(GatewayUnavailableError):
         await client.call("echo", body=b"1", timeout=60)
     await gateway.start()
     assert (await client.call("echo", body=b"1", timeout=60)).status == 200
@@ -66,15 +66,15 @@ async def test_gateway_that_goes_away_in_a_call_is_told_from_an_answer(
     call = asyncio.create_task(client.call("hang", timeout=60))
     await gateway.until(lambda: len(gateway.calls) == 1)
     await gateway.stop()
-    with pytest.raises(GatewayAwayError, match="closed the connection"):
+    with pytest.raises(GatewayUnavailableError, match="closed the connection"):
         await call
 
 
 async def test_answer_over_its_limit_is_refused(
     gateway: FakeGateway, client: GatewayClient
 ) -> None:
-    with pytest.raises(AnswerTooLargeError):
-        await client.call("echo", body=b'"%b"' % (b"x" * 1000), timeout=60, answer_bytes=100)
+    with pytest.raises(ResponseTooLargeError):
+        await client.call("echo", body=b'"%b"' % (b"x" * 1000), timeout=60, response_bytes=100)
 
 
 @pytest.mark.parametrize("path", ["/a b", "/a\r\nX-Bad: 1"])

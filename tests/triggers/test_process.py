@@ -60,11 +60,11 @@ class Process:
             transport=transport, base_url="http://triggers", headers=ADMIN, timeout=60
         )
         async with asyncio.timeout(60):
-            while not await self._answers():
+            while not await self._responses():
                 assert self.process.returncode is None, (self.data_dir / "triggers.log").read_text()
                 await asyncio.sleep(0.02)
 
-    async def _answers(self) -> bool:
+    async def _responses(self) -> bool:
         assert self.client is not None
         try:
             return (await self.client.get("/healthz")).status_code == 200
@@ -136,9 +136,9 @@ async def started(process: Process, n: int = 1, key: str = "") -> str:
     put = await process.ask("PUT", "/pipelines", content=STEPS)
     assert put.status_code == 200, put.text
     headers = {"idempotency-key": key} if key else {}
-    answer = await process.ask("POST", "/pipelines/chain/runs", json={"n": n}, headers=headers)
-    assert answer.status_code == 202, answer.text
-    run: str = answer.json()["run"]
+    response = await process.ask("POST", "/pipelines/chain/runs", json={"n": n}, headers=headers)
+    assert response.status_code == 202, response.text
+    run: str = response.json()["run"]
     return run
 
 
@@ -217,8 +217,8 @@ async def test_pipeline_is_started_by_its_schedule_with_its_input_and_not_by_htt
 
 async def test_only_the_gateways_administrator_is_answered(process: Process) -> None:
     for identity, status in (("function", 403), ("", 401), ("admin, admin", 401)):
-        answer = await process.ask("GET", "/pipelines", headers={"x-sluice-identity": identity})
-        assert answer.status_code == status
+        response = await process.ask("GET", "/pipelines", headers={"x-sluice-identity": identity})
+        assert response.status_code == status
     text = (await process.ask("GET", "/metrics", headers={"x-sluice-identity": ""})).text
     assert "sluice_cron_schedules 0.0" in text
 
@@ -240,9 +240,9 @@ BAD: list[tuple[str, str, bytes, int, str]] = [
 async def test_bad_request_says_what_is_wrong(process: Process, counter: Counter) -> None:
     await started(process)
     for method, path, body, status, told in BAD:
-        answer = await process.ask(method, path, content=body)
-        assert answer.status_code == status, answer.text
-        assert told in answer.json()["error"]
+        response = await process.ask(method, path, content=body)
+        assert response.status_code == status, response.text
+        assert told in response.json()["error"]
 
 
 async def test_runs_are_listed_newest_first_in_pages(process: Process, counter: Counter) -> None:

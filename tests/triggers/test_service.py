@@ -12,7 +12,7 @@ from tests.triggers.fakes import Call, Reply, echo
 from triggers.errors import (
     BusyError,
     ConflictError,
-    GatewayAwayError,
+    GatewayUnavailableError,
     InvalidRequestError,
     NotFoundError,
 )
@@ -214,10 +214,10 @@ async def test_reference_to_what_an_output_lacks_fails_the_step_by_name(desk: De
     [(b"", None), (b"text", '"text"'), (b'{"a": NaN}', '"{\\"a\\": NaN}"'), (b"[1]", "[1]")],
 )
 async def test_answer_becomes_json_whatever_it_is(
-    desk: Desk, answer: bytes, output: str | None
+    desk: Desk, response: bytes, output: str | None
 ) -> None:
     async def answering(_: Call) -> Reply:
-        return 200, answer
+        return 200, response
 
     desk.gateway.functions["f"] = answering
     await desk.put(one_step("timeout: 60s"))
@@ -230,10 +230,10 @@ async def test_answer_becomes_json_whatever_it_is(
     ("answer", "told"), [(b"\xff\xfe", "other bytes"), (b"x" * 2000, "output over 1000 bytes")]
 )
 async def test_answer_that_cannot_be_kept_fails_the_step(
-    desk_of: Callable[..., Desk], answer: bytes, told: str
+    desk_of: Callable[..., Desk], response: bytes, told: str
 ) -> None:
     async def answering(_: Call) -> Reply:
-        return 200, answer
+        return 200, response
 
     desk = desk_of(SLUICE_TRIGGERS_OUTPUT_BYTES="1000")
     desk.gateway.functions["f"] = answering
@@ -367,7 +367,7 @@ async def test_definitions_are_checked_against_what_is_deployed(desk: Desk) -> N
         await desk.put(one_step("timeout: 1s"))
     assert desk.service.definitions.pipelines == {}
     await desk.gateway.stop()
-    with pytest.raises(GatewayAwayError):
+    with pytest.raises(GatewayUnavailableError):
         await desk.put(one_step("timeout: 1s"))
 
 

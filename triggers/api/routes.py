@@ -50,7 +50,7 @@ def application(
         return cron_view(cron, list(await cron.history(limit, function)))
 
     app.add_api_route("/healthz", healthz)
-    app.add_api_route("/metrics", metrics.answer)
+    app.add_api_route("/metrics", metrics.response)
     app.add_api_route("/cron", cron_)
     app.include_router(Routes(settings, pipelines).router)
     return app

@@ -5,11 +5,11 @@ import logging
 from datetime import UTC, datetime
 from typing import Final, Protocol
 
-from triggers.answer import Answer
+from triggers.answer import FunctionResponse
 from triggers.clock import Clock
 from triggers.cron.entries import Entry
 from triggers.cron.store import Claim, FireStore, Outcome
-from triggers.errors import CallError, GatewayAwayError, TriggersError
+from triggers.errors import CallError, GatewayUnavailableError, TriggersError
 from triggers.gateway import FunctionCaller
 from triggers.metrics import TriggersMetrics
 from triggers.settings import TriggersSettings
@@ -20,7 +20,7 @@ SHOWN: Final = 500  # characters of a failed answer that are kept
 log = logging.getLogger(__name__)
 
 
-class Starter(Protocol):
+class PipelineStarter(Protocol):
     """What cron needs of PipelineService."""
 
     async def start_for_schedule(self, pipeline: str, key: str) -> str:
@@ -30,7 +30,7 @@ class Starter(Protocol):
 class FireCaller:
     """All calls of one process. `pipelines` is joined by the composition root."""
 
-    pipelines: Starter
+    pipelines: PipelineStarter
 
     def __init__(
         self,
@@ -81,16 +81,16 @@ class FireCaller:
                 await self.pipelines.start_for_schedule(entry.target, claim.key)
                 status = 202
             else:
-                answer = await self._answer(entry, claim, started)
-                status = answer.status
-                if not answer.succeeded:
-                    error = answer.body[:SHOWN].decode("utf-8", "replace")
+                response = await self._response(entry, claim, started)
+                status = response.status
+                if not response.succeeded:
+                    error = response.body[:SHOWN].decode("utf-8", "replace")
         except TriggersError as failure:
             error = str(failure)
         state = "succeeded" if 200 <= status < 300 else "failed"
         return Outcome(state, started, self._clock.time() - started, status, error)
 
-    async def _answer(self, entry: Entry, claim: Claim, started: float) -> Answer:
+    async def _response(self, entry: Entry, claim: Claim, started: float) -> FunctionResponse:
         """Call, and again while the gateway is away, within the time that a call may take."""
         delay = FIRST_DELAY
         while True:
@@ -101,7 +101,7 @@ class FireCaller:
                     timeout=self._timeout,
                     asynchronous=entry.asynchronous,
                 )
-            except GatewayAwayError:
+            except GatewayUnavailableError:
                 if self._clock.time() + delay > started + self._timeout:
                     raise
             except ValueError as error:

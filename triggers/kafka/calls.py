@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
-from triggers.answer import Answer
-from triggers.errors import AnswerTooLargeError, CallTimeoutError, GatewayAwayError
+from triggers.answer import FunctionResponse
+from triggers.errors import CallTimeoutError, GatewayUnavailableError, ResponseTooLargeError
 from triggers.gateway import FunctionCaller
 from triggers.kafka import batches
 from triggers.kafka.headers import Record, batch_headers, call_headers
@@ -39,12 +39,12 @@ class Caller:
 
     async def _call_one(self, record: Record) -> Outcome:
         group, kind = self._subscription.group, self._options.content_type
-        answer = await self._ask(call_headers(record, kind, group), record.value or b"")
-        if not isinstance(answer, Answer):
-            return answer
+        response = await self._ask(call_headers(record, kind, group), record.value or b"")
+        if not isinstance(response, FunctionResponse):
+            return response
         if not self._wants_results:
             return DONE
-        return Done(answer.body, answer.header("content-type"))
+        return Done(response.body, response.header("content-type"))
 
     async def _call_batch(self, records: Sequence[Record]) -> Sequence[Outcome]:
         elements: list[bytes] = []
@@ -66,43 +66,45 @@ class Caller:
         self, records: Sequence[Record], elements: list[bytes]
     ) -> Sequence[Outcome] | Unavailable:
         headers = batch_headers(records, self._subscription.group)
-        answer = await self._ask(headers, batches.array(elements))
-        if isinstance(answer, Unavailable):
-            return answer
-        if isinstance(answer, Answer):
+        response = await self._ask(headers, batches.array(elements))
+        if isinstance(response, Unavailable):
+            return response
+        if isinstance(response, FunctionResponse):
             try:
-                return batches.outcomes(answer.body, len(records), self._wants_results)
+                return batches.outcomes(response.body, len(records), self._wants_results)
             except ValueError as error:
-                answer = Failed(str(error), answer.status)
-        return [replace(answer, together=len(records) > 1)] * len(records)
+                response = Failed(str(error), response.status)
+        return [replace(response, together=len(records) > 1)] * len(records)
 
     async def _ask(
         self, headers: Sequence[tuple[str, str]], body: bytes
-    ) -> Answer | Failed | Unavailable:
+    ) -> FunctionResponse | Failed | Unavailable:
         try:
-            answer = await self._gateway.call(
+            response = await self._gateway.call(
                 self._subscription.target,
                 headers=headers,
                 body=body,
                 timeout=self._timeout,
                 asynchronous=self._asynchronous,
             )
-        except GatewayAwayError as error:
+        except GatewayUnavailableError as error:
             return Unavailable(str(error))
-        except (CallTimeoutError, AnswerTooLargeError) as error:
+        except (CallTimeoutError, ResponseTooLargeError) as error:
             return Failed(str(error))
-        return answer if answer.succeeded else self._refusal(answer)
+        return response if response.succeeded else self._refusal(response)
 
-    def _refusal(self, answer: Answer) -> Failed | Unavailable:
-        reason = f"{answer.status}: {answer.body[:LONGEST_REASON].decode(errors='replace').strip()}"
-        refused = answer.status in NOT_TAKEN and answer.header(GATEWAYS_OWN)
+    def _refusal(self, response: FunctionResponse) -> Failed | Unavailable:
+        reason = (
+            f"{response.status}: {response.body[:LONGEST_REASON].decode(errors='replace').strip()}"
+        )
+        refused = response.status in NOT_TAKEN and response.header(GATEWAYS_OWN)
         if refused or self._asynchronous:
-            return self._not_taken(answer, reason)
-        permanent = answer.status not in self._options.retry_codes
-        return Failed(reason, answer.status, permanent)
+            return self._not_taken(response, reason)
+        permanent = response.status not in self._options.retry_codes
+        return Failed(reason, response.status, permanent)
 
-    def _not_taken(self, answer: Answer, reason: str) -> Failed | Unavailable:
-        if answer.status < 500 and answer.status not in NOT_TAKEN:
-            return Failed(reason, answer.status, permanent=True)  # 400, 413: never to be taken
-        text = answer.header("retry-after")
+    def _not_taken(self, response: FunctionResponse, reason: str) -> Failed | Unavailable:
+        if response.status < 500 and response.status not in NOT_TAKEN:
+            return Failed(reason, response.status, permanent=True)  # 400, 413: never to be taken
+        text = response.header("retry-after")
         return Unavailable(reason, min(float(text), LONGEST_WAIT) if text.isdecimal() else 0.0)

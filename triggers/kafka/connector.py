@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Protocol
 
-from triggers.answer import Answer
+from triggers.answer import FunctionResponse
 from triggers.catalog import Listener
 from triggers.errors import CallError
 from triggers.gateway import DeployedFunction, FunctionCaller
@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 class Gateway(FunctionCaller, Protocol):
     """What is needed of GatewayClient."""
 
-    async def post(self, path: str, value: object) -> Answer:
+    async def post(self, path: str, value: object) -> FunctionResponse:
         """Send JSON to the gateway's own API. Raises CallError."""
 
 
@@ -194,10 +194,10 @@ class Connector:
 
     async def _signal(self, signals: list[dict[str, object]]) -> None:
         try:
-            answer = await self._gateway.post("/system/signals", {"signals": signals})
+            response = await self._gateway.post("/system/signals", {"signals": signals})
         except CallError as error:
             log.debug("event=signals-not-sent error=%s", error)
             return
-        if answer.status >= 400 and answer.status != 404:  # 404: a gateway that knows none
-            text = answer.body[:200].decode(errors="replace").strip()
-            log.warning("event=signals-refused status=%d reason=%s", answer.status, text)
+        if response.status >= 400 and response.status != 404:  # 404: a gateway that knows none
+            text = response.body[:200].decode(errors="replace").strip()
+            log.warning("event=signals-refused status=%d reason=%s", response.status, text)

@@ -21,11 +21,11 @@ from kafka.future import Future
 from triggers.kafka.clients import opened
 from triggers.kafka.headers import Record
 from triggers.kafka.lag import measure
-from triggers.kafka.lanes import Place
+from triggers.kafka.lanes import PartitionId
 from triggers.kafka.rebalance import RebalanceListener
 from triggers.kafka.settings import KafkaSettings
 from triggers.kafka.topics import Subscription
-from triggers.kafka.tracker import Tracker
+from triggers.kafka.tracker import OffsetTracker
 
 FIRST_DELAY: Final = 0.5
 LONGEST_DELAY: Final = 30.0
@@ -40,10 +40,12 @@ log = logging.getLogger(__name__)
 class Delivery(Protocol):
     """What takes the records, on the loop."""
 
-    def accept(self, polled: Sequence[tuple[Tracker, Sequence[Record]]]) -> None:
+    def accept(self, polled: Sequence[tuple[OffsetTracker, Sequence[Record]]]) -> None:
         """Take over what one poll brought."""
 
-    def release(self, places: set[Place], seconds: float, done: Callable[[], None]) -> None:
+    def release(
+        self, partition_ids: set[PartitionId], seconds: float, done: Callable[[], None]
+    ) -> None:
         """Give partitions up; `done` when their calls have ended, after `seconds` at most."""
 
 
@@ -66,7 +68,7 @@ class Consumer(threading.Thread):
         self._settings, self._delivery, self._on_error = settings, delivery, on_error
         self._loop = asyncio.get_running_loop()
         self._stopping = threading.Event()
-        self._trackers: dict[TopicPartition, Tracker] = {}
+        self._trackers: dict[TopicPartition, OffsetTracker] = {}
         self._committed: dict[TopicPartition, int] = {}
         self._paused: set[TopicPartition] = set()
         self._commit: Future | None = None
@@ -152,11 +154,13 @@ class Consumer(threading.Thread):
             self.lag = measure(consumer, dict(self._trackers), self._paused)
 
     def _hand_over(self, polled: Mapping[TopicPartition, Sequence[Record]]) -> None:
-        taken: list[tuple[Tracker, Sequence[Record]]] = []
-        for place, records in polled.items():
-            tracker = self._trackers.get(place)
+        taken: list[tuple[OffsetTracker, Sequence[Record]]] = []
+        for partition_id, records in polled.items():
+            tracker = self._trackers.get(partition_id)
             if tracker is None:
-                tracker = self._trackers[place] = Tracker(place.topic, place.partition)
+                tracker = self._trackers[partition_id] = OffsetTracker(
+                    partition_id.topic, partition_id.partition
+                )
             size = sum(len(record.value) for record in records if record.value)
             tracker.take([record.offset for record in records], size)
             taken.append((tracker, records))
@@ -165,25 +169,25 @@ class Consumer(threading.Thread):
     def _hold_back(self, consumer: KafkaConsumer) -> None:
         """Pause partitions whose calls are behind, resume those that have caught up."""
         records, size = self._settings.buffer_records, self._settings.buffer_bytes
-        for place, tracker in list(self._trackers.items()):
+        for partition_id, tracker in list(self._trackers.items()):
             left, bytes_left = tracker.outstanding, tracker.outstanding_bytes
-            if place in self._paused:
+            if partition_id in self._paused:
                 if left <= records // 2 and bytes_left <= size // 2:
-                    self._paused.discard(place)
-                    consumer.resume(place)
+                    self._paused.discard(partition_id)
+                    consumer.resume(partition_id)
             elif left >= records or bytes_left >= size:
-                self._paused.add(place)
-                consumer.pause(place)
+                self._paused.add(partition_id)
+                consumer.pause(partition_id)
 
     # Offsets.
 
-    def positions(self, places: Sequence[TopicPartition]) -> dict[TopicPartition, Any]:
+    def positions(self, partition_ids: Sequence[TopicPartition]) -> dict[TopicPartition, Any]:
         """What may be committed of these partitions and is not."""
         found: dict[TopicPartition, Any] = {}
-        for place in places:
-            tracker = self._trackers.get(place)
-            if tracker is not None and tracker.position > self._committed.get(place, -1):
-                found[place] = OffsetAndMetadata(tracker.position, "", -1)
+        for partition_id in partition_ids:
+            tracker = self._trackers.get(partition_id)
+            if tracker is not None and tracker.position > self._committed.get(partition_id, -1):
+                found[partition_id] = OffsetAndMetadata(tracker.position, "", -1)
         return found
 
     def _commit_done(self, consumer: KafkaConsumer, now: float) -> None:
@@ -195,37 +199,37 @@ class Consumer(threading.Thread):
             self._next_commit = now + self._settings.commit_interval
             self._commit = consumer.commit_async(offsets, self.committed)
 
-    def committed(self, offsets: Mapping[TopicPartition, Any], answer: object) -> None:
+    def committed(self, offsets: Mapping[TopicPartition, Any], response: object) -> None:
         """A commit was answered; one that failed is made again with what is done by then."""
-        if isinstance(answer, Exception):
-            log.info("event=commit-failed group=%s error=%r", self.subscription.group, answer)
+        if isinstance(response, Exception):
+            log.info("event=commit-failed group=%s error=%r", self.subscription.group, response)
             return
-        for place, offset in offsets.items():
-            if place in self._trackers:
-                self._committed[place] = offset.offset
+        for partition_id, offset in offsets.items():
+            if partition_id in self._trackers:
+                self._committed[partition_id] = offset.offset
 
     # Partitions that are given up, on kafka-python's IO thread.
 
-    def release(self, places: Sequence[TopicPartition], done: Callable[[], None]) -> None:
+    def release(self, partition_ids: Sequence[TopicPartition], done: Callable[[], None]) -> None:
         """Have the loop begin no more of their calls; `done` is called on the loop."""
-        taken = {(place.topic, place.partition) for place in places}
+        taken = {(partition_id.topic, partition_id.partition) for partition_id in partition_ids}
         seconds = self._settings.drain_timeout
         try:
             self._loop.call_soon_threadsafe(self._delivery.release, taken, seconds, done)
         except RuntimeError:  # the loop is closed: nothing is under way any more
             done()
 
-    def forget(self, places: Sequence[TopicPartition]) -> None:
+    def forget(self, partition_ids: Sequence[TopicPartition]) -> None:
         """Partitions are another consumer's now; what still ends of them counts for nothing."""
-        for place in places:
-            self._trackers.pop(place, None)
-            self._committed.pop(place, None)
-            self._paused.discard(place)
+        for partition_id in partition_ids:
+            self._trackers.pop(partition_id, None)
+            self._committed.pop(partition_id, None)
+            self._paused.discard(partition_id)
 
-    def _give_up(self, places: Sequence[TopicPartition]) -> None:
-        if places:
-            self.release(places, lambda: None)
-            self.forget(places)
+    def _give_up(self, partition_ids: Sequence[TopicPartition]) -> None:
+        if partition_ids:
+            self.release(partition_ids, lambda: None)
+            self.forget(partition_ids)
 
 
 def _unpark(consumer: KafkaConsumer) -> None:

@@ -14,16 +14,16 @@ from typing import Final, Protocol
 
 from triggers.kafka.dead_letters import dead_letter, result_message, shortened
 from triggers.kafka.headers import Record
-from triggers.kafka.lanes import Entry, Lane, Lanes, Place
+from triggers.kafka.lanes import Entry, Lane, Lanes, PartitionId
 from triggers.kafka.metrics import KafkaMetrics
 from triggers.kafka.outcomes import Done, Failed, Outcome, Unavailable
 from triggers.kafka.publisher import Message, RefusedMessageError
 from triggers.kafka.topics import Subscription
-from triggers.kafka.tracker import Tracker
+from triggers.kafka.tracker import OffsetTracker
 
 # Calls that nothing took come back after this, doubling: a gateway restarts within seconds.
-AWAY_FIRST: Final = 0.1
-AWAY_LONGEST: Final = 5.0
+UNAVAILABLE_FIRST_SECONDS: Final = 0.1
+UNAVAILABLE_LONGEST_SECONDS: Final = 5.0
 log = logging.getLogger(__name__)
 
 
@@ -78,19 +78,21 @@ class Delivery:
             finally:
                 self._group = None
 
-    def accept(self, polled: Sequence[tuple[Tracker, Sequence[Record]]]) -> None:
+    def accept(self, polled: Sequence[tuple[OffsetTracker, Sequence[Record]]]) -> None:
         """Take over what one poll brought."""
         for tracker, records in polled:
             for lane in self._lanes.add(tracker, records):
                 self._offer(lane)
         self._start_workers()
 
-    def release(self, places: set[Place], seconds: float, done: Callable[[], None]) -> None:
+    def release(
+        self, partition_ids: set[PartitionId], seconds: float, done: Callable[[], None]
+    ) -> None:
         """Give partitions up: begin no call of theirs; `done` once those under way have ended.
 
         seconds: the most that waits for; a call that is still out then may be made twice.
         """
-        lanes = self._lanes.of(places)
+        lanes = self._lanes.of(partition_ids)
         for lane in lanes:
             lane.close()
             self._lanes.forget(lane)
@@ -163,7 +165,9 @@ class Delivery:
         if not len(lane):
             self._lanes.forget(lane)
         elif lane.waits:
-            self._park(lane, backoff(lane.waits, AWAY_FIRST, AWAY_LONGEST))
+            self._park(
+                lane, backoff(lane.waits, UNAVAILABLE_FIRST_SECONDS, UNAVAILABLE_LONGEST_SECONDS)
+            )
         elif lane.retries:
             self._park(lane, self._retry_wait(lane.retries[0]))
         else:
@@ -210,7 +214,7 @@ class Delivery:
         if done:
             self._succeeded[done[0][0].record.topic].inc(len(done))
         for entry, outcome in buried:
-            await self._bury(entry, outcome)
+            await self._dead_letter(entry, outcome)
         if failed:
             self._metrics.retries.labels(self._name).inc()
         return [entry for entry, _ in failed]
@@ -243,7 +247,7 @@ class Delivery:
                 refused.append((entry, Failed(f"result not published: {error}")))
         return published, refused
 
-    async def _bury(self, entry: Entry, outcome: Failed) -> None:
+    async def _dead_letter(self, entry: Entry, outcome: Failed) -> None:
         record, topic = entry.record, self._subscription.dead_letter_topic
         kind = "dead_lettered" if topic else "dropped"
         log.warning(

@@ -68,7 +68,7 @@ def call_headers(record: Record, content_type: str, group: str) -> Headers:
 def batch_headers(records: Sequence[Record], group: str) -> Headers:
     """The headers of the call for several records of one partition, in rising order of offsets."""
     first, last = records[0], records[-1]
-    place = f"{first.topic}/{first.partition}/{first.offset}-{last.offset}"
+    partition_id = f"{first.topic}/{first.partition}/{first.offset}-{last.offset}"
     return [
         ("X-Topic", first.topic),
         CONNECTOR,
@@ -77,7 +77,7 @@ def batch_headers(records: Sequence[Record], group: str) -> Headers:
         ("X-Kafka-Last-Offset", str(last.offset)),
         ("X-Kafka-Batch-Size", str(len(records))),
         ("X-Kafka-Timestamp", str(first.timestamp)),
-        ("Idempotency-Key", f"{group}/{place}/{len(records)}"),
+        ("Idempotency-Key", f"{group}/{partition_id}/{len(records)}"),
         ("Content-Type", "application/json"),
     ]
 

@@ -12,9 +12,9 @@ from typing import Final
 
 from triggers.kafka.headers import Record
 from triggers.kafka.options import KafkaOptions
-from triggers.kafka.tracker import Tracker
+from triggers.kafka.tracker import OffsetTracker
 
-Place = tuple[str, int]
+PartitionId = tuple[str, int]
 KEYLESS: Final = 1
 
 
@@ -26,7 +26,7 @@ class Entry:
 
     __slots__ = ("alone", "failures", "record", "size", "tracker")
 
-    def __init__(self, record: Record, tracker: Tracker) -> None:
+    def __init__(self, record: Record, tracker: OffsetTracker) -> None:
         self.record, self.tracker = record, tracker
         self.size = len(record.value or b"")
         self.failures = 0
@@ -42,10 +42,10 @@ class Lane:
     or for more records. closed: its partition was given up; nothing of it is called any more.
     """
 
-    __slots__ = ("busy", "closed", "key", "pending", "place", "retries", "timer", "waits")
+    __slots__ = ("busy", "closed", "key", "partition_id", "pending", "retries", "timer", "waits")
 
-    def __init__(self, key: Hashable, place: Place) -> None:
-        self.key, self.place = key, place
+    def __init__(self, key: Hashable, partition_id: PartitionId) -> None:
+        self.key, self.partition_id = key, partition_id
         self.pending: deque[Entry] = deque()
         self.retries: deque[Entry] = deque()
         self.busy = self.closed = False
@@ -87,17 +87,17 @@ class Lanes:
         self._spread = options.max_in_flight if options.batch_size > 1 else 0
         self._lanes: dict[Hashable, Lane] = {}
 
-    def add(self, tracker: Tracker, records: Sequence[Record]) -> list[Lane]:
+    def add(self, tracker: OffsetTracker, records: Sequence[Record]) -> list[Lane]:
         """Put polled records of one partition into their lanes; returns those lanes."""
-        place = (tracker.topic, tracker.partition)
+        partition_id = (tracker.topic, tracker.partition)
         if not self._by_key:
-            lane = self._lane(place, place)
+            lane = self._lane(partition_id, partition_id)
             lane.pending.extend([Entry(record, tracker) for record in records])
             return [lane]
         touched: dict[Hashable, Lane] = {}
         for record in records:
-            key = self._key(place, record)
-            lane = touched[key] = self._lane(key, place)
+            key = self._key(partition_id, record)
+            lane = touched[key] = self._lane(key, partition_id)
             lane.pending.append(Entry(record, tracker))
         return list(touched.values())
 
@@ -106,20 +106,20 @@ class Lanes:
         if self._lanes.get(lane.key) is lane:
             del self._lanes[lane.key]
 
-    def of(self, places: set[Place]) -> list[Lane]:
+    def of(self, partition_ids: set[PartitionId]) -> list[Lane]:
         """The lanes of these partitions."""
-        return [lane for lane in self._lanes.values() if lane.place in places]
+        return [lane for lane in self._lanes.values() if lane.partition_id in partition_ids]
 
-    def _lane(self, key: Hashable, place: Place) -> Lane:
+    def _lane(self, key: Hashable, partition_id: PartitionId) -> Lane:
         lane = self._lanes.get(key)
         if lane is None:
-            lane = self._lanes[key] = Lane(key, place)
+            lane = self._lanes[key] = Lane(key, partition_id)
         return lane
 
-    def _key(self, place: Place, record: Record) -> Hashable:
+    def _key(self, partition_id: PartitionId, record: Record) -> Hashable:
         if record.key is None:
             chosen = record.offset
-            return (place, KEYLESS, chosen % self._spread if self._spread else chosen)
+            return (partition_id, KEYLESS, chosen % self._spread if self._spread else chosen)
         if self._spread:
-            return (place, zlib.crc32(record.key) % self._spread)
-        return (place, record.key)
+            return (partition_id, zlib.crc32(record.key) % self._spread)
+        return (partition_id, record.key)

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Iterable
 
 
-class Tracker:
+class OffsetTracker:
     """One partition from its assignment to its revocation.
 
     topic, partition: which. position: offset to commit, the first that is not done; -1 before

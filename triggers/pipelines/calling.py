@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlencode
 
-from triggers.answer import Answer
+from triggers.answer import FunctionResponse
 from triggers.clock import Clock, SystemClock
-from triggers.errors import AnswerTooLargeError, CallTimeoutError, GatewayAwayError
+from triggers.errors import CallTimeoutError, GatewayUnavailableError, ResponseTooLargeError
 from triggers.gateway import FunctionCaller
 from triggers.pipelines.definition import Step
 from triggers.pipelines.evaluation import ExpressionError, shown
 from triggers.pipelines.records import Run
 
-AWAY_FIRST, AWAY_LONGEST = 0.2, 5.0
+UNAVAILABLE_FIRST_SECONDS, UNAVAILABLE_LONGEST_SECONDS = 0.2, 5.0
 BACKOFF_LONGEST: Final = 300.0
 SHOWN: Final = 2000  # characters of a failed answer that are kept
 JITTER: Final = 0.2
@@ -62,12 +62,12 @@ class StepCaller:
         gateway: FunctionCaller,
         at_once: int,
         output_bytes: int,
-        away_seconds: float,
+        unavailable_seconds: float,
         clock: Clock | None = None,
     ) -> None:
         self._gateway, self._output_bytes = gateway, output_bytes
         self._slots = asyncio.Semaphore(at_once)
-        self._away_seconds = away_seconds
+        self._unavailable_seconds = unavailable_seconds
         self._clock = clock or SystemClock()
         self.retried: Callable[[Unit], None] = lambda _: None
 
@@ -92,32 +92,32 @@ class StepCaller:
     ) -> tuple[Success | Failure, float]:
         """What one call brought, and how long the function asked to be left alone."""
         try:
-            answer = await self._reach(unit, path, body)
+            response = await self._reach(unit, path, body)
         except CallTimeoutError:
             text = f"{unit.step.function}: no answer within {unit.step.timeout:g} s"
             return Failure(text, TIMED_OUT, attempt), 0.0
-        except AnswerTooLargeError:
+        except ResponseTooLargeError:
             text = f"output over {self._output_bytes} bytes; put it into an artifact"
             return Failure(text, 0, attempt), 0.0
-        except (GatewayAwayError, ValueError) as error:
+        except (GatewayUnavailableError, ValueError) as error:
             return Failure(str(error), 0, attempt), 0.0
-        if not answer.succeeded:
-            text = answer.body[:SHOWN].decode("utf-8", "replace").strip()
-            told = f"{unit.step.function} answered {answer.status}: {text}"
-            return Failure(told, answer.status, attempt), _retry_after(answer)
+        if not response.succeeded:
+            text = response.body[:SHOWN].decode("utf-8", "replace").strip()
+            told = f"{unit.step.function} answered {response.status}: {text}"
+            return Failure(told, response.status, attempt), _retry_after(response)
         try:
-            return Success(_output(answer.body), answer.status, attempt), 0.0
+            return Success(_output(response.body), response.status, attempt), 0.0
         except ValueError as error:
-            return Failure(f"{unit.step.function}: {error}", answer.status, attempt), 0.0
+            return Failure(f"{unit.step.function}: {error}", response.status, attempt), 0.0
 
-    async def _reach(self, unit: Unit, path: str, body: bytes) -> Answer:
+    async def _reach(self, unit: Unit, path: str, body: bytes) -> FunctionResponse:
         """The answer, however often the gateway goes away meanwhile, up to the limit."""
         headers = (
             ("Content-Type", "application/json"),
             ("Idempotency-Key", unit.key),
             ("X-Pipeline-Run", unit.run.id),
         )
-        until, delay = 0.0, AWAY_FIRST
+        until, delay = 0.0, UNAVAILABLE_FIRST_SECONDS
         while True:
             try:
                 async with self._slots:
@@ -127,15 +127,15 @@ class StepCaller:
                         headers=headers,
                         body=body,
                         timeout=unit.step.timeout,
-                        answer_bytes=self._output_bytes,
+                        response_bytes=self._output_bytes,
                     )
-            except GatewayAwayError:
+            except GatewayUnavailableError:
                 now = self._clock.time()
-                until = until or now + self._away_seconds
+                until = until or now + self._unavailable_seconds
                 if now + delay > until:
                     raise
             await self._clock.wait(delay)
-            delay = min(delay * 2, AWAY_LONGEST)
+            delay = min(delay * 2, UNAVAILABLE_LONGEST_SECONDS)
 
 
 def _path(query: Any) -> str:
@@ -173,6 +173,6 @@ def _refuse(name: str) -> None:
     raise ValueError(f"{name} is no JSON")
 
 
-def _retry_after(answer: Answer) -> float:
-    value = answer.header("retry-after")
+def _retry_after(response: FunctionResponse) -> float:
+    value = response.header("retry-after")
     return min(float(value), BACKOFF_LONGEST) if value.isdecimal() else 0.0

@@ -151,16 +151,16 @@ class Execution:
         except ValueError as error:
             raise ExpressionError(f"input: {error}") from None
         unit = Unit(step, f"{self.run.id}/{step.name}/{max(item, 0)}", self.run, query)
-        answer = await self._caller.call(unit, body.encode())
+        response = await self._caller.call(unit, body.encode())
         seconds = time.time() - started
-        if isinstance(answer, Failure):
+        if isinstance(response, Failure):
             return Result(
-                step.name, item, "failed", body, None, answer.error, answer.status,
-                answer.attempts, started, seconds,
+                step.name, item, "failed", body, None, response.error, response.status,
+                response.attempts, started, seconds,
             )  # fmt: skip
         return Result(
-            step.name, item, "succeeded", body, answer.output, None, answer.status,
-            answer.attempts, started, seconds,
+            step.name, item, "succeeded", body, response.output, None, response.status,
+            response.attempts, started, seconds,
         )  # fmt: skip
 
     async def _map(self, step: Step, scope: dict[str, Any], started: float) -> Result:

@@ -11,7 +11,7 @@ from triggers.cron.schedule import Schedule, ScheduleError, parse_schedules
 from triggers.errors import InvalidRequestError
 from triggers.pipelines.definition import TYPES, Input, Pipeline, Step, Triggers
 from triggers.pipelines.evaluation import shown
-from triggers.pipelines.place import Place
+from triggers.pipelines.place import ErrorPath
 from triggers.pipelines.steps import NAME, Context, load_step
 
 INPUT_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
@@ -55,7 +55,7 @@ def load_pipelines(
         raise InvalidRequestError(f"{file}{where}: {error.problem}") from None
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise InvalidRequestError(f"{file}: {error}") from None
-    top = Place(file).mapping(document, "pipelines", "version")
+    top = ErrorPath(file).mapping(document, "pipelines", "version")
     if top.get("version", 1) != 1:
         raise InvalidRequestError(f"{file}: version: expected 1, got {shown(top['version'])}")
     listed = top.get("pipelines")
@@ -71,38 +71,40 @@ def load_pipelines(
 
 
 def _pipeline(file: str, name: str, value: Any, functions: Collection[str] | None) -> Pipeline:
-    place = Place(f"{file}, pipeline {name}")
+    error_path = ErrorPath(f"{file}, pipeline {name}")
     if not NAME.fullmatch(name):
-        raise place.fail("name: expected a-z, 0-9 and '-', at most 63 characters")
-    fields = place.mapping(value, "description", "inputs", "steps", "triggers")
-    inputs = _inputs(place, fields.get("inputs"))
+        raise error_path.fail("name: expected a-z, 0-9 and '-', at most 63 characters")
+    fields = error_path.mapping(value, "description", "inputs", "steps", "triggers")
+    inputs = _inputs(error_path, fields.get("inputs"))
     listed = fields.get("steps")
     if not isinstance(listed, dict) or not 0 < len(listed) <= MOST_STEPS:
-        raise place.fail(f"steps: expected an object of 1 to {MOST_STEPS} steps by name")
+        raise error_path.fail(f"steps: expected an object of 1 to {MOST_STEPS} steps by name")
     names = [str(one) for one in listed]
     steps = {
-        one: load_step(place.at(f"step {one}"), one, listed[one], Context(inputs, names, functions))
+        one: load_step(
+            error_path.at(f"step {one}"), one, listed[one], Context(inputs, names, functions)
+        )
         for one in names
     }
     pipeline = Pipeline(
         name,
         str(fields.get("description") or ""),
         inputs,
-        _ordered(place, steps),
-        _triggers(place.at("triggers"), fields.get("triggers")),
+        _ordered(error_path, steps),
+        _triggers(error_path.at("triggers"), fields.get("triggers")),
     )
-    _check_cron_input(place.at("triggers"), pipeline)
+    _check_cron_input(error_path.at("triggers"), pipeline)
     return pipeline
 
 
-def _inputs(place: Place, value: Any) -> dict[str, Input]:
+def _inputs(error_path: ErrorPath, value: Any) -> dict[str, Input]:
     found: dict[str, Input] = {}
     if value is None:
         return found
     if not isinstance(value, dict):
-        raise place.fail("inputs: expected an object of inputs by name")
+        raise error_path.fail("inputs: expected an object of inputs by name")
     for key, one in value.items():
-        name, at = str(key), place.at(f"input {key}")
+        name, at = str(key), error_path.at(f"input {key}")
         if not INPUT_NAME.fullmatch(name):
             raise at.fail("name: expected letters, digits, '_' and '-', at most 64 characters")
         fields = at.mapping(one or {}, "type", "default", "description")
@@ -115,52 +117,54 @@ def _inputs(place: Place, value: Any) -> dict[str, Input]:
     return found
 
 
-def _triggers(place: Place, value: Any) -> Triggers:
-    fields = place.mapping(value or {}, "topic", "cron", "http")
+def _triggers(error_path: ErrorPath, value: Any) -> Triggers:
+    fields = error_path.mapping(value or {}, "topic", "cron", "http")
     listed = fields.get("topic") or []
     topics = [listed] if isinstance(listed, str) else listed
     if not isinstance(topics, list) or not all(
         isinstance(one, str) and TOPIC.fullmatch(one) for one in topics
     ):
-        raise place.fail(f"topic: expected a topic or a list of them, got {shown(listed)}")
+        raise error_path.fail(f"topic: expected a topic or a list of them, got {shown(listed)}")
     http = fields.get("http", True)
     if not isinstance(http, bool):
-        raise place.fail(f"http: expected true or false, got {shown(http)}")
-    schedules, cron_input = _cron(place.at("cron"), fields.get("cron"))
+        raise error_path.fail(f"http: expected true or false, got {shown(http)}")
+    schedules, cron_input = _cron(error_path.at("cron"), fields.get("cron"))
     return Triggers(tuple(topics), schedules, cron_input, http)
 
 
-def _cron(place: Place, value: Any) -> tuple[tuple[Schedule, ...], Mapping[str, Any] | None]:
+def _cron(
+    error_path: ErrorPath, value: Any
+) -> tuple[tuple[Schedule, ...], Mapping[str, Any] | None]:
     if value is None:
         return (), None
     fields = value if isinstance(value, dict) else {"schedule": value}
-    fields = place.mapping(fields, "schedule", "timezone", "input")
+    fields = error_path.mapping(fields, "schedule", "timezone", "input")
     schedules: list[Schedule] = []
     for one in parse_schedules(str(fields.get("schedule", "")), str(fields.get("timezone", ""))):
         if isinstance(one, ScheduleError):
-            raise place.fail(str(one))
+            raise error_path.fail(str(one))
         schedules.append(one)
     given = fields.get("input", {})
     if not isinstance(given, dict):
-        raise place.fail(f"input: expected an object, got {shown(given)}")
+        raise error_path.fail(f"input: expected an object, got {shown(given)}")
     return tuple(schedules), given
 
 
-def _check_cron_input(place: Place, pipeline: Pipeline) -> None:
+def _check_cron_input(error_path: ErrorPath, pipeline: Pipeline) -> None:
     if pipeline.triggers.cron_input is None:
         return
     try:
         pipeline.read_input(dict(pipeline.triggers.cron_input))
     except InvalidRequestError as error:
-        raise place.at("cron").fail(str(error)) from None
+        raise error_path.at("cron").fail(str(error)) from None
 
 
-def _ordered(place: Place, steps: Mapping[str, Step]) -> dict[str, Step]:
+def _ordered(error_path: ErrorPath, steps: Mapping[str, Step]) -> dict[str, Step]:
     try:
         order = list(TopologicalSorter({n: one.needs for n, one in steps.items()}).static_order())
     except CycleError as error:
         cycle = list(reversed(error.args[1]))
-        raise place.at(f"step {cycle[0]}").fail(f"a cycle: {' -> '.join(cycle)}") from None
+        raise error_path.at(f"step {cycle[0]}").fail(f"a cycle: {' -> '.join(cycle)}") from None
     return {name: steps[name] for name in order}
 
 

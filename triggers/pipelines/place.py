@@ -11,14 +11,14 @@ LONGEST_TIMEOUT: Final = 24 * 3600.0
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class ErrorPath:
     """Where in the file something stands, as an error names it."""
 
     told: str
 
-    def at(self, more: str) -> "Place":
+    def at(self, more: str) -> "ErrorPath":
         """A place within this one."""
-        return Place(f"{self.told}, {more}")
+        return ErrorPath(f"{self.told}, {more}")
 
     def fail(self, text: str) -> InvalidRequestError:
         """The error that says so of this place."""

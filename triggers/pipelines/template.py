@@ -9,7 +9,7 @@ from typing import Any, Final
 from triggers.pipelines.evaluation import ExpressionError, Scope
 from triggers.pipelines.expression import Expression, Path, parse
 
-PLACE: Final = re.compile(r"\$\{\{(.*?)\}\}", re.DOTALL)
+PLACEHOLDER: Final = re.compile(r"\$\{\{(.*?)\}\}", re.DOTALL)
 DEEPEST: Final = 32
 
 
@@ -36,7 +36,7 @@ def compile_expression(text: Any) -> Expression:
     """The expression in a text, with or without `${{ }}` around it. Raises ExpressionError."""
     if not isinstance(text, str):
         raise ExpressionError(f"expected an expression, got {json.dumps(text)}")
-    match = PLACE.fullmatch(text.strip())
+    match = PLACEHOLDER.fullmatch(text.strip())
     return parse(match[1] if match else text)
 
 
@@ -64,14 +64,14 @@ def _under(key: str, value: Any, references: set[Path], depth: int) -> Callable[
 
 
 def _text(value: str, references: set[Path]) -> Callable[[Scope], Any]:
-    whole = PLACE.fullmatch(value.strip())
+    whole = PLACEHOLDER.fullmatch(value.strip())
     if whole is not None and value.count("${{") == 1:
         expression = parse(whole[1])
         references |= expression.references
         return expression.evaluate
     pieces: list[str | Expression] = []
     at = 0
-    for match in PLACE.finditer(value):
+    for match in PLACEHOLDER.finditer(value):
         pieces += [value[at : match.start()], parse(match[1])]
         at = match.end()
     pieces.append(value[at:])

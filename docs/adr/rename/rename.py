@@ -4,7 +4,7 @@ The map has four parts. `modules` moves a module or a package, with everything b
 line of its own. `tokens` renames an identifier everywhere, `scoped` only in the listed files (old
 module names; `*` ends a prefix). `words` are replaced in comments, strings and Markdown too.
 What stands in strings as a dotted module name or as a path of a moved file follows the move.
-An identifier that a file already uses for something else is reported and left alone.
+A new name that a file already uses for something else is reported.
 
 It was run once, at the commit that moved the packages below `sluice/`; it is kept so that the move
 can be read and repeated. `verify.py` shows that tests assert the same before and after.
@@ -127,11 +127,7 @@ class Source:
             starts.append(starts[-1] + len(line))
         self.starts = starts
         self.renamed = names.names_in(self.module)
-        self.used = {
-            token.string
-            for token in tokenize.generate_tokens(io.StringIO(text).readline)
-            if token.type == tokenize.NAME
-        }
+        self.used = identifiers(self.tree)
         self.edits: list[Edit] = []
         self.problems: list[str] = []
 
@@ -219,7 +215,7 @@ class Source:
         if token.type == tokenize.COMMENT:
             return self.prose(text)
         if token.type == tokenize.STRING:
-            if attribute:
+            if attribute or self._is_type(text):
                 quote = text[0]
                 text = f"{quote}{names.get(text.strip(quote), text.strip(quote))}{quote}"
             elif "f" in text[: text.index(text[-1])].lower():
@@ -244,6 +240,10 @@ class Source:
                     nodes.append(node.args[1])
         return {self.at_bytes(node.lineno, node.col_offset) for node in nodes}
 
+    def _is_type(self, text: str) -> bool:
+        """Whether a string may be the name of a type that is defined further down."""
+        return text.strip(text[0]) in self.renamed and text[1:2].isupper()
+
     def _f_string(self, text: str, names: dict[str, str]) -> str:
         """The text with the expressions between its braces renamed."""
         result, depth, begin = [], 0, 0
@@ -262,6 +262,18 @@ class Source:
 
     def prose(self, text: str) -> str:
         return prose(text, self.names, self.modules)
+
+
+def identifiers(tree: ast.AST) -> set[str]:
+    """Every identifier of a file, but for the paths of imported modules."""
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        for name in ("id", "attr", "arg", "name", "asname"):
+            value = getattr(node, name, None)
+            if isinstance(value, str) and "." not in value:
+                found.add(value)
+        found.update(name for name in getattr(node, "names", ()) if isinstance(name, str))
+    return found
 
 
 def renamed(code: str, names: dict[str, str]) -> str:

@@ -10,7 +10,7 @@ from typing import Final
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 
-from gateway.api.control import ControlPlane, Slots
+from gateway.api.control import ControlPlane, StreamLimit
 from gateway.api.openfaas.build_events import Builder, collect, failed, limited, stream
 from gateway.api.requests import check_length, check_size
 from gateway.api.streams import NDJSON, ClientGoneError, NdjsonResponse, Until, unless_gone
@@ -45,7 +45,7 @@ class _Builds:
     def __init__(self, control: ControlPlane, builder: Builder, uploads: Path) -> None:
         self._control, self._builder, self._uploads = control, builder, uploads
         self._settings = control.settings
-        self._slots = Slots(control.settings.builds)
+        self._slots = StreamLimit(control.settings.builds)
 
     async def public_key(self, request: Request) -> Response:
         return PlainTextResponse(
@@ -62,13 +62,13 @@ class _Builds:
             async with AsyncExitStack() as held:
                 held.callback(self._slots.give_back)
                 tar = await self._receive(request, held)
-                return await self._answer(request, tar, held)
+                return await self._response(request, tar, held)
         except SignatureError as error:
             return PlainTextResponse(str(error), status_code=401)
         except ClientGoneError:
             return Response(status_code=400)
 
-    async def _answer(self, request: Request, tar: Path, held: AsyncExitStack) -> Response:
+    async def _response(self, request: Request, tar: Path, held: AsyncExitStack) -> Response:
         """The answer, begun once the builder said its first word: until then it may refuse."""
         events = limited(self._builder.build(tar), self._settings.build_timeout)
         held.push_async_callback(events.aclose)

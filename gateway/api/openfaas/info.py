@@ -47,7 +47,7 @@ def routes(control: ControlPlane) -> APIRouter:
             async with asyncio.timeout(PROVIDER_SECONDS):
                 await control.provider.namespaces()
         except (SluiceError, OSError, TimeoutError) as error:
-            return PlainTextResponse(f"provider: {str(error) or 'no answer'}", status_code=502)
+            return PlainTextResponse(f"provider: {str(error) or 'no response'}", status_code=502)
         return PlainTextResponse("OK")
 
     return router

@@ -9,7 +9,7 @@ from typing import Any, Final
 from fastapi import APIRouter, Request, Response
 from starlette.datastructures import QueryParams
 
-from gateway.api.control import ControlPlane, Slots
+from gateway.api.control import ControlPlane, StreamLimit
 from gateway.api.openfaas import render
 from gateway.api.requests import function_id, shown
 from gateway.api.streams import NdjsonResponse, Until
@@ -39,7 +39,7 @@ class LogRequestError(InvalidRequestError):
 def routes(control: ControlPlane) -> APIRouter:
     """Route of /system/logs."""
     router = APIRouter()
-    slots = Slots(control.settings.log_streams)
+    slots = StreamLimit(control.settings.log_streams)
 
     @router.get("/system/logs")
     async def logs(request: Request) -> Response:

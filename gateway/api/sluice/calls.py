@@ -54,13 +54,13 @@ class _Calls:
     async def describe(self, request: Request, call: str) -> Response:
         view = await self._queue.call(call)
         asked = await self._queue.request(call)
-        answer = await self._queue.answer(call)
-        return JSONResponse(_rendered(view) | _request(asked) | _answer(answer))
+        response = await self._queue.response(call)
+        return JSONResponse(_rendered(view) | _request(asked) | _response(response))
 
     async def result(self, request: Request, call: str) -> Response:
         view = await self._queue.call(call)
-        answer = await self._queue.answer(call)
-        if answer is None:
+        response = await self._queue.response(call)
+        if response is None:
             why = f": {view.reason}" if view.reason else ""
             state = view.state.name.lower()
             raise NotFoundError(f"call {call}: no function's answer is there, it is {state}{why}")
@@ -71,14 +71,14 @@ class _Calls:
             "x-function-status": str(view.status),
             "x-duration-seconds": f"{view.seconds or 0.0:.6f}",
         }
-        given = dict(_pairs(answer.head))
+        given = dict(_pairs(response.head))
         if "content-encoding" in given:
             headers["content-encoding"] = given["content-encoding"]
         kind = given.get("content-type", "application/octet-stream")
-        if answer.blob:
-            return FileResponse(self._queue.body_path(answer), headers=headers, media_type=kind)
+        if response.blob:
+            return FileResponse(self._queue.body_path(response), headers=headers, media_type=kind)
         headers["content-type"] = kind
-        return Response(answer.body, headers=headers)
+        return Response(response.body, headers=headers)
 
     async def replay(self, request: Request, call: str) -> Response:
         await self._queue.replay(call)
@@ -144,7 +144,7 @@ def _request(payload: Payload | None) -> dict[str, Any]:
     return {"method": method, "path": rest.rpartition(" ")[0], "requestBytes": payload.size}
 
 
-def _answer(payload: Payload | None) -> dict[str, Any]:
+def _response(payload: Payload | None) -> dict[str, Any]:
     return {} if payload is None else {"resultBytes": payload.size}
 
 

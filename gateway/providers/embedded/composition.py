@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Final
 
 from gateway.providers.embedded.cgroups import find_groups
-from gateway.providers.embedded.launch import Host
+from gateway.providers.embedded.launch import LaunchContext
 from gateway.providers.embedded.logs import Logs
-from gateway.providers.embedded.paths import Places
+from gateway.providers.embedded.paths import Paths
 from gateway.providers.embedded.runtime_copy import copy_runtime, sources
 from gateway.providers.embedded.sandbox import Machine, hidden_folders
 from gateway.providers.embedded.secrets import SecretFiles
-from gateway.providers.embedded.warm_pool import Spares
+from gateway.providers.embedded.warm_pool import WarmPool
 from gateway.providers.embedded.zygotes import Zygotes
 from gateway.settings import GatewaySettings
 
@@ -22,30 +22,30 @@ NAMESPACES: Final = "namespaces"
 
 
 async def assemble(
-    settings: GatewaySettings, places: Places, environ: Mapping[str, str]
-) -> tuple[Host, str]:
+    settings: GatewaySettings, paths: Paths, environ: Mapping[str, str]
+) -> tuple[LaunchContext, str]:
     """What replicas are made with, and their isolation: `namespaces`, or `none: why`.
 
     environ: the gateway's own.
     """
-    runtime = await asyncio.to_thread(copy_runtime, places.data_dir / "runtime", sources())
-    isolation = await probe_isolation(runtime, places.replicas)
-    zygotes_dir = places.run / "zygotes"
-    groups = await asyncio.to_thread(find_groups, places.data_dir)
-    hidden = hidden_folders(settings, places.sockets, environ.get("HOME", ""))
-    host = Host(
+    runtime = await asyncio.to_thread(copy_runtime, paths.data_dir / "runtime", sources())
+    isolation = await probe_isolation(runtime, paths.replicas)
+    zygotes_dir = paths.run / "zygotes"
+    groups = await asyncio.to_thread(find_groups, paths.data_dir)
+    hidden = hidden_folders(settings, paths.sockets, environ.get("HOME", ""))
+    context = LaunchContext(
         settings=settings,
         machine=Machine(settings, environ, runtime, zygotes_dir, hidden),
-        places=places,
-        secrets=SecretFiles(places.data_dir / "function-secrets", places.secret_views),
-        logs=Logs(places.logs, settings),
+        paths=paths,
+        secrets=SecretFiles(paths.data_dir / "function-secrets", paths.secret_views),
+        logs=Logs(paths.logs, settings),
         zygotes=Zygotes(
-            runtime, zygotes_dir, Spares(groups), settings.zygote_keep, settings.start_timeout
+            runtime, zygotes_dir, WarmPool(groups), settings.zygote_keep, settings.start_timeout
         ),
         groups=groups,
         isolated=isolation == NAMESPACES,
     )
-    return host, isolation
+    return context, isolation
 
 
 async def probe_isolation(runtime: Path, tmp: Path) -> str:

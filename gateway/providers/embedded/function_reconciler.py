@@ -5,10 +5,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from gateway.providers.embedded.launch import Host, Plan
+from gateway.providers.embedded.launch import LaunchContext, ReplicaSpec
 from gateway.providers.embedded.records import FunctionRecord, Generation
 from gateway.providers.embedded.replica import ReplicaProcess
-from gateway.providers.embedded.replica_worker import Slot
+from gateway.providers.embedded.replica_worker import ReplicaWorker
 from gateway.types.errors import SluiceError
 from gateway.types.function import FunctionId, FunctionStatus, Usage
 
@@ -23,19 +23,19 @@ class Reports:
     serving: Callable[[FunctionId, Generation], None]
 
 
-class Runner:
+class FunctionReconciler:
     """One function. plan: what replicas of a generation are made of; may raise SluiceError."""
 
     def __init__(
         self,
         record: FunctionRecord,
-        host: Host,
-        plan: Callable[[Generation], Plan],
+        context: LaunchContext,
+        spec: Callable[[Generation], ReplicaSpec],
         reports: Reports,
     ) -> None:
         self.record = record
-        self._host, self._plan, self._reports = host, plan, reports
-        self._slots: list[Slot] = []
+        self._context, self._spec, self._reports = context, spec, reports
+        self._workers: list[ReplicaWorker] = []
         self._leaving: set[ReplicaProcess] = set()
         # The generation whose update failed, and why; its predecessor goes on serving.
         self._failed, self._failure = 0, ""
@@ -44,7 +44,7 @@ class Runner:
 
     @property
     def status(self) -> FunctionStatus:
-        views = [view for slot in self._slots if (view := slot.view())]
+        views = [view for worker in self._workers if (view := worker.view())]
         leaving = [process.view(0, "") for process in self._leaving]
         record = self.record
         deployment = record.target.deployment
@@ -69,8 +69,8 @@ class Runner:
         same = target.number == self.record.target.number
         self.record = replace(self.record, target=target, replicas=replicas)
         self._failed, self._failure, self._start_failure = 0, "", ""
-        for slot in self._slots if same else ():
-            slot.hurry()
+        for worker in self._workers if same else ():
+            worker.hurry()
         self.run()
 
     def scale(self, replicas: int) -> None:
@@ -103,12 +103,12 @@ class Runner:
         patience: seconds after which they are killed, at most their own grace.
         """
         self._closed = True
-        slots, self._slots = self._slots, []
+        slots, self._workers = self._workers, []
         leaving = self._leave(slots)
         removed()
         for process in leaving:
             process.terminate()
-        await asyncio.gather(*(slot.wait() for slot in slots))
+        await asyncio.gather(*(worker.wait() for worker in slots))
         ends = [process.gone for process in self._leaving]
         if ends:
             await asyncio.wait(ends, timeout=patience)
@@ -118,21 +118,21 @@ class Runner:
         if ends:
             await asyncio.wait(ends, timeout=KILLED_WITHIN)
 
-    def slot_changed(self, slot: Slot) -> None:
+    def worker_changed(self, worker: ReplicaWorker) -> None:
         """A replica of the slot has another state."""
         if self._closed:
             return
-        if slot.ready and slot in self._slots:
+        if worker.ready and worker in self._workers:
             self._start_failure = ""
-            self._promote(slot)
+            self._promote(worker)
         self._tell()
 
-    def slot_failed(self, slot: Slot, reason: str) -> None:
+    def worker_failed(self, worker: ReplicaWorker, reason: str) -> None:
         """A replica ended by itself before it was ready."""
-        if slot not in self._slots:
+        if worker not in self._workers:
             return
         self._start_failure = reason
-        if self._updating and slot.number == self.record.target.number:
+        if self._updating and worker.number == self.record.target.number:
             self._give_up(self.record.target, reason)
         else:
             self._tell()
@@ -169,18 +169,20 @@ class Runner:
     def _add(self, generation: Generation, count: int) -> bool:
         """Start replicas; False when the generation cannot run at all, which is then dealt with."""
         try:
-            plan = self._plan(generation)
+            spec = self._spec(generation)
         except SluiceError as error:
             self._give_up(generation, str(error))
             return False
-        self._slots += [Slot(generation.number, plan, self._host, self) for _ in range(count)]
+        self._workers += [
+            ReplicaWorker(generation.number, spec, self._context, self) for _ in range(count)
+        ]
         return True
 
-    def _promote(self, slot: Slot) -> None:
+    def _promote(self, worker: ReplicaWorker) -> None:
         """Let the target take over once as many of its replicas are ready as were asked for."""
         record, target = self.record, self.record.target
         known = record.serving is not None and record.serving.number == target.number
-        if slot.number != target.number or known:
+        if worker.number != target.number or known:
             return
         ready = sum(each.ready for each in self._of(target))
         if self._updating and ready < max(record.replicas, 1):
@@ -202,21 +204,21 @@ class Runner:
     def _retire_surplus(self) -> None:
         """Tell of the replicas that are no longer wanted, then have them end."""
         wanted = {generation.number: count for generation, count in self._wanted()}
-        surplus: list[Slot] = []
-        for number in {slot.number for slot in self._slots}:
+        surplus: list[ReplicaWorker] = []
+        for number in {worker.number for worker in self._workers}:
             # Ready ones stay longest, and of those the oldest.
-            slots = sorted(self._of_number(number), key=lambda slot: not slot.ready)
+            slots = sorted(self._of_number(number), key=lambda worker: not worker.ready)
             surplus += slots[wanted.get(number, 0) :]
         if not surplus:
             return
-        self._slots = [slot for slot in self._slots if slot not in surplus]
+        self._workers = [worker for worker in self._workers if worker not in surplus]
         leaving = self._leave(surplus)
         self._tell()
         for process in leaving:
             process.terminate()
 
-    def _leave(self, slots: Sequence[Slot]) -> list[ReplicaProcess]:
-        leaving = [process for slot in slots if (process := slot.retire())]
+    def _leave(self, slots: Sequence[ReplicaWorker]) -> list[ReplicaProcess]:
+        leaving = [process for worker in slots if (process := worker.retire())]
         for process in leaving:
             self._track(process)
         return leaving
@@ -236,19 +238,19 @@ class Runner:
     def _reason(self) -> str:
         if self._failure:
             return self._failure
-        return "" if any(slot.ready for slot in self._slots) else self._start_failure
+        return "" if any(worker.ready for worker in self._workers) else self._start_failure
 
     def _generations(self) -> list[Generation]:
         return [each for each in (self.record.target, self.record.serving) if each]
 
     def _processes(self) -> list[ReplicaProcess]:
-        return [*(slot.process for slot in self._slots if slot.process), *self._leaving]
+        return [*(worker.process for worker in self._workers if worker.process), *self._leaving]
 
-    def _of(self, generation: Generation) -> list[Slot]:
+    def _of(self, generation: Generation) -> list[ReplicaWorker]:
         return self._of_number(generation.number)
 
-    def _of_number(self, number: int) -> list[Slot]:
-        return [slot for slot in self._slots if slot.number == number]
+    def _of_number(self, number: int) -> list[ReplicaWorker]:
+        return [worker for worker in self._workers if worker.number == number]
 
     def _tell(self) -> None:
         self._reports.changed(self.status)

@@ -8,8 +8,8 @@ from gateway.building.bundles import Bundle
 from gateway.providers.embedded import scratch
 from gateway.providers.embedded.cgroups import Groups, Limits
 from gateway.providers.embedded.logs import Logs
-from gateway.providers.embedded.paths import Places
-from gateway.providers.embedded.pipes import Wiring
+from gateway.providers.embedded.paths import Paths
+from gateway.providers.embedded.pipes import ReplicaPipes
 from gateway.providers.embedded.sandbox import (
     PRIVATE_CACHE,
     PRIVATE_TMP,
@@ -18,14 +18,14 @@ from gateway.providers.embedded.sandbox import (
     threads,
 )
 from gateway.providers.embedded.secrets import SecretFiles
-from gateway.providers.embedded.unspecialized import Blank, Shape, make_blank
+from gateway.providers.embedded.unspecialized import Shape, UnspecializedProcess, make_unspecialized
 from gateway.providers.embedded.zygotes import Environment, Zygotes
 from gateway.settings import GatewaySettings
 from gateway.types.function import FunctionDeployment
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class ReplicaSpec:
     """What every replica of a generation is made of. grace: seconds it may drain."""
 
     deployment: FunctionDeployment
@@ -36,12 +36,12 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
-class Host:
+class LaunchContext:
     """What replicas are made with. isolated: whether the kernel gives them namespaces."""
 
     settings: GatewaySettings
     machine: Machine
-    places: Places
+    paths: Paths
     secrets: SecretFiles
     logs: Logs
     zygotes: Zygotes
@@ -50,70 +50,83 @@ class Host:
 
 
 @dataclass(slots=True)
-class Parts:
+class ReplicaHandles:
     """What a replica holds of the machine until it has ended."""
 
     folder: Path
     path: str
-    wiring: Wiring
-    blank: Blank
+    pipes: ReplicaPipes
+    unspecialized: UnspecializedProcess
 
 
-def shape_of(host: Host, plan: Plan) -> Shape:
+def shape_of(context: LaunchContext, spec: ReplicaSpec) -> Shape:
     """What the blanks of a plan's replicas must be made with."""
-    count = threads(plan.deployment.env_vars, plan.limits.cpu)
-    return Shape(host.isolated, count, plan.limits)
+    count = threads(spec.deployment.env_vars, spec.limits.cpu)
+    return Shape(context.isolated, count, spec.limits)
 
 
-def prepare(host: Host, plan: Plan, replica: str, spare: Blank | None) -> Parts:
+def prepare(
+    context: LaunchContext,
+    spec: ReplicaSpec,
+    replica: str,
+    warm_process: UnspecializedProcess | None,
+) -> ReplicaHandles:
     """What a new replica holds; blocks. Raises NotFoundError for a secret that is gone, OSError.
 
     spare: the blank that it is made of, if there is one; the caller keeps it when this fails.
     """
-    function = plan.deployment.id
-    secrets = host.secrets.show(function, plan.deployment.secrets)
-    cache = host.places.make_cache(function)
+    function = spec.deployment.id
+    secrets = context.secrets.show(function, spec.deployment.secrets)
+    cache = context.paths.make_cache(function)
     with ExitStack() as undo:
-        folder = host.places.make_replica(replica)
+        folder = context.paths.make_replica(replica)
         undo.callback(scratch.remove, folder)
-        blank = _limited(spare, plan) if spare else _blank(host, plan, replica, undo)
-        path, listener = host.places.listen()
+        unspecialized = (
+            _limited(warm_process, spec)
+            if warm_process
+            else _unspecialized(context, spec, replica, undo)
+        )
+        path, listener = context.paths.listen()
         with listener:
             undo.callback(Path(path).unlink)
-            request = _request(host, plan, replica, OwnFolders(folder, secrets, cache))
-            wiring = Wiring(request, listener)
+            request = _request(context, spec, replica, OwnFolders(folder, secrets, cache))
+            pipes = ReplicaPipes(request, listener)
         undo.pop_all()
-    return Parts(folder, path, wiring, blank)
+    return ReplicaHandles(folder, path, pipes, unspecialized)
 
 
-def _blank(host: Host, plan: Plan, replica: str, undo: ExitStack) -> Blank:
-    blank = make_blank(host.groups, shape_of(host, plan), replica)
-    if blank.group is not None:
-        undo.callback(blank.group.remove)
-    undo.callback(blank.close)
-    return blank
+def _unspecialized(
+    context: LaunchContext, spec: ReplicaSpec, replica: str, undo: ExitStack
+) -> UnspecializedProcess:
+    unspecialized = make_unspecialized(context.groups, shape_of(context, spec), replica)
+    if unspecialized.group is not None:
+        undo.callback(unspecialized.group.remove)
+    undo.callback(unspecialized.close)
+    return unspecialized
 
 
-def _limited(spare: Blank, plan: Plan) -> Blank:
-    if spare.group is not None and spare.shape.limits != plan.limits:
-        spare.group.limit(plan.limits)
-    return spare
+def _limited(warm_process: UnspecializedProcess, spec: ReplicaSpec) -> UnspecializedProcess:
+    if warm_process.group is not None and warm_process.shape.limits != spec.limits:
+        warm_process.group.limit(spec.limits)
+    return warm_process
 
 
-def remove(parts: Parts) -> None:
+def remove(handles: ReplicaHandles) -> None:
     """Give back what an ended replica held; blocks."""
-    Path(parts.path).unlink(missing_ok=True)
-    scratch.remove(parts.folder)
-    if parts.blank.group is not None:
-        parts.blank.group.remove()
+    Path(handles.path).unlink(missing_ok=True)
+    scratch.remove(handles.folder)
+    if handles.unspecialized.group is not None:
+        handles.unspecialized.group.remove()
 
 
-def _request(host: Host, plan: Plan, replica: str, own: OwnFolders) -> dict[str, object]:
+def _request(
+    context: LaunchContext, spec: ReplicaSpec, replica: str, own: OwnFolders
+) -> dict[str, object]:
     """The document of `sluice.launch.Request`."""
-    variables = host.machine.variables(plan.deployment, plan.bundle, replica)
+    variables = context.machine.variables(spec.deployment, spec.bundle, replica)
     sandbox = None
-    if host.isolated:
-        sandbox = host.machine.sandbox(plan.deployment, plan.bundle, own)
+    if context.isolated:
+        sandbox = context.machine.sandbox(spec.deployment, spec.bundle, own)
         variables["SLUICE_CACHE_DIR"] = PRIVATE_CACHE
     else:
         variables |= {
@@ -125,6 +138,6 @@ def _request(host: Host, plan: Plan, replica: str, own: OwnFolders) -> dict[str,
     here = PRIVATE_TMP if sandbox else str(own.tmp)
     return {
         "environ": variables,
-        "folder": str(plan.bundle.folder) if plan.bundle else here,
+        "folder": str(spec.bundle.folder) if spec.bundle else here,
         "sandbox": sandbox,
     }

@@ -18,7 +18,7 @@ SOCKET_NAME_BYTES: Final = 17
 BACKLOG: Final = 1024
 
 
-class Places:
+class Paths:
     """Folders of one data folder, which this object alone uses until `close`."""
 
     def __init__(self, data_dir: Path) -> None:

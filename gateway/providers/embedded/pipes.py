@@ -15,7 +15,7 @@ LONGEST_REASON: Final = 1000
 Event = Mapping[str, Any]
 
 
-class Wiring:
+class ReplicaPipes:
     """Both ends of a replica's pipes; `theirs` is closed once it is handed over."""
 
     def __init__(self, request: Mapping[str, Any], listener: socket.socket) -> None:

@@ -5,7 +5,7 @@ from typing import Final
 
 from gateway.building.bundles import Bundle, Bundles
 from gateway.providers.embedded.cgroups import Limits
-from gateway.providers.embedded.launch import Host, Plan
+from gateway.providers.embedded.launch import LaunchContext, ReplicaSpec
 from gateway.providers.embedded.names import check_label, cpu_cores, memory_bytes
 from gateway.providers.embedded.records import Generation
 from gateway.providers.embedded.sandbox import check_variables, find_command
@@ -26,9 +26,9 @@ DRAIN_KNOBS: Final = ("write_timeout", "exec_timeout")
 class Planner:
     """Turns what was asked for into what is run."""
 
-    def __init__(self, bundles: Bundles, host: Host) -> None:
-        self._bundles, self._machine = bundles, host.machine
-        self._secrets, self._groups = host.secrets, host.groups
+    def __init__(self, bundles: Bundles, context: LaunchContext) -> None:
+        self._bundles, self._machine = bundles, context.machine
+        self._secrets, self._groups = context.secrets, context.groups
 
     def check(self, deployment: FunctionDeployment) -> tuple[str, int]:
         """The bundle's digest, empty for env_process, and the first count; blocks.
@@ -53,11 +53,11 @@ class Planner:
             raise InvalidRequestError(f"com.openfaas.scale.min: expected at most {most}")
         return self._digest(deployment), least
 
-    def plan(self, generation: Generation) -> Plan:
+    def spec(self, generation: Generation) -> ReplicaSpec:
         """What replicas of the generation are made of. Raises InvalidRequestError."""
         deployment = generation.deployment
         bundle = self._bundle(generation)
-        return Plan(
+        return ReplicaSpec(
             deployment,
             bundle,
             self._machine.environment(deployment, bundle),

@@ -14,9 +14,9 @@ from gateway.building.bundles import Bundles
 from gateway.providers import Listener
 from gateway.providers.embedded import scratch
 from gateway.providers.embedded.composition import assemble
-from gateway.providers.embedded.function_reconciler import Reports, Runner
+from gateway.providers.embedded.function_reconciler import FunctionReconciler, Reports
 from gateway.providers.embedded.names import check_label
-from gateway.providers.embedded.paths import Places
+from gateway.providers.embedded.paths import Paths
 from gateway.providers.embedded.planning import Planner
 from gateway.providers.embedded.records import FunctionRecord, Generation
 from gateway.providers.embedded.store import Store
@@ -50,10 +50,10 @@ class EmbeddedProvider:
         """environ: the gateway's own environment, the process's unless told."""
         self._settings, self._bundles = settings, bundles
         self._environ = dict(os.environ if environ is None else environ)
-        self._places = Places(settings.data_dir)
+        self._paths = Paths(settings.data_dir)
         self._store = Store(settings.data_dir / "functions.sqlite")
-        self._runners: dict[FunctionId, Runner] = {}
-        self._ending: set[Runner] = set()
+        self._reconcilers: dict[FunctionId, FunctionReconciler] = {}
+        self._ending: set[FunctionReconciler] = set()
         self._locks: dict[FunctionId, asyncio.Lock] = {}
         self._changes: Counter[FunctionId] = Counter()
         self._namespaces: dict[str, Namespace] = {}
@@ -67,17 +67,17 @@ class EmbeddedProvider:
 
         Raises UnavailableError when another gateway has the data folder.
         """
-        await asyncio.to_thread(self._places.open)
+        await asyncio.to_thread(self._paths.open)
         await self._store.open()
-        self._host, self.isolation = await assemble(self._settings, self._places, self._environ)
-        self._planner = Planner(self._bundles, self._host)
+        self._context, self.isolation = await assemble(self._settings, self._paths, self._environ)
+        self._planner = Planner(self._bundles, self._context)
         self._namespaces = {each.name: each for each in await self._store.namespaces()}
         for record in await self._store.functions():
-            self._add_runner(record).run()
+            self._add_reconciler(record).run()
         loops = (self._prune_forever(), self._trim_forever())
         self._upkeep = [asyncio.create_task(each) for each in loops]
-        level = logging.INFO if self._host.isolated else logging.WARNING
-        LOG.log(level, "started: functions=%d isolation=%s", len(self._runners), self.isolation)
+        level = logging.INFO if self._context.isolated else logging.WARNING
+        LOG.log(level, "started: functions=%d isolation=%s", len(self._reconcilers), self.isolation)
 
     async def deploy(self, deployment: FunctionDeployment) -> None:
         if deployment.id.namespace not in self._namespaces:
@@ -86,27 +86,27 @@ class EmbeddedProvider:
             digest, least = await asyncio.to_thread(self._planner.check, deployment)
             if ignored := self._planner.limits_not_enforced(deployment):
                 LOG.warning("limit not enforced: function=%s limit=%s", deployment.id, ignored)
-            runner = self._runners.get(deployment.id)
-            if runner is None:
+            reconciler = self._reconcilers.get(deployment.id)
+            if reconciler is None:
                 target = Generation(1, deployment, digest)
                 record = FunctionRecord(deployment.id, least, datetime.now(UTC), target)
                 await self._store.put_function(record)
-                self._add_runner(record).run()
+                self._add_reconciler(record).run()
                 return
-            old = runner.record
+            old = reconciler.record
             same = (old.target.deployment, old.target.digest) == (deployment, digest)
             target = old.target if same else Generation(old.target.number + 1, deployment, digest)
             replicas = max(old.replicas, least)
             await self._store.put_function(replace(old, target=target, replicas=replicas))
-            runner.deploy(target, replicas)
+            reconciler.deploy(target, replicas)
 
     async def delete(self, function: FunctionId) -> None:
         async with self._changing(function):
-            runner = self._runner(function)
+            reconciler = self._reconciler(function)
             await self._store.delete_function(function)
-            del self._runners[function]
+            del self._reconcilers[function]
         # Calls under way may take their exec_timeout, which is longer than clients wait.
-        await asyncio.wait([self._spawn(self._end(function, runner))], timeout=DELETE_SECONDS)
+        await asyncio.wait([self._spawn(self._end(function, reconciler))], timeout=DELETE_SECONDS)
 
     async def scale(self, function: FunctionId, replicas: int) -> None:
         if not 0 <= replicas <= self._settings.replica_limit:
@@ -114,38 +114,38 @@ class EmbeddedProvider:
                 f"replicas: expected 0 to {self._settings.replica_limit}, got {replicas}"
             )
         async with self._changing(function):
-            runner = self._runner(function)
-            if runner.record.replicas == 0:
-                await self._wake(runner, replicas)
+            reconciler = self._reconciler(function)
+            if reconciler.record.replicas == 0:
+                await self._wake(reconciler, replicas)
                 return
             await self._store.set_replicas(function, replicas)
-            runner.scale(replicas)
+            reconciler.scale(replicas)
 
-    async def _wake(self, runner: Runner, replicas: int) -> None:
+    async def _wake(self, reconciler: FunctionReconciler, replicas: int) -> None:
         """Start while the disk takes the count, for 2 ms less of waiting; not known to have
         happened before it has.
         """
-        runner.scale(replicas)
+        reconciler.scale(replicas)
         try:
-            await self._store.set_replicas(runner.record.id, replicas)
+            await self._store.set_replicas(reconciler.record.id, replicas)
         except BaseException:
-            runner.scale(0)
+            reconciler.scale(0)
             raise
 
     async def list(self, namespace: str) -> Sequence[FunctionStatus]:
-        found = [each.status for each in self._runners.values()]
+        found = [each.status for each in self._reconcilers.values()]
         return sorted(
             (status for status in found if status.id.namespace == namespace),
             key=lambda status: status.id,
         )
 
     async def status(self, function: FunctionId) -> FunctionStatus:
-        return self._runner(function).status
+        return self._reconciler(function).status
 
     def watch(self, listener: Listener) -> Callable[[], None]:
         self._listeners.append(listener)
-        for runner in self._runners.values():
-            listener(runner.status)
+        for reconciler in self._reconcilers.values():
+            listener(reconciler.status)
 
         def end() -> None:
             if listener in self._listeners:
@@ -157,7 +157,7 @@ class EmbeddedProvider:
         return self._read_logs(query)
 
     async def usage(self, function: FunctionId) -> Usage:
-        return self._runner(function).usage()
+        return self._reconciler(function).usage()
 
     async def namespaces(self) -> Sequence[Namespace]:
         return sorted(self._namespaces.values(), key=lambda each: each.name)
@@ -172,29 +172,29 @@ class EmbeddedProvider:
             raise NotFoundError(f"namespace {name[:80]} not found")
         if name == DEFAULT_NAMESPACE:
             raise InvalidRequestError(f"namespace {name}: the default one cannot be removed")
-        used = sum(function.namespace == name for function in self._runners)
+        used = sum(function.namespace == name for function in self._reconcilers)
         if used:
             raise InvalidRequestError(f"namespace {name}: expected no functions, it has {used}")
         del self._namespaces[name]
         await self._store.delete_namespace(name)
-        await asyncio.to_thread(self._host.secrets.delete_namespace, name)
+        await asyncio.to_thread(self._context.secrets.delete_namespace, name)
 
     async def secrets(self, namespace: str) -> Sequence[str]:
-        return await asyncio.to_thread(self._host.secrets.names, namespace)
+        return await asyncio.to_thread(self._context.secrets.names, namespace)
 
     async def put_secret(self, namespace: str, name: str, value: bytes) -> None:
         """Create or replace a secret; running functions see the new value at once."""
         if namespace not in self._namespaces:
             raise InvalidRequestError(f"namespace {namespace[:80]!r} does not exist")
-        await asyncio.to_thread(self._host.secrets.put, namespace, name, value)
-        for function, runner in list(self._runners.items()):
-            names = runner.secrets()
+        await asyncio.to_thread(self._context.secrets.put, namespace, name, value)
+        for function, reconciler in list(self._reconcilers.items()):
+            names = reconciler.secrets()
             if function.namespace == namespace and name in names:
-                await asyncio.to_thread(self._host.secrets.refresh, function, name)
+                await asyncio.to_thread(self._context.secrets.refresh, function, name)
 
     async def delete_secret(self, namespace: str, name: str) -> None:
         """Remove a secret; a running replica keeps what it has seen."""
-        await asyncio.to_thread(self._host.secrets.delete, namespace, name)
+        await asyncio.to_thread(self._context.secrets.delete, namespace, name)
 
     async def close(self) -> None:
         if self._upkeep:
@@ -203,34 +203,34 @@ class EmbeddedProvider:
             await asyncio.wait(self._upkeep)
             await self._end_replicas()
         await self._store.close()
-        await asyncio.to_thread(self._places.close)
+        await asyncio.to_thread(self._paths.close)
 
     async def _end_replicas(self) -> None:
-        runners = [*self._runners.values(), *self._ending]
+        runners = [*self._reconcilers.values(), *self._ending]
         grace = self._settings.drain_timeout
-        await asyncio.gather(*(runner.close(_nothing, grace) for runner in runners))
+        await asyncio.gather(*(reconciler.close(_nothing, grace) for reconciler in runners))
         await asyncio.gather(*self._tasks)
-        await self._host.zygotes.close()
-        if self._host.groups is not None:
-            await asyncio.to_thread(self._host.groups.close)
+        await self._context.zygotes.close()
+        if self._context.groups is not None:
+            await asyncio.to_thread(self._context.groups.close)
 
     def digests_in_use(self) -> frozenset[str]:
         """Bundles that deployed functions stand on: a prune keeps them."""
-        return frozenset(digest for each in self._runners.values() for digest in each.digests())
+        return frozenset(digest for each in self._reconcilers.values() for digest in each.digests())
 
     def zygote_processes(self) -> Sequence[int]:
         """Process ids of the zygotes that live."""
-        return self._host.zygotes.processes()
+        return self._context.zygotes.processes()
 
-    def _add_runner(self, record: FunctionRecord) -> Runner:
+    def _add_reconciler(self, record: FunctionRecord) -> FunctionReconciler:
         reports = Reports(self._tell, self._is_serving)
-        runner = Runner(record, self._host, self._planner.plan, reports)
-        self._runners[record.id] = runner
-        return runner
+        reconciler = FunctionReconciler(record, self._context, self._planner.spec, reports)
+        self._reconcilers[record.id] = reconciler
+        return reconciler
 
-    def _runner(self, function: FunctionId) -> Runner:
+    def _reconciler(self, function: FunctionId) -> FunctionReconciler:
         try:
-            return self._runners[function]
+            return self._reconcilers[function]
         except KeyError:
             raise NotFoundError(f"function {str(function)[:160]} not found") from None
 
@@ -254,16 +254,16 @@ class EmbeddedProvider:
     def _is_serving(self, function: FunctionId, generation: Generation) -> None:
         self._spawn(self._store.set_serving(function, generation.number))
 
-    async def _end(self, function: FunctionId, runner: Runner) -> None:
+    async def _end(self, function: FunctionId, reconciler: FunctionReconciler) -> None:
         """Let the calls of a removed function end, then clear away what it kept."""
-        self._ending.add(runner)
+        self._ending.add(reconciler)
         try:
-            await runner.close(lambda: self._tell(FunctionRemoved(function)))
+            await reconciler.close(lambda: self._tell(FunctionRemoved(function)))
         finally:
-            self._ending.discard(runner)
-        if function not in self._runners:
-            await asyncio.to_thread(self._host.secrets.hide, function)
-            await asyncio.to_thread(self._host.places.remove_cache, function)
+            self._ending.discard(reconciler)
+        if function not in self._reconcilers:
+            await asyncio.to_thread(self._context.secrets.hide, function)
+            await asyncio.to_thread(self._context.paths.remove_cache, function)
 
     def _spawn(self, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
@@ -272,14 +272,14 @@ class EmbeddedProvider:
         return task
 
     async def _read_logs(self, query: LogQuery) -> AsyncIterator[LogLine]:
-        self._runner(query.id)
-        async for line in self._host.logs.read(query):
+        self._reconciler(query.id)
+        async for line in self._context.logs.read(query):
             yield line
 
     async def _prune_forever(self) -> None:
         while True:
-            in_use = {name for each in self._runners.values() for name in each.replicas()}
-            freed = await self._host.logs.prune(frozenset(in_use))
+            in_use = {name for each in self._reconcilers.values() for name in each.replicas()}
+            freed = await self._context.logs.prune(frozenset(in_use))
             if freed:
                 LOG.info("logs pruned: bytes=%d", freed)
             await asyncio.sleep(PRUNE_SECONDS)
@@ -287,13 +287,13 @@ class EmbeddedProvider:
     async def _trim_forever(self) -> None:
         """Keep the caches of functions that run within their size."""
         while True:
-            for function, runner in list(self._runners.items()):
-                if runner.replicas():
+            for function, reconciler in list(self._reconcilers.items()):
+                if reconciler.replicas():
                     await self._trim(function)
             await asyncio.sleep(TRIM_SECONDS)
 
     async def _trim(self, function: FunctionId) -> None:
-        folder, most = self._places.cache(function), self._settings.cache_bytes
+        folder, most = self._paths.cache(function), self._settings.cache_bytes
         if removed := await asyncio.to_thread(scratch.trim, folder, most):
             LOG.warning("cache over its size: function=%s removed_bytes=%d", function, removed)
 

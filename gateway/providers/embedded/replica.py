@@ -10,10 +10,17 @@ from typing import Final
 
 from gateway.providers.embedded import exit_reasons, processes
 from gateway.providers.embedded.health import answers
-from gateway.providers.embedded.launch import Host, Parts, Plan, prepare, remove, shape_of
+from gateway.providers.embedded.launch import (
+    LaunchContext,
+    ReplicaHandles,
+    ReplicaSpec,
+    prepare,
+    remove,
+    shape_of,
+)
 from gateway.providers.embedded.logs import Collector
 from gateway.providers.embedded.pipes import LONGEST_REASON, Event, reason_of
-from gateway.providers.embedded.unspecialized import Blank
+from gateway.providers.embedded.unspecialized import UnspecializedProcess
 from gateway.types.errors import SluiceError
 from gateway.types.function import Replica, ReplicaState, UnixAddress, Usage
 
@@ -28,32 +35,34 @@ class ReplicaProcess:
     reason. gone: when nothing of it is left.
     """
 
-    def __init__(self, plan: Plan, host: Host, changed: Callable[[], None]) -> None:
-        self.id = f"{plan.deployment.id.name}-{token_hex(5)}"
-        self.plan, self.state, self.reason = plan, ReplicaState.STARTING, ""
+    def __init__(
+        self, spec: ReplicaSpec, context: LaunchContext, changed: Callable[[], None]
+    ) -> None:
+        self.id = f"{spec.deployment.id.name}-{token_hex(5)}"
+        self.spec, self.state, self.reason = spec, ReplicaState.STARTING, ""
         self.was_ready = False
-        self._host, self._changed = host, changed
+        self._context, self._changed = context, changed
         loop = asyncio.get_running_loop()
         self.ready: asyncio.Future[None] = loop.create_future()
         self.left: asyncio.Future[str] = loop.create_future()
         self.gone: asyncio.Future[None] = loop.create_future()
-        self._parts: Parts | None = None
+        self._handles: ReplicaHandles | None = None
         self._collector: Collector | None = None
         self._process, self._watched, self._holds_zygote, self._cold = 0, -1, False, False
         self._exit: int | None = None
-        self._over = False
-        self._killed_for = self._told = ""
+        self._finished = False
+        self._killed_for = self._notify = ""
         self._tasks: list[asyncio.Task[None]] = []
         self._sampled, self._cpu, self._millicores = loop.time(), 0.0, 0.0
 
     @property
     def address(self) -> UnixAddress:
-        return UnixAddress(self._parts.path if self._parts else "")
+        return UnixAddress(self._handles.path if self._handles else "")
 
     @property
     def lost(self) -> bool:
         """Whether it ended before anything of the function ran, with the process above it."""
-        return self._over and self.state is ReplicaState.STARTING
+        return self._finished and self.state is ReplicaState.STARTING
 
     def fail(self) -> None:
         """Take the loss for a failure."""
@@ -68,7 +77,7 @@ class ReplicaProcess:
         """Start it; returns once it is ready or has ended, which `state` tells."""
         try:
             await self._launch()
-            patience = self._host.settings.start_timeout
+            patience = self._context.settings.start_timeout
             await asyncio.wait([self.ready], timeout=patience)
             if not self.ready.done():
                 self.kill(f"not ready within {patience:g} s")
@@ -82,40 +91,42 @@ class ReplicaProcess:
 
     async def _launch(self) -> None:
         """Order a blank to become this replica."""
-        environment = self.plan.environment
-        spare = self._host.zygotes.spare(environment, shape_of(self._host, self.plan))
-        self._holds_zygote = spare is not None
-        self._parts = parts = await self._prepare(spare)
-        parts.wiring.watch(self._on_status)
-        parts.blank.watch(self._on_supervision)
-        self._collector = self._host.logs.collect(
-            self.plan.deployment.id, self.id, parts.wiring.log
+        environment = self.spec.environment
+        warm_process = self._context.zygotes.warm_process(
+            environment, shape_of(self._context, self.spec)
         )
-        if spare is None:
+        self._holds_zygote = warm_process is not None
+        self._handles = handles = await self._prepare(warm_process)
+        handles.pipes.watch(self._on_status)
+        handles.unspecialized.watch(self._on_supervision)
+        self._collector = self._context.logs.collect(
+            self.spec.deployment.id, self.id, handles.pipes.log
+        )
+        if warm_process is None:
             self._holds_zygote = True
-            if cold := await self._host.zygotes.start(environment, parts.blank):
+            if cold := await self._context.zygotes.start(environment, handles.unspecialized):
                 self._cold = True
                 self._collector.note(f"sluice: cold start: {cold}")
         try:
-            parts.blank.order(parts.wiring.theirs)
+            handles.unspecialized.specialize(handles.pipes.theirs)
         except OSError:
             self._end(self._why())  # what was to take the order has ended
-        parts.wiring.close_theirs()
+        handles.pipes.close_theirs()
 
-    async def _prepare(self, spare: Blank | None) -> Parts:
+    async def _prepare(self, warm_process: UnspecializedProcess | None) -> ReplicaHandles:
         """What it holds of the machine, its blank included."""
         preparing = asyncio.create_task(
-            asyncio.to_thread(prepare, self._host, self.plan, self.id, spare)
+            asyncio.to_thread(prepare, self._context, self.spec, self.id, warm_process)
         )
         try:
             return await asyncio.shield(preparing)
         except asyncio.CancelledError:
             # The thread goes on: what it makes is to be given back.
-            self._parts = await preparing
+            self._handles = await preparing
             raise
         except BaseException:
-            if spare is not None:
-                await spare.discard()
+            if warm_process is not None:
+                await warm_process.discard()
             raise
 
     def drain(self) -> None:
@@ -129,8 +140,8 @@ class ReplicaProcess:
         if not self._signal(signal.SIGTERM):
             return  # its start is being cancelled
         loop = asyncio.get_running_loop()
-        late = f"did not end within {self.plan.grace:g} s of SIGTERM"
-        timer = loop.call_later(self.plan.grace, self.kill, late)
+        late = f"did not end within {self.spec.grace:g} s of SIGTERM"
+        timer = loop.call_later(self.spec.grace, self.kill, late)
         self.gone.add_done_callback(lambda _: timer.cancel())
 
     def kill(self, reason: str) -> None:
@@ -145,7 +156,7 @@ class ReplicaProcess:
         if not self._process or self.left.done():
             return Usage(0.0, 0)
         self._sample_cpu()
-        group = self._parts.blank.group if self._parts else None
+        group = self._handles.unspecialized.group if self._handles else None
         memory = group.memory_bytes() if group else None
         used = processes.private_bytes(self._process) if memory is None else memory
         return Usage(self._millicores, used)
@@ -164,9 +175,9 @@ class ReplicaProcess:
             self._watch_over()
             self.ready.set_result(None)
             self._changed()
-            self._host.zygotes.started(self.plan.environment, shape_of(self._host, self.plan))
+            self._context.zygotes.started(self.spec.environment, shape_of(self._context, self.spec))
         elif kind == "failed":
-            self._told = reason_of(event)
+            self._notify = reason_of(event)
         elif kind == "replace" and self.state is ReplicaState.READY:
             self.state, self.reason = ReplicaState.DRAINING, reason_of(event)
             self._settle(self.reason)
@@ -180,7 +191,7 @@ class ReplicaProcess:
             if self._killed_for:
                 self._signal(signal.SIGKILL)
         elif kind == "failed":
-            self._told = reason_of(event)
+            self._notify = reason_of(event)
         elif kind == "exited":
             self._exit = os.waitstatus_to_exitcode(int(event["status"]))
             self._end(self._why())
@@ -189,21 +200,21 @@ class ReplicaProcess:
 
     def _why(self) -> str:
         """Why the process ended, the most telling reason first."""
-        if self._parts is not None:
-            self._parts.wiring.read_status()
-            group = self._parts.blank.group
+        if self._handles is not None:
+            self._handles.pipes.read_status()
+            group = self._handles.unspecialized.group
             if self._exit != 0 and group is not None and group.out_of_memory():
-                return exit_reasons.over_memory(self.plan.deployment, group.peak_bytes() or 0)
-        if self._killed_for or self._told:
-            return self._killed_for or self._told
+                return exit_reasons.over_memory(self.spec.deployment, group.peak_bytes() or 0)
+        if self._killed_for or self._notify:
+            return self._killed_for or self._notify
         if self._exit is None:
             return self._why_lost()
         return exit_reasons.of_exit(self._exit, self._last_words() if self._exit > 0 else "")
 
     def _why_lost(self) -> str:
         if self._cold and not self._process:
-            words = self._host.zygotes.last_words(self.plan.environment)
-            return exit_reasons.of_interpreter(self.plan.deployment, words)
+            words = self._context.zygotes.last_words(self.spec.environment)
+            return exit_reasons.of_interpreter(self.spec.deployment, words)
         return "the process that supervises it was killed"
 
     def _last_words(self) -> str:
@@ -215,9 +226,9 @@ class ReplicaProcess:
 
     def _end(self, reason: str) -> None:
         """The process has ended, or never was: tell it and give everything back."""
-        if self._over:
+        if self._finished:
             return
-        self._over = True
+        self._finished = True
         if self._is_lost():
             self.reason = reason
         # One that ended as it was told to has not failed; calls that broke off ask for a reason.
@@ -231,9 +242,9 @@ class ReplicaProcess:
 
     def _is_lost(self) -> bool:
         """Whether the zygote or the intermediate is to blame, and nobody saw it ready."""
-        told = self._killed_for or self._told
-        ordered = self._parts is not None and self._exit is None and not self._cold
-        return ordered and self.state is ReplicaState.STARTING and not told
+        notify = self._killed_for or self._notify
+        specialized = self._handles is not None and self._exit is None and not self._cold
+        return specialized and self.state is ReplicaState.STARTING and not notify
 
     def _settle(self, reason: str) -> None:
         if not self.ready.done():
@@ -244,20 +255,22 @@ class ReplicaProcess:
     async def _give_back(self) -> None:
         if self._collector is not None:
             self._collector.close()
-        elif self._parts is not None:
-            os.close(self._parts.wiring.log)
+        elif self._handles is not None:
+            os.close(self._handles.pipes.log)
         if self._watched >= 0:
             os.close(self._watched)
             self._watched = -1
-        if self._parts is not None:
-            self._parts.wiring.close()
-            if self._parts.blank.ordered:
-                self._parts.blank.close()
+        if self._handles is not None:
+            self._handles.pipes.close()
+            if self._handles.unspecialized.specialized:
+                self._handles.unspecialized.close()
             else:
-                await self._parts.blank.end()  # its control group cannot be removed before
-            await asyncio.to_thread(remove, self._parts)
+                await (
+                    self._handles.unspecialized.end()
+                )  # its control group cannot be removed before
+            await asyncio.to_thread(remove, self._handles)
         if self._holds_zygote:
-            self._host.zygotes.release(self.plan.environment)
+            self._context.zygotes.release(self.spec.environment)
         self.gone.set_result(None)
 
     def _signal(self, number: int) -> bool:
@@ -269,13 +282,13 @@ class ReplicaProcess:
 
     def _watch_over(self) -> None:
         self._tasks.append(asyncio.create_task(self._check_health()))
-        group = self._parts.blank.group if self._parts else None
-        limit = self.plan.limits.memory
+        group = self._handles.unspecialized.group if self._handles else None
+        limit = self.spec.limits.memory
         if limit is not None and (group is None or group.memory_bytes() is None):
             self._tasks.append(asyncio.create_task(self._check_memory(limit)))
 
     async def _check_health(self) -> None:
-        settings = self._host.settings
+        settings = self._context.settings
         while self.state is ReplicaState.READY:
             await asyncio.sleep(settings.health_interval)
             self._sample_cpu()
@@ -289,5 +302,5 @@ class ReplicaProcess:
             await asyncio.sleep(MEMORY_WATCH_SECONDS)
             used = await asyncio.to_thread(processes.private_above, self._process, limit)
             if used is not None:
-                self.kill(exit_reasons.over_memory(self.plan.deployment, used))
+                self.kill(exit_reasons.over_memory(self.spec.deployment, used))
                 return

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Callable
 from typing import Final, Protocol
 
-from gateway.providers.embedded.launch import Host, Plan
+from gateway.providers.embedded.launch import LaunchContext, ReplicaSpec
 from gateway.providers.embedded.replica import ReplicaProcess
 from gateway.types.function import Replica, ReplicaState
 
@@ -34,22 +34,24 @@ class Pauses:
 class Owner(Protocol):
     """The function that a slot belongs to."""
 
-    def slot_changed(self, slot: "Slot") -> None:
+    def worker_changed(self, worker: "ReplicaWorker") -> None:
         """A replica of the slot has another state."""
 
-    def slot_failed(self, slot: "Slot", reason: str) -> None:
+    def worker_failed(self, worker: "ReplicaWorker", reason: str) -> None:
         """A replica ended by itself before it was ready."""
 
     def replica_leaves(self, process: ReplicaProcess) -> None:
         """The slot has no more to do with a replica that has not ended yet."""
 
 
-class Slot:
+class ReplicaWorker:
     """One place of a generation. number: of the generation."""
 
-    def __init__(self, number: int, plan: Plan, host: Host, owner: Owner) -> None:
+    def __init__(
+        self, number: int, spec: ReplicaSpec, context: LaunchContext, owner: Owner
+    ) -> None:
         self.number = number
-        self._plan, self._host, self._owner = plan, host, owner
+        self._spec, self._context, self._owner = spec, context, owner
         self.process: ReplicaProcess | None = None
         self.restarts, self._before, self._pauses = 0, "", Pauses()
         self._hurry = asyncio.Event()
@@ -92,7 +94,7 @@ class Slot:
             try:
                 await self._live()
             except Exception:
-                LOG.exception("slot failed: function=%s", self._plan.deployment.id)
+                LOG.exception("slot failed: function=%s", self._spec.deployment.id)
                 await self._pause(0.0)
 
     async def _live(self) -> None:
@@ -102,7 +104,7 @@ class Slot:
         reason = await asyncio.shield(process.left)
         lived = asyncio.get_running_loop().time() - begun
         self._before, self.restarts = reason, self.restarts + 1
-        function = self._plan.deployment.id
+        function = self._spec.deployment.id
         LOG.warning("replica ended: function=%s replica=%s reason=%r", function, process.id, reason)
         # One that drains itself is replaced at once, unless it does nothing else.
         if process.state is not ReplicaState.DRAINING or lived < BRIEF:
@@ -116,18 +118,18 @@ class Slot:
             if not process.lost:
                 break
             # A zygote was killed with it on the way: that is no fault of the function.
-            LOG.warning("start lost: function=%s replica=%s", self._plan.deployment.id, process.id)
+            LOG.warning("start lost: function=%s replica=%s", self._spec.deployment.id, process.id)
             process = await self._start_once()
         if process.lost:
             process.fail()
         if process.state is ReplicaState.FAILED and not process.was_ready:
-            self._owner.slot_failed(self, process.reason)
+            self._owner.worker_failed(self, process.reason)
         return process
 
     async def _start_once(self) -> ReplicaProcess:
-        changed: Callable[[], None] = lambda: self._owner.slot_changed(self)  # noqa: E731
-        self.process = process = ReplicaProcess(self._plan, self._host, changed)
-        self._owner.slot_changed(self)
+        changed: Callable[[], None] = lambda: self._owner.worker_changed(self)  # noqa: E731
+        self.process = process = ReplicaProcess(self._spec, self._context, changed)
+        self._owner.worker_changed(self)
         await process.start()
         return process
 

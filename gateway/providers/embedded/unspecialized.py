@@ -16,7 +16,7 @@ from gateway.providers.embedded.cgroups import Group, Groups, Limits
 from gateway.providers.embedded.pipes import Event, read_event
 
 MESSAGE_BYTES: Final = 8192
-ORDER: Final = b"order"
+SPECIALIZE: Final = b"order"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class Shape:
         return self.isolated, self.threads, limits.memory is not None, limits.cpu is not None
 
 
-class Blank:
+class UnspecializedProcess:
     """Our ends of one blank, and the control group it is in.
 
     To be made in any thread, and closed there if need be until it is watched.
@@ -45,37 +45,37 @@ class Blank:
 
     def __init__(self, shape: Shape, group: Group | None) -> None:
         self.shape, self.group, self._watched = shape, group, False
-        self.ordered = False
+        self.specialized = False
         joined = [os.open(file, os.O_WRONLY) for file in group.join_files()] if group else []
         self._supervision, supervised = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._supervision.setblocking(False)
-        self._orders, ordered = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._theirs = [supervised.detach(), ordered.detach(), *joined]
+        self._specialization, specialized = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._theirs = [supervised.detach(), specialized.detach(), *joined]
 
-    def request(self, channel: socket.socket, *, spare: bool = False) -> None:
+    def request(self, channel: socket.socket, *, warm: bool = False) -> None:
         """Have a process made. Raises OSError when nobody is there to make it."""
-        document = {"isolated": self.shape.isolated, "threads": self.shape.threads, "spare": spare}
+        document = {"isolated": self.shape.isolated, "threads": self.shape.threads, "spare": warm}
         socket.send_fds(channel, [json.dumps(document).encode()], self._theirs)
         self._close_theirs()
 
-    def order(self, descriptors: Sequence[int]) -> None:
+    def specialize(self, descriptors: Sequence[int]) -> None:
         """Say whose replica it is. Raises OSError when it has ended."""
-        socket.send_fds(self._orders, [ORDER], list(descriptors))
-        self._orders.close()
-        self.ordered = True
+        socket.send_fds(self._specialization, [SPECIALIZE], list(descriptors))
+        self._specialization.close()
+        self.specialized = True
 
-    def watch(self, told: Callable[[Event, int], None]) -> None:
+    def watch(self, notify: Callable[[Event, int], None]) -> None:
         """Call back with each event of the intermediate process and the descriptor sent along.
 
         -1 is none; an empty event is the end.
         """
         self._watched = True
-        asyncio.get_running_loop().add_reader(self._supervision.fileno(), self._read, told)
+        asyncio.get_running_loop().add_reader(self._supervision.fileno(), self._read, notify)
 
     def close(self) -> None:
         """Close our ends: what still runs ends by that."""
         self._close_theirs()
-        self._orders.close()
+        self._specialization.close()
         if self._watched:
             self._ignore()
         self._supervision.close()
@@ -89,20 +89,20 @@ class Blank:
     async def end(self) -> None:
         """End one that nobody ordered; returns when it has."""
         self._close_theirs()
-        self._orders.close()
+        self._specialization.close()
         ended = asyncio.get_running_loop().create_future()
 
-        def told(event: Event, descriptor: int) -> None:
+        def notify(event: Event, descriptor: int) -> None:
             if descriptor >= 0:
                 os.close(descriptor)
             if not event and not ended.done():
                 ended.set_result(None)
 
-        self.watch(told)
+        self.watch(notify)
         await ended
         self.close()
 
-    def _read(self, told: Callable[[Event, int], None]) -> None:
+    def _read(self, notify: Callable[[Event, int], None]) -> None:
         try:
             data, descriptors, _, _ = socket.recv_fds(self._supervision, MESSAGE_BYTES, 1)
         except BlockingIOError:
@@ -111,7 +111,7 @@ class Blank:
             data, descriptors = b"", []
         if not data:
             self._ignore()
-        told(read_event(data), descriptors[0] if descriptors else -1)
+        notify(read_event(data), descriptors[0] if descriptors else -1)
 
     def _ignore(self) -> None:
         self._watched = False
@@ -123,11 +123,11 @@ class Blank:
         self._theirs = []
 
 
-def make_blank(groups: Groups | None, shape: Shape, name: str) -> Blank:
+def make_unspecialized(groups: Groups | None, shape: Shape, name: str) -> UnspecializedProcess:
     """A blank with a new control group where it is limited; blocks. Raises OSError."""
     group = groups.create(name, shape.limits) if groups and shape.limits else None
     try:
-        return Blank(shape, group)
+        return UnspecializedProcess(shape, group)
     except OSError:
         if group is not None:
             group.remove()

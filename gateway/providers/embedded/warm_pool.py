@@ -9,7 +9,7 @@ from secrets import token_hex
 from typing import Final
 
 from gateway.providers.embedded.cgroups import Groups
-from gateway.providers.embedded.unspecialized import Blank, Shape, make_blank
+from gateway.providers.embedded.unspecialized import Shape, UnspecializedProcess, make_unspecialized
 
 LOG: Final = logging.getLogger(__name__)
 # After the last start: making one takes a processor for 10 ms, which the first call may need.
@@ -17,75 +17,75 @@ QUIET: Final = 0.1
 
 
 @dataclass(slots=True)
-class _Place:
+class _Entry:
     """What is kept for one zygote. timer: until the next spare is made."""
 
     shape: Shape
-    request: Callable[[Blank], None]
-    spare: Blank | None = None
+    request: Callable[[UnspecializedProcess], None]
+    process: UnspecializedProcess | None = None
     timer: asyncio.TimerHandle | None = None
 
 
-class Spares:
+class WarmPool:
     """At most one spare for each key. groups: where their control groups are made."""
 
     def __init__(self, groups: Groups | None) -> None:
         self._groups = groups
-        self._places: dict[str, _Place] = {}
+        self._entries: dict[str, _Entry] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def take(self, key: str, shape: Shape) -> Blank | None:
+    def take(self, key: str, shape: Shape) -> UnspecializedProcess | None:
         """The spare of that shape, which is the caller's now."""
-        place = self._places.get(key)
-        if place is None or place.spare is None or not place.spare.shape.fits(shape):
+        entry = self._entries.get(key)
+        if entry is None or entry.process is None or not entry.process.shape.fits(shape):
             return None
-        spare, place.spare = place.spare, None
-        return spare
+        process, entry.process = entry.process, None
+        return process
 
-    def want(self, key: str, shape: Shape, request: Callable[[Blank], None]) -> None:
+    def want(self, key: str, shape: Shape, request: Callable[[UnspecializedProcess], None]) -> None:
         """Have a spare made once nothing has started for a moment. request: has it forked."""
-        place = self._places.setdefault(key, _Place(shape, request))
-        place.shape, place.request = shape, request
-        if place.timer is not None:
-            place.timer.cancel()
+        entry = self._entries.setdefault(key, _Entry(shape, request))
+        entry.shape, entry.request = shape, request
+        if entry.timer is not None:
+            entry.timer.cancel()
         loop = asyncio.get_running_loop()
-        place.timer = loop.call_later(QUIET, lambda: self._spawn(self._make(key, place)))
+        entry.timer = loop.call_later(QUIET, lambda: self._spawn(self._make(key, entry)))
 
     def drop(self, key: str) -> None:
         """End the spare of a zygote that ends."""
-        place = self._places.pop(key, None)
-        if place is None:
+        entry = self._entries.pop(key, None)
+        if entry is None:
             return
-        if place.timer is not None:
-            place.timer.cancel()
-        if place.spare is not None:
-            self._spawn(place.spare.discard())
+        if entry.timer is not None:
+            entry.timer.cancel()
+        if entry.process is not None:
+            self._spawn(entry.process.discard())
 
     async def close(self) -> None:
         """End every spare."""
-        for key in list(self._places):
+        for key in list(self._entries):
             self.drop(key)
         await asyncio.gather(*self._tasks)
 
-    async def _make(self, key: str, place: _Place) -> None:
-        shape = place.shape
-        if place.spare is not None:
-            if place.spare.shape.fits(shape):
+    async def _make(self, key: str, entry: _Entry) -> None:
+        shape = entry.shape
+        if entry.process is not None:
+            if entry.process.shape.fits(shape):
                 return
-            spare, place.spare = place.spare, None
-            await spare.discard()
+            process, entry.process = entry.process, None
+            await process.discard()
         name = f"spare-{token_hex(5)}"
         try:
-            spare = await asyncio.to_thread(make_blank, self._groups, shape, name)
+            process = await asyncio.to_thread(make_unspecialized, self._groups, shape, name)
         except OSError as error:
             LOG.warning("no spare: error=%s", error)
             return
-        if self._places.get(key) is place and place.spare is None:
+        if self._entries.get(key) is entry and entry.process is None:
             with suppress(OSError):  # the zygote ends, and with it the place
-                place.request(spare)
-                place.spare = spare
+                entry.request(process)
+                entry.process = process
                 return
-        await spare.discard()
+        await process.discard()
 
     def _spawn(self, work: Coroutine[object, object, None]) -> None:
         task = asyncio.create_task(work)

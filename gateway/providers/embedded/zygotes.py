@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Final
 
 from gateway.providers.embedded.children import Child
-from gateway.providers.embedded.unspecialized import Blank, Shape
-from gateway.providers.embedded.warm_pool import Spares
+from gateway.providers.embedded.unspecialized import Shape, UnspecializedProcess
+from gateway.providers.embedded.warm_pool import WarmPool
 
 LOG: Final = logging.getLogger(__name__)
 # Variables that a library or the interpreter reads once, when it is loaded.
@@ -84,38 +84,38 @@ class Zygotes:
     """Starts blanks: by a fork where an environment allows it, else from a cold interpreter."""
 
     def __init__(
-        self, runtime: Path, folder: Path, spares: Spares, keep: float, patience: float
+        self, runtime: Path, folder: Path, warm_pool: WarmPool, keep: float, patience: float
     ) -> None:
         """runtime: copy of the runtime's code. folder: for error output.
 
         keep: seconds that a zygote without replicas lives. patience: seconds for its imports.
         """
-        self._runtime, self._folder, self._spares = runtime, folder, spares
+        self._runtime, self._folder, self._warm_pool = runtime, folder, warm_pool
         self._keep, self._patience = keep, patience
         self._zygotes: dict[str, _Zygote] = {}
         self._cold: dict[str, tuple[float, str]] = {}
         self._children: set[Child] = set()
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
-    def spare(self, environment: Environment, shape: Shape) -> Blank | None:
+    def warm_process(self, environment: Environment, shape: Shape) -> UnspecializedProcess | None:
         """A blank that has been started already, if there is one.
 
         A call that gives one is to be followed by one of `release`.
         """
         zygote = self._zygotes.get(environment.key)
-        spare = self._spares.take(environment.key, shape) if zygote else None
-        if zygote is not None and spare is not None:
+        warm_process = self._warm_pool.take(environment.key, shape) if zygote else None
+        if zygote is not None and warm_process is not None:
             self._hold(zygote)
-        return spare
+        return warm_process
 
-    async def start(self, environment: Environment, blank: Blank) -> str:
+    async def start(self, environment: Environment, unspecialized: UnspecializedProcess) -> str:
         """Have a blank started; why it starts cold, '' when forked.
 
         Each call is to be followed by one of `release`. Raises OSError when no process starts.
         """
-        reason = await self._fork(environment, blank)
+        reason = await self._fork(environment, unspecialized)
         if reason:
-            self._start_cold(environment, blank)
+            self._start_cold(environment, unspecialized)
         return reason
 
     def started(self, environment: Environment, shape: Shape) -> None:
@@ -123,8 +123,10 @@ class Zygotes:
         zygote = self._zygotes.get(environment.key)
         if zygote is not None:
             channel = zygote.child.channel
-            self._spares.want(
-                environment.key, shape, lambda blank: blank.request(channel, spare=True)
+            self._warm_pool.want(
+                environment.key,
+                shape,
+                lambda unspecialized: unspecialized.request(channel, warm=True),
             )
 
     def release(self, environment: Environment) -> None:
@@ -147,10 +149,10 @@ class Zygotes:
         for zygote in self._zygotes.values():
             if zygote.expiry:
                 zygote.expiry.cancel()
-        await self._spares.close()
+        await self._warm_pool.close()
         await asyncio.gather(*(child.stop(STOP_GRACE) for child in self._children))
 
-    async def _fork(self, environment: Environment, blank: Blank) -> str:
+    async def _fork(self, environment: Environment, unspecialized: UnspecializedProcess) -> str:
         now = asyncio.get_running_loop().time()
         since, reason = self._cold.get(environment.key, (0.0, ""))
         if reason and now - since < self._keep:
@@ -162,7 +164,7 @@ class Zygotes:
                 self._note_cold(environment, reason)
                 return reason
             try:
-                blank.request(zygote.child.channel)
+                unspecialized.request(zygote.child.channel)
             except OSError as error:
                 reason = f"the zygote does not answer: {error.strerror}"
                 self._forget(environment.key, zygote)
@@ -185,9 +187,9 @@ class Zygotes:
         LOG.info("zygote started: environment=%s process=%d", environment.lock_key, child.pid)
         return zygote
 
-    def _start_cold(self, environment: Environment, blank: Blank) -> None:
+    def _start_cold(self, environment: Environment, unspecialized: UnspecializedProcess) -> None:
         child = self._run(environment, ("--cold",), self._cold_errors(environment))
-        blank.request(child.channel)
+        unspecialized.request(child.channel)
         child.close_channel()
 
     def _cold_errors(self, environment: Environment) -> Path:
@@ -223,7 +225,7 @@ class Zygotes:
     def _forget(self, key: str, zygote: _Zygote) -> None:
         if self._zygotes.get(key) is zygote:
             del self._zygotes[key]
-            self._spares.drop(key)
+            self._warm_pool.drop(key)
 
 
 def _last_words(errors: Path) -> str:

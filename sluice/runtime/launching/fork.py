@@ -21,7 +21,16 @@ from pathlib import Path
 from types import ModuleType
 from typing import Final
 
-from sluice.launch import EXITED, FAILED, STARTED, Blank, Order, Request, Threads, message
+from sluice.launch import (
+    EXITED,
+    FAILED,
+    STARTED,
+    ProcessSpec,
+    ReplicaRequest,
+    Specialization,
+    Threads,
+    message,
+)
 from sluice.runtime.launching import kernel
 from sluice.runtime.launching import sandbox as isolation
 from sluice.runtime.launching.kernel import KernelError
@@ -43,20 +52,20 @@ def leave(function: Callable[..., int | None], *arguments: object) -> None:
         os._exit(code)
 
 
-def supervise(blank: Blank, parent: int, threads: Threads) -> None:
+def supervise(spec: ProcessSpec, parent: int, threads: Threads) -> None:
     """Start the replica, wait for its end and report it."""
     isolation.die_with_parent(parent)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    gateway = socket.socket(fileno=blank.supervision)
+    gateway = socket.socket(fileno=spec.supervision)
     try:
-        if blank.isolated:
+        if spec.isolated:
             isolation.unshare()
             isolation.die_with_parent(parent)
         else:
             kernel.adopt_orphans()
-        if blank.threads != threads.count:
+        if spec.threads != threads.count:
             for set_threads in threads.setters:
-                set_threads(blank.threads)  # here, for the fork ends what they start
+                set_threads(spec.threads)  # here, for the fork ends what they start
         lifeline, held = os.pipe()
         replica = os.fork()
     except (KernelError, OSError) as error:
@@ -65,12 +74,12 @@ def supervise(blank: Blank, parent: int, threads: Threads) -> None:
     if replica == 0:
         os.close(held)
         gateway.close()
-        leave(_become, blank, lifeline)
-    _close_but({gateway.fileno(), held, *blank.groups})
+        leave(_become, spec, lifeline)
+    _close_but({gateway.fileno(), held, *spec.groups})
     watched = os.pidfd_open(replica)
     with suppress(OSError):  # a gateway that is gone ends the replica in _wait
         socket.send_fds(gateway, [message(STARTED, pid=replica)], [watched])
-    _join(blank.groups, replica, held, gateway)
+    _join(spec.groups, replica, held, gateway)
     status = _wait(gateway, replica, watched)
     with suppress(OSError):
         gateway.send(message(EXITED, status=status))
@@ -116,23 +125,23 @@ def _end_orphans() -> None:
             os.waitpid(orphan, 0)
 
 
-def _become(blank: Blank, lifeline: int) -> int:
+def _become(spec: ProcessSpec, lifeline: int) -> int:
     """The replica's own code: what it may do for anybody, then as it is ordered, the runtime."""
     isolation.die_with_writer(lifeline)
     os.setsid()
-    for group in blank.groups:
+    for group in spec.groups:
         os.close(group)
     _reseed()
-    if blank.spare:
-        from sluice.runtime.launching.prefault import rehearse  # noqa: PLC0415 - a cold start is isolated before
+    if spec.spare:
+        from sluice.runtime.launching.prefault import prefault  # noqa: PLC0415 - a cold start is isolated before
 
-        rehearse()
-    order = Order.receive(socket.socket(fileno=blank.orders))
-    if order is None:
+        prefault()
+    specialization = Specialization.receive(socket.socket(fileno=spec.specialization))
+    if specialization is None:
         return 0
     try:
-        request = Request.read(order.request)
-        _place(order, lifeline)
+        request = ReplicaRequest.read(specialization.request)
+        _place(specialization, lifeline)
         if request.sandbox is not None:
             isolation.confine(request.sandbox)
         _enter(request)
@@ -146,10 +155,16 @@ def _become(blank: Blank, lifeline: int) -> int:
     return _serve(request.environ)
 
 
-def _place(order: Order, lifeline: int) -> None:
+def _place(specialization: Specialization, lifeline: int) -> None:
     """The handed descriptors at their numbers, every other one closed."""
     nothing = os.open(os.devnull, os.O_RDONLY)
-    sources = (nothing, order.listener, order.status, lifeline, order.log)
+    sources = (
+        nothing,
+        specialization.listener,
+        specialization.status,
+        lifeline,
+        specialization.log,
+    )
     # Copied upwards first: the number that one is to have may be another's now.
     lowest = max(*sources, FIRST_FREE_FD) + 1
     copies = [fcntl.fcntl(source, fcntl.F_DUPFD_CLOEXEC, lowest) for source in sources]
@@ -160,7 +175,7 @@ def _place(order: Order, lifeline: int) -> None:
     os.closerange(FIRST_FREE_FD, os.sysconf("SC_OPEN_MAX"))
 
 
-def _enter(request: Request) -> None:
+def _enter(request: ReplicaRequest) -> None:
     """Take the replica's folder, variables and streams in place of ours."""
     os.chdir(request.folder)
     os.environ.clear()

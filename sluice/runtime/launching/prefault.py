@@ -18,7 +18,7 @@ from sluice.runtime.launching import warmup
 UNNEEDED: Final = ("cmd", "code", "codeop", "pprint", "sched")
 
 
-def rehearse() -> None:
+def prefault() -> None:
     """Import, make types, start a thread, run a loop and a model; nothing of it is kept."""
     for name in UNNEEDED:
         if name not in sys.modules:

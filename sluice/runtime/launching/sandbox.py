@@ -139,8 +139,8 @@ def probe(sandbox: Sandbox) -> str:
         os._exit(0)
     os.close(writing)
     os.waitpid(child, 0)
-    with os.fdopen(reading) as answer:
-        return answer.read()
+    with os.fdopen(reading) as response:
+        return response.read()
 
 
 def _attempt(sandbox: Sandbox) -> str:

@@ -25,7 +25,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from sluice.launch import FAILED, Blank, Threads, message
+from sluice.launch import FAILED, ProcessSpec, Threads, message
 from sluice.runtime.launching import sandbox, warmup
 from sluice.runtime.launching.fork import leave, supervise
 
@@ -59,21 +59,21 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _fork_on_request(link: socket.socket, threads: Threads) -> None:
-    for blank in _requests(link):
-        _fork(blank, link, threads)
+    for spec in _requests(link):
+        _fork(spec, link, threads)
 
 
-def _fork(blank: Blank, link: socket.socket, threads: Threads) -> None:
+def _fork(spec: ProcessSpec, link: socket.socket, threads: Threads) -> None:
     zygote = os.getpid()
     try:
         child = os.fork()
     except OSError as error:
-        os.write(blank.supervision, message(FAILED, reason=f"fork: {error.strerror}"))
+        os.write(spec.supervision, message(FAILED, reason=f"fork: {error.strerror}"))
         child = zygote
     if child == 0:
         link.close()
-        leave(supervise, blank, zygote, threads)
-    for descriptor in (blank.supervision, blank.orders, *blank.groups):
+        leave(supervise, spec, zygote, threads)
+    for descriptor in (spec.supervision, spec.specialization, *spec.groups):
         os.close(descriptor)
 
 
@@ -82,36 +82,36 @@ def _start_cold(link: socket.socket) -> int:
     data, descriptors = _receive(link)
     link.close()
     if data:
-        supervise(Blank.read(data, descriptors), parent, Threads((), 0))
+        supervise(ProcessSpec.read(data, descriptors), parent, Threads((), 0))
     return 0
 
 
-def _requests(link: socket.socket) -> Iterator[Blank]:
+def _requests(link: socket.socket) -> Iterator[ProcessSpec]:
     """Each request until the end of the channel; prepares for the next ones while there is none.
 
     Spares wait for the end of that: they are to have all of it.
     """
     poll = select.poll()
     poll.register(link, select.POLLIN)
-    preparing, spares = _prepare(), list[Blank]()
+    preparing, warm_pool = _prepare(), list[ProcessSpec]()
     patience: int | None = QUIET
     while True:
         if poll.poll(patience):
             data, descriptors = _receive(link)
             if not data:
                 return
-            blank = Blank.read(data, descriptors)
-            if blank.spare and patience is not None:
-                spares.append(blank)
+            spec = ProcessSpec.read(data, descriptors)
+            if spec.spare and patience is not None:
+                warm_pool.append(spec)
                 patience = 0
             else:
-                yield blank
+                yield spec
         elif next(preparing, False):
             patience = 0
         else:
             patience = None
-            yield from spares
-            spares = []
+            yield from warm_pool
+            warm_pool = []
 
 
 def _prepare() -> Iterator[bool]:

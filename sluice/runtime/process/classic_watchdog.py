@@ -24,9 +24,9 @@ def request_environ(exchange: Exchange) -> dict[str, str]:
     if exchange.query:
         variables["Http_Query"] = exchange.query.decode("latin-1")
     variables["Http_Path"] = unquote(exchange.path.decode("latin-1"), errors="replace")
-    host = first_header(exchange, b"host")
-    if host:
-        variables["Http_Host"] = host.decode("latin-1")
+    serving = first_header(exchange, b"host")
+    if serving:
+        variables["Http_Host"] = serving.decode("latin-1")
     return variables
 
 

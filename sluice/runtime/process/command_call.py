@@ -22,7 +22,7 @@ from sluice.runtime.process.classic_watchdog import (
     write_log,
 )
 from sluice.runtime.python.function import FunctionError
-from sluice.runtime.serving.call import CLIENT_GONE, Call, Host
+from sluice.runtime.serving.call import CLIENT_GONE, Call, ServingState
 
 METHODS: Final = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE"})
 # Held for a command that is still starting; then the client is told to wait.
@@ -36,10 +36,10 @@ log = logging.getLogger("runtime")
 class ProcessBackend:
     """Begins calls that each run the command of SLUICE_FPROCESS."""
 
-    def __init__(self, host: Host, environ: Mapping[str, str]) -> None:
+    def __init__(self, serving: ServingState, environ: Mapping[str, str]) -> None:
         """environ: what the command sees, without the request. Raises FunctionError."""
         # As the watchdog does it: no shell, and two spaces make an empty argument.
-        self.arguments = host.settings.process.split(" ")
+        self.arguments = serving.settings.process.split(" ")
         self.environ = dict(environ)
         command = self.arguments[0]
         if shutil.which(command, path=environ.get("PATH", os.defpath)) is None:
@@ -47,8 +47,8 @@ class ProcessBackend:
                 f"SLUICE_FPROCESS: command {command!r} is not an executable file on PATH"
             )
 
-    def begin(self, host: Host, exchange: Exchange) -> Receiver:
-        return ProcessCall(self, host, exchange)
+    def begin(self, serving: ServingState, exchange: Exchange) -> Receiver:
+        return ProcessCall(self, serving, exchange)
 
     async def start(self) -> None:
         pass  # a command is started by each call
@@ -75,8 +75,8 @@ class ProcessCall(Call, asyncio.SubprocessProtocol):
         "_transport",
     )
 
-    def __init__(self, backend: ProcessBackend, host: Host, exchange: Exchange) -> None:
-        super().__init__(host, exchange)
+    def __init__(self, backend: ProcessBackend, serving: ServingState, exchange: Exchange) -> None:
+        super().__init__(serving, exchange)
         self._backend = backend
         self._transport: asyncio.SubprocessTransport | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -95,7 +95,7 @@ class ProcessCall(Call, asyncio.SubprocessProtocol):
         self._received += len(data)
         if self.ended:
             return
-        if self._received > self.host.settings.body_limit:
+        if self._received > self.serving.settings.body_limit:
             self._refuse_body()
             return
         stdin = self._stdin()
@@ -107,14 +107,14 @@ class ProcessCall(Call, asyncio.SubprocessProtocol):
                 self.exchange.pause_reading()
 
     def body_complete(self) -> None:
-        self.host.body_complete(self)
+        self.serving.body_complete(self)
         self._input_whole = True
         self._close_input()
-        self._answer_if_over()
+        self._respond_if_finished()
 
     def client_gone(self) -> None:
         if not self.ended:
-            self.host.metrics.clients_gone += 1
+            self.serving.metrics.clients_gone += 1
             self._kill()
             self.end(CLIENT_GONE)
 
@@ -136,7 +136,7 @@ class ProcessCall(Call, asyncio.SubprocessProtocol):
         self._output_size += len(data)
         if self.ended:
             return
-        limit = self.host.settings.output_limit
+        limit = self.serving.settings.output_limit
         if self._output_size <= limit:
             self._output.append(data)
             return
@@ -146,7 +146,7 @@ class ProcessCall(Call, asyncio.SubprocessProtocol):
     def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
         if fd == 1:
             self._output_over = True
-            self._answer_if_over()
+            self._respond_if_finished()
         elif fd == 0:
             # The command reads no more; the rest of the body is read away.
             self.exchange.resume_reading()
@@ -157,14 +157,14 @@ class ProcessCall(Call, asyncio.SubprocessProtocol):
         if self.ended:
             self.release()
         if not self._output_over:
-            self.host.loop.call_later(OUTPUT_GRACE, self._give_up_output)
-        self._answer_if_over()
+            self.serving.loop.call_later(OUTPUT_GRACE, self._give_up_output)
+        self._respond_if_finished()
 
     def _acceptable(self) -> bool:
         length = self.exchange.content_length
         if self.exchange.method not in METHODS:
-            self.answer(405, b"", b"")
-        elif length is not None and length > self.host.settings.body_limit:
+            self.response(405, b"", b"")
+        elif length is not None and length > self.serving.settings.body_limit:
             self._refuse_body()
         elif b"%00" in self.exchange.path:
             self.refuse(400, "the path holds %00: a command's environment cannot")
@@ -175,20 +175,20 @@ class ProcessCall(Call, asyncio.SubprocessProtocol):
         if exchange.expects_continue:
             exchange.send_continue()
         if exchange.content_length or exchange.chunked:
-            self.host.await_body(self)
+            self.serving.await_body(self)
         self.lingering = True
         if self.limit is not None:
-            self._timer = self.host.loop.call_later(self.limit, self._expired)
+            self._timer = self.serving.loop.call_later(self.limit, self._expired)
         write_log("Forking fprocess.")
-        self._task = self.host.loop.create_task(self._start())
+        self._task = self.serving.loop.create_task(self._start())
 
     async def _start(self) -> None:
-        backend, settings = self._backend, self.host.settings
+        backend, settings = self._backend, self.serving.settings
         environ = backend.environ
         if settings.cgi_headers:
             environ = environ | request_environ(self.exchange)
         try:
-            transport, _ = await self.host.loop.subprocess_exec(
+            transport, _ = await self.serving.loop.subprocess_exec(
                 lambda: self,
                 *backend.arguments,
                 stdin=asyncio.subprocess.PIPE,
@@ -234,7 +234,7 @@ class ProcessCall(Call, asyncio.SubprocessProtocol):
         if self._input_whole and stdin is not None:
             stdin.close()
 
-    def _answer_if_over(self) -> None:
+    def _respond_if_finished(self) -> None:
         """Answer once the command has ended, its output is read, and so is the request."""
         if self.ended or not (self._exited and self._output_over and self._input_whole):
             return
@@ -247,26 +247,26 @@ class ProcessCall(Call, asyncio.SubprocessProtocol):
         else:
             reason = exit_reason(code or 0)
             log.warning("command failed", extra={"call_id": self.call_id, "reason": reason})
-            self.answer(500, b"content-type: text/plain\r\n", f"{reason}\n".encode() + output)
+            self.response(500, b"content-type: text/plain\r\n", f"{reason}\n".encode() + output)
 
     def _succeed(self, output: bytes) -> None:
-        content_type = self.host.settings.content_type.encode("latin-1", "replace")
+        content_type = self.serving.settings.content_type.encode("latin-1", "replace")
         if not content_type:
             content_type = first_header(self.exchange, b"content-type")
         lines = b"content-type: %b\r\n" % content_type if content_type else b""
         seconds = time.perf_counter() - self.started
-        self.answer(200, lines, output)
+        self.response(200, lines, output)
         write_log(f"Wrote {len(output)} Bytes - Duration: {seconds:f}s")
 
     def _refuse_body(self) -> None:
-        limit = self.host.settings.body_limit
+        limit = self.serving.settings.body_limit
         self._kill()
         self.refuse(413, f"the request body is larger than {limit} bytes (SLUICE_BODY_LIMIT)")
 
     def _expired(self) -> None:
         self._timer = None
-        self.host.metrics.timeouts += 1
-        write_log(f"Killing process: {self.host.settings.process}")
+        self.serving.metrics.timeouts += 1
+        write_log(f"Killing process: {self.serving.settings.process}")
         self._kill()
         self.refuse(408, "Killed process.")
 
@@ -275,7 +275,7 @@ class ProcessCall(Call, asyncio.SubprocessProtocol):
         self._kill()
         if not self._output_over:
             self._output_over = True
-            self._answer_if_over()
+            self._respond_if_finished()
             if self._transport is not None:
                 self._transport.close()
 

@@ -11,8 +11,8 @@ from sluice.http1.exchange import Exchange, Receiver
 from sluice.http1.lifespan import Lifespan, LifespanError
 from sluice.runtime.python.function import HANDLER, FunctionError
 from sluice.runtime.python.handler_call import CANCEL_GRACE
-from sluice.runtime.serving.application import DEAF
-from sluice.runtime.serving.call import CLIENT_GONE, INTERNAL, Call, Host
+from sluice.runtime.serving.application import NULL_RECEIVER
+from sluice.runtime.serving.call import CLIENT_GONE, INTERNAL, Call, ServingState
 
 log = logging.getLogger("runtime")
 
@@ -30,10 +30,10 @@ class AsgiBackend:
         # The same dict all along: start-up fills it before the first call.
         self._application = AsgiApplication(self._run, self._lifespan.state)
 
-    def begin(self, host: Host, exchange: Exchange) -> Receiver:
-        call = AsgiCall(host, exchange)
+    def begin(self, serving: ServingState, exchange: Exchange) -> Receiver:
+        call = AsgiCall(serving, exchange)
         if not call.admitted():
-            return DEAF
+            return NULL_RECEIVER
         token = _CALL.set(call)
         try:
             receiver = self._application(exchange)
@@ -67,8 +67,8 @@ class AsgiCall(Call):
 
     __slots__ = ("_task", "_timer")
 
-    def __init__(self, host: Host, exchange: Exchange) -> None:
-        super().__init__(host, exchange)
+    def __init__(self, serving: ServingState, exchange: Exchange) -> None:
+        super().__init__(serving, exchange)
         self._task: asyncio.Task[Any] | None = None
         self._timer: asyncio.TimerHandle | None = None
 
@@ -76,7 +76,7 @@ class AsgiCall(Call):
         """Run the app to its end or to the call's timeout; raises CancelledError only."""
         self._task = asyncio.current_task()
         if self.limit is not None:
-            self._timer = self.host.loop.call_later(self.limit, self._expired)
+            self._timer = self.serving.loop.call_later(self.limit, self._expired)
 
         async def dressed_send(message: Message) -> None:
             await send(self._with_headers(message))
@@ -113,7 +113,7 @@ class AsgiCall(Call):
         exchange = self.exchange
         if not self.ended:
             if exchange.status == ENDED_WITHOUT_STATUS and exchange.done:
-                self.host.metrics.clients_gone += 1
+                self.serving.metrics.clients_gone += 1
             elif not exchange.done:
                 self._fail(RuntimeError("the app returned before its answer was complete"))
             self.end(exchange.status or CLIENT_GONE)
@@ -121,7 +121,7 @@ class AsgiCall(Call):
 
     def _expired(self) -> None:
         self._timer = None
-        self.host.metrics.timeouts += 1
+        self.serving.metrics.timeouts += 1
         log.warning(
             "call broken off at exec_timeout",
             extra={"call_id": self.call_id, "seconds": f"{self.limit:g}"},
@@ -132,15 +132,15 @@ class AsgiCall(Call):
         if self.exchange.response_started:
             self.break_off()
         else:
-            self.answer(504, INTERNAL, b"")
-        if self.host.exec_timeout is not None:
+            self.response(504, INTERNAL, b"")
+        if self.serving.exec_timeout is not None:
             # A caller's X-Timeout must not cost the replica: exec_timeout decides.
-            left = self.host.exec_timeout - (perf_counter() - self.started)
-            self._timer = self.host.loop.call_later(max(CANCEL_GRACE, left), self._stuck)
+            left = self.serving.exec_timeout - (perf_counter() - self.started)
+            self._timer = self.serving.loop.call_later(max(CANCEL_GRACE, left), self._stuck)
 
     def _stuck(self) -> None:
-        self.host.replace(
-            f"exec_timeout of {self.host.exec_timeout:g} s passed, "
+        self.serving.replace(
+            f"exec_timeout of {self.serving.exec_timeout:g} s passed, "
             f"and the app does not end call {self.call_id}"
         )
         self.release()

@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from sluice.runtime.python.eager_tasks import Starter
+from sluice.runtime.python.eager_tasks import EagerTaskFactory
 from sluice.runtime.python.function import Function
 from sluice.runtime.python.response import WrongReplyError, render
 from sluice.runtime.python.runners import LoopRunner, Report, Running
@@ -23,7 +23,7 @@ Many = Callable[[list[tuple[Any, ...]]], Sequence[Any]]
 log = logging.getLogger("runtime")
 
 
-class Gathered:
+class BatchedCall:
     """A call until it has run, then a view of its own run if that goes on."""
 
     __slots__ = ("arguments", "cancelled", "report", "reported", "running")
@@ -45,19 +45,21 @@ class Gathered:
         return self.cancelled or self.reported
 
 
-class GatheringRunner:
+class DynamicBatchRunner:
     """A runner of an async handler that can also answer many calls at once."""
 
-    def __init__(self, function: Function, starter: Starter, loop: asyncio.AbstractEventLoop):
+    def __init__(
+        self, function: Function, task_factory: EagerTaskFactory, loop: asyncio.AbstractEventLoop
+    ):
         if function.many is None:
             raise ValueError("the handler answers calls one by one only")
         self._many: Many = function.many
-        self._alone = LoopRunner(function, starter)
+        self._alone = LoopRunner(function, task_factory)
         self._loop = loop
-        self._calls: list[Gathered] = []
+        self._calls: list[BatchedCall] = []
 
     def start(self, arguments: tuple[Any, ...], report: Report) -> Running | None:
-        call = Gathered(arguments, report)
+        call = BatchedCall(arguments, report)
         if not self._calls:
             self._loop.call_soon(self._run)
         self._calls.append(call)
@@ -69,16 +71,16 @@ class GatheringRunner:
         for start in range(0, len(calls), MOST_CALLS):
             self._serve(calls[start : start + MOST_CALLS])
 
-    def _serve(self, calls: list[Gathered]) -> None:
-        answers = self._answers(calls) if len(calls) > 1 else (None,)
-        for call, answer in zip(calls, answers, strict=True):
-            if answer is None:
+    def _serve(self, calls: list[BatchedCall]) -> None:
+        answers = self._responses(calls) if len(calls) > 1 else (None,)
+        for call, response in zip(calls, answers, strict=True):
+            if response is None:
                 call.running = self._alone.start(call.arguments, call.report)
             else:
-                _report(call.report, answer)
+                _report(call.report, response)
             call.reported = call.running is None
 
-    def _answers(self, calls: list[Gathered]) -> Sequence[Any]:
+    def _responses(self, calls: list[BatchedCall]) -> Sequence[Any]:
         """What handle_many returns; None for each call where it fails, so that one call that
         breaks it fails alone.
         """
@@ -93,9 +95,9 @@ class GatheringRunner:
         return answers
 
 
-def _report(report: Report, answer: Any) -> None:
+def _report(report: Report, response: Any) -> None:
     try:
-        reply = render(answer)
+        reply = render(response)
     except WrongReplyError as error:
         report.failed(error)
     else:

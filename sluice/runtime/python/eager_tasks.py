@@ -29,12 +29,12 @@ class Ended(Generic[T]):
         self.error = error
 
 
-class Starter:
+class EagerTaskFactory:
     """Starts coroutines on a loop."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._ready: list[Spare] = []
+        self._ready: list[ReusableTask] = []
         self._made = 0
 
     def start(self, coroutine: Coroutine[Any, Any, T]) -> "asyncio.Task[T] | Ended[T]":
@@ -42,53 +42,53 @@ class Starter:
         if sys.version_info >= (3, 12):
             return asyncio.Task(coroutine, loop=self._loop, eager_start=True)
         if not self._ready:
-            self._make_spare()
+            self._make_reusable()
             return self._loop.create_task(coroutine)
         return self._step(self._ready.pop(), coroutine)
 
     def close(self) -> None:
         """End the spare tasks."""
-        for spare in self._ready:
-            spare.task.cancel()
+        for reusable in self._ready:
+            reusable.task.cancel()
         self._ready.clear()
 
     def _step(
-        self, spare: "Spare", coroutine: Coroutine[Any, Any, T]
+        self, reusable: "ReusableTask", coroutine: Coroutine[Any, Any, T]
     ) -> "asyncio.Task[T] | Ended[T]":
-        _enter_task(self._loop, spare.task)
+        _enter_task(self._loop, reusable.task)
         try:
-            waited_for = spare.context.run(coroutine.send, None)
+            waited_for = reusable.context.run(coroutine.send, None)
         except StopIteration as end:
             ended: Ended[T] = Ended(end.value, None)
         except BaseException as error:  # noqa: BLE001 - it is the coroutine's outcome, as in a task
             ended = Ended(None, error)
         else:
-            spare.take_over(coroutine, waited_for)
+            reusable.take_over(coroutine, waited_for)
             self._made -= 1
-            self._make_spare()
-            return spare.task
+            self._make_reusable()
+            return reusable.task
         finally:
-            _leave_task(self._loop, spare.task)
-        if spare.is_as_new():
-            self._ready.append(spare)
+            _leave_task(self._loop, reusable.task)
+        if reusable.is_as_new():
+            self._ready.append(reusable)
         else:
-            spare.task.cancel()
+            reusable.task.cancel()
             self._made -= 1
         return ended
 
-    def _make_spare(self) -> None:
+    def _make_reusable(self) -> None:
         if self._made < SPARES:
             self._made += 1
-            Spare(self._loop, self._ready.append)
+            ReusableTask(self._loop, self._ready.append)
 
 
-class Spare:
+class ReusableTask:
     """A task that waits for a coroutine to take over."""
 
     __slots__ = ("_fresh", "_handover", "_work", "context", "task")
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, announce: "Callable[[Spare], None]"
+        self, loop: asyncio.AbstractEventLoop, announce: "Callable[[ReusableTask], None]"
     ) -> None:
         """announce: told when the task waits, a turn of the loop later."""
         self._fresh = copy_context()
@@ -107,7 +107,7 @@ class Spare:
         """Whether nothing of the coroutine that ended is left: no variable, no cancellation."""
         return not self._handover.done() and self.context == self._fresh
 
-    async def _run(self, announce: "Callable[[Spare], None]") -> Any:
+    async def _run(self, announce: "Callable[[ReusableTask], None]") -> Any:
         announce(self)
         cancelled: BaseException | None = None
         try:

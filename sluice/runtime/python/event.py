@@ -17,13 +17,13 @@ class SecretMissingError(LookupError):
     """The function was not given a secret of that name."""
 
 
-class AnswerError(Exception):
+class ResponseError(Exception):
     """An error that is an answer: its text goes to the caller, with `status`, and no log line."""
 
     status = 400
 
 
-class BodyError(AnswerError):
+class BodyError(ResponseError):
     """The request's body is not what the handler asked for."""
 
 

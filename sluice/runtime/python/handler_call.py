@@ -5,15 +5,15 @@ import logging
 from typing import Any, Final
 
 from sluice.http1.exchange import Exchange, Receiver
-from sluice.runtime.python.dynamic_batching import GatheringRunner
-from sluice.runtime.python.eager_tasks import Starter
-from sluice.runtime.python.event import AnswerError, Context, Event, Headers
+from sluice.runtime.python.dynamic_batching import DynamicBatchRunner
+from sluice.runtime.python.eager_tasks import EagerTaskFactory
+from sluice.runtime.python.event import Context, Event, Headers, ResponseError
 from sluice.runtime.python.function import Form, Function
 from sluice.runtime.python.response import Reply, Stream, WrongReplyError
-from sluice.runtime.python.runners import LoopRunner, Runner, Running, ThreadRunner
+from sluice.runtime.python.runners import HandlerRunner, LoopRunner, Running, ThreadRunner
 from sluice.runtime.python.stream import discard, send_stream
 from sluice.runtime.python.threads import ThreadPool
-from sluice.runtime.serving.call import CLIENT_GONE, INTERNAL, Call, Host
+from sluice.runtime.serving.call import CLIENT_GONE, INTERNAL, Call, ServingState
 
 # A cancelled handler may clean up for so long, in seconds, before it counts as stuck.
 CANCEL_GRACE: Final = 3.0
@@ -24,29 +24,31 @@ log = logging.getLogger("runtime")
 class HandlerBackend:
     """Begins calls of a function with handle(event, context) or handle(req)."""
 
-    def __init__(self, function: Function, host: Host, runner: Runner | None = None) -> None:
+    def __init__(
+        self, function: Function, serving: ServingState, runner: HandlerRunner | None = None
+    ) -> None:
         """runner: what runs the handler; by default the loop for async ones, else threads."""
-        self.pool = ThreadPool(host.settings.pool_size, host.loop)
+        self.pool = ThreadPool(serving.settings.pool_size, serving.loop)
         self.form = function.form
-        self.starter = Starter(host.loop)
-        self.runner: Runner = runner or self._runner_for(function, host.loop)
+        self.task_factory = EagerTaskFactory(serving.loop)
+        self.runner: HandlerRunner = runner or self._runner_for(function, serving.loop)
 
-    def begin(self, host: Host, exchange: Exchange) -> Receiver:
-        return HandlerCall(self, host, exchange)
+    def begin(self, serving: ServingState, exchange: Exchange) -> Receiver:
+        return HandlerCall(self, serving, exchange)
 
     async def start(self) -> None:
         pass  # the handler was loaded before the loop ran
 
     async def close(self) -> bool:
-        self.starter.close()
+        self.task_factory.close()
         return self.pool.busy == 0
 
-    def _runner_for(self, function: Function, loop: asyncio.AbstractEventLoop) -> Runner:
+    def _runner_for(self, function: Function, loop: asyncio.AbstractEventLoop) -> HandlerRunner:
         if function.many is not None:
-            return GatheringRunner(function, self.starter, loop)
+            return DynamicBatchRunner(function, self.task_factory, loop)
         if function.is_async:
-            return LoopRunner(function, self.starter)
-        return ThreadRunner(function, self.pool, self.starter)
+            return LoopRunner(function, self.task_factory)
+        return ThreadRunner(function, self.pool, self.task_factory)
 
 
 class HandlerCall(Call):
@@ -54,8 +56,8 @@ class HandlerCall(Call):
 
     __slots__ = ("_backend", "_began", "_chunks", "_resumed", "_running", "_size", "_timer")
 
-    def __init__(self, backend: HandlerBackend, host: Host, exchange: Exchange) -> None:
-        super().__init__(host, exchange)
+    def __init__(self, backend: HandlerBackend, serving: ServingState, exchange: Exchange) -> None:
+        super().__init__(serving, exchange)
         self._backend = backend
         self._chunks: list[bytes] = []
         self._size = 0
@@ -68,7 +70,7 @@ class HandlerCall(Call):
 
     def body_received(self, data: bytes) -> None:
         self._size += len(data)
-        if self._size > self.host.settings.body_limit:
+        if self._size > self.serving.settings.body_limit:
             self._refuse_body()
         elif not self.ended:
             self._chunks.append(data)
@@ -76,11 +78,11 @@ class HandlerCall(Call):
     def body_complete(self) -> None:
         if self.ended:
             return
-        self.host.body_complete(self)
+        self.serving.body_complete(self)
         arguments = self._arguments()
         if arguments is None:
             return
-        self._began = self.host.loop.time()
+        self._began = self.serving.loop.time()
         running = self._backend.runner.start(arguments, self)
         if running is not None:
             self._running = running
@@ -88,12 +90,12 @@ class HandlerCall(Call):
     def goes_on(self) -> None:
         # Not for calls that end in the turn of the loop in which they begin: 1.2 us each.
         if self.limit is not None and not self.ended and self._timer is None:
-            self._timer = self.host.loop.call_later(self.limit, self._expired)
+            self._timer = self.serving.loop.call_later(self.limit, self._expired)
 
     def client_gone(self) -> None:
         if self.ended:
             return
-        self.host.metrics.clients_gone += 1
+        self.serving.metrics.clients_gone += 1
         self._abandon()
         self.end(CLIENT_GONE)
 
@@ -108,29 +110,29 @@ class HandlerCall(Call):
         if self.ended:
             self._late(reply)
         elif isinstance(reply, Stream):
-            self._running = send_stream(reply, self, self._backend.pool, self._backend.starter)
+            self._running = send_stream(reply, self, self._backend.pool, self._backend.task_factory)
             if self._running is not None:
                 self.goes_on()
         else:
             self._stop_timer()
-            self.answer(reply.status, reply.lines, reply.body)
+            self.response(reply.status, reply.lines, reply.body)
 
     def failed(self, error: BaseException) -> None:
         self._stop_timer()
-        if not isinstance(error, AnswerError):
+        if not isinstance(error, ResponseError):
             self._log_failure(error)
         if self.ended:
             self.release()
         elif self.exchange.response_started:
             self.break_off()
-        elif isinstance(error, AnswerError):
+        elif isinstance(error, ResponseError):
             self.refuse(error.status, str(error))
         else:
             self.refuse(500, f"call {self.call_id} failed")
 
     def begin_stream(self, status: int, lines: bytes) -> None:
         if not self.ended:
-            seconds = self.host.loop.time() - self._began
+            seconds = self.serving.loop.time() - self._began
             self.exchange.start_response(status, self.dressed(lines, seconds), None)
 
     def write(self, data: bytes) -> None:
@@ -138,7 +140,7 @@ class HandlerCall(Call):
 
     async def writable(self) -> None:
         while self.exchange.writing_paused and not self.ended:
-            self._resumed = self.host.loop.create_future()
+            self._resumed = self.serving.loop.create_future()
             await self._resumed
 
     def end_stream(self, last: bytes = b"") -> None:
@@ -154,17 +156,17 @@ class HandlerCall(Call):
     def _admit_body(self) -> None:
         exchange = self.exchange
         length = exchange.content_length
-        if length is not None and length > self.host.settings.body_limit:
+        if length is not None and length > self.serving.settings.body_limit:
             self._refuse_body()
             return
         if exchange.expects_continue:
             exchange.send_continue()
         if length or exchange.chunked:
-            self.host.await_body(self)
+            self.serving.await_body(self)
 
     def _refuse_body(self) -> None:
         self._chunks.clear()
-        limit = self.host.settings.body_limit
+        limit = self.serving.settings.body_limit
         self.refuse(413, f"the request body is larger than {limit} bytes (SLUICE_BODY_LIMIT)")
 
     def _arguments(self) -> tuple[Any, ...] | None:
@@ -176,10 +178,10 @@ class HandlerCall(Call):
             return self._request(body)
         event = Event(exchange.method, exchange.path, exchange.query, Headers(exchange.headers))
         event.body = body
-        return event, Context(self.host.identity, self.call_id, self.deadline)
+        return event, Context(self.serving.identity, self.call_id, self.deadline)
 
     def _request(self, body: bytes) -> tuple[str | bytes] | None:
-        if self.host.settings.raw_body:
+        if self.serving.settings.raw_body:
             return (body,)
         try:
             return (body.decode("utf-8"),)
@@ -193,7 +195,7 @@ class HandlerCall(Call):
 
     def _expired(self) -> None:
         self._timer = None
-        self.host.metrics.timeouts += 1
+        self.serving.metrics.timeouts += 1
         log.warning(
             "call broken off at exec_timeout",
             extra={"call_id": self.call_id, "seconds": f"{self.limit:g}"},
@@ -202,7 +204,7 @@ class HandlerCall(Call):
         if self.exchange.response_started:
             self.break_off()
         else:
-            self.answer(504, INTERNAL, b"")
+            self.response(504, INTERNAL, b"")
 
     def _abandon(self) -> None:
         """Stop the run if it can be stopped; else watch it, for its slot is not free."""
@@ -214,7 +216,7 @@ class HandlerCall(Call):
         self.lingering = not running.ended()
         if not self.lingering:
             return
-        loop, exec_timeout = self.host.loop, self.host.exec_timeout
+        loop, exec_timeout = self.serving.loop, self.serving.exec_timeout
         if exec_timeout is not None:
             # A caller's X-Timeout or early leave must not cost the replica: exec_timeout decides.
             grace = CANCEL_GRACE if stoppable else 0.0
@@ -224,8 +226,8 @@ class HandlerCall(Call):
     def _stuck(self) -> None:
         self._timer = None
         if self._running is not None and not self._running.ended():
-            self.host.replace(
-                f"exec_timeout of {self.host.exec_timeout:g} s passed, "
+            self.serving.replace(
+                f"exec_timeout of {self.serving.exec_timeout:g} s passed, "
                 f"and the handler of call {self.call_id} does not end"
             )
         self.release()

@@ -62,12 +62,12 @@ def render(result: object) -> Reply | Stream:
         return _from_dict(result)
     if isinstance(result, tuple):
         return _from_tuple(result)
-    return _answer(result, 200, None)
+    return _response(result, 200, None)
 
 
 def _from_dict(result: dict[object, object]) -> Reply | Stream:
     if _is_envelope(result):
-        return _answer(result.get("body"), result.get("statusCode", 200), result.get("headers"))
+        return _response(result.get("body"), result.get("statusCode", 200), result.get("headers"))
     return Reply(200, JSON, to_json(result))
 
 
@@ -99,11 +99,11 @@ def _is_envelope(result: dict[object, object]) -> bool:
 def _from_tuple(result: tuple[Any, ...]) -> Reply | Stream:
     match result:
         case (body, int() as status):
-            return _answer(body, status, None)
+            return _response(body, status, None)
         case (body, int() as status, headers):
-            return _answer(body, status, headers)
+            return _response(body, status, headers)
         case (body, dict() | list() as headers):
-            return _answer(body, 200, headers)
+            return _response(body, 200, headers)
     kinds = ", ".join(_kind(part) for part in result)
     raise WrongReplyError(
         f"a tuple of ({kinds}) came: expected (body, status), (body, status, headers) "
@@ -111,7 +111,7 @@ def _from_tuple(result: tuple[Any, ...]) -> Reply | Stream:
     )
 
 
-def _answer(body: object, status: object, headers: object) -> Reply | Stream:
+def _response(body: object, status: object, headers: object) -> Reply | Stream:
     number = _status(status)
     lines, typed = _header_lines(headers) if headers is not None else (b"", False)
     if isinstance(body, Iterator | AsyncIterator):

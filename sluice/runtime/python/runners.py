@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any, Protocol
 
-from sluice.runtime.python.eager_tasks import Ended, Starter
+from sluice.runtime.python.eager_tasks import EagerTaskFactory, Ended
 from sluice.runtime.python.function import Function
 from sluice.runtime.python.response import Reply, Stream, render
 from sluice.runtime.python.threads import Job, ThreadPool
@@ -39,7 +39,7 @@ class Running(Protocol):
         """Whether nothing of it runs, or will run."""
 
 
-class Runner(Protocol):
+class HandlerRunner(Protocol):
     """Runs a handler on the arguments of one call: (event, context) or (request,)."""
 
     def start(self, arguments: tuple[Any, ...], report: Report) -> Running | None:
@@ -72,9 +72,9 @@ class TaskRunning:
 class LoopRunner:
     """Runs async handlers on the loop, without a task of their own unless they suspend."""
 
-    def __init__(self, function: Function, starter: Starter) -> None:
+    def __init__(self, function: Function, task_factory: EagerTaskFactory) -> None:
         self._handler: Callable[..., Any] = function.handler
-        self._starter = starter
+        self._task_factory = task_factory
 
     def start(self, arguments: tuple[Any, ...], report: Report) -> Running | None:
         try:
@@ -85,7 +85,7 @@ class LoopRunner:
         if inspect.isasyncgen(result):
             report.succeeded(render(result))
             return None
-        running = run_task(_rendered(result), report, self._starter)
+        running = run_task(_rendered(result), report, self._task_factory)
         if running is not None:
             report.goes_on()
         return running
@@ -94,13 +94,15 @@ class LoopRunner:
 class ThreadRunner:
     """Runs sync handlers on threads; their answer is rendered there too."""
 
-    def __init__(self, function: Function, pool: ThreadPool, starter: Starter) -> None:
+    def __init__(
+        self, function: Function, pool: ThreadPool, task_factory: EagerTaskFactory
+    ) -> None:
         self._handler = function.handler
         self._pool = pool
-        self._starter = starter
+        self._task_factory = task_factory
 
     def start(self, arguments: tuple[Any, ...], report: Report) -> Running | None:
-        running = ThreadRunning(report, self._starter)
+        running = ThreadRunning(report, self._task_factory)
         running.submit(self._pool, partial(_call, self._handler, arguments))
         report.goes_on()
         return running
@@ -109,11 +111,11 @@ class ThreadRunner:
 class ThreadRunning:
     """A run on a thread, which goes on as a task when the handler returned an awaitable."""
 
-    __slots__ = ("_job", "_report", "_reported", "_starter", "_task")
+    __slots__ = ("_job", "_report", "_reported", "_task", "_task_factory")
 
-    def __init__(self, report: Report, starter: Starter) -> None:
+    def __init__(self, report: Report, task_factory: EagerTaskFactory) -> None:
         self._report = report
-        self._starter = starter
+        self._task_factory = task_factory
         self._reported = False
         self._task: TaskRunning | None = None
         self._job: Job | None = None
@@ -139,18 +141,20 @@ class ThreadRunning:
             self._reported = True
             self._report.succeeded(result)
         else:
-            self._task = run_task(_rendered(result), self._report, self._starter)
+            self._task = run_task(_rendered(result), self._report, self._task_factory)
             self._reported = self._task is None
 
 
 def run_task(
-    coroutine: Coroutine[Any, Any, Reply | Stream | None], report: Report, starter: Starter
+    coroutine: Coroutine[Any, Any, Reply | Stream | None],
+    report: Report,
+    task_factory: EagerTaskFactory,
 ) -> TaskRunning | None:
     """Run `coroutine` and report what it comes to; None as a result reports nothing.
 
     Returns None when it ended in its first step, which is run at once.
     """
-    started = starter.start(coroutine)
+    started = task_factory.start(coroutine)
     if isinstance(started, Ended):
         if started.error is not None:
             report.failed(started.error)

@@ -11,7 +11,7 @@ from threading import Lock
 from time import monotonic
 from typing import Any, Final, Protocol
 
-from sluice.runtime.python.eager_tasks import Starter
+from sluice.runtime.python.eager_tasks import EagerTaskFactory
 from sluice.runtime.python.response import Stream, encode_item
 from sluice.runtime.python.runners import Report, TaskRunning, run_task
 from sluice.runtime.python.threads import ThreadPool
@@ -108,7 +108,7 @@ class Outlet:
 
 
 def send_stream(
-    stream: Stream, sink: Sink, pool: ThreadPool, starter: Starter
+    stream: Stream, sink: Sink, pool: ThreadPool, task_factory: EagerTaskFactory
 ) -> TaskRunning | None:
     """Start sending; the sink's `failed` hears of what the generator raises.
 
@@ -117,7 +117,7 @@ def send_stream(
     items: Any = stream.items
     if not isinstance(items, AsyncIterator):
         items = ThreadedItems(items, pool)
-    return run_task(_send(stream, items, sink), sink, starter)
+    return run_task(_send(stream, items, sink), sink, task_factory)
 
 
 def discard(stream: Stream) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from sluice.http1.exchange import Exchange, Receiver
-from sluice.runtime.serving.call import TEXT, Host
+from sluice.runtime.serving.call import TEXT, ServingState
 
 REFUSED: Final = b"content-type: text/plain\r\nx-openfaas-internal: faas-middleware\r\n"
 RESERVED: Final = b"/_/"
@@ -13,7 +13,7 @@ RESERVED: Final = b"/_/"
 class Backend(Protocol):
     """What takes the calls: a handler, an ASGI app or a command."""
 
-    def begin(self, host: Host, exchange: Exchange) -> Receiver:
+    def begin(self, serving: ServingState, exchange: Exchange) -> Receiver:
         """Begin a call; it holds a slot until it ends."""
 
     async def start(self) -> None:
@@ -23,7 +23,7 @@ class Backend(Protocol):
         """End after the last call; false when something of it cannot be ended."""
 
 
-class Deaf:
+class NullReceiver:
     """The receiver of a request that has been answered already."""
 
     def body_received(self, data: bytes) -> None: ...
@@ -37,21 +37,21 @@ class Deaf:
     def writing_resumed(self) -> None: ...
 
 
-DEAF: Final = Deaf()
+NULL_RECEIVER: Final = NullReceiver()
 
 
 class Application:
     """Answers health, ready and metrics itself, 429 above max_inflight, and begins calls."""
 
-    def __init__(self, host: Host, backend: Backend) -> None:
-        self._host = host
+    def __init__(self, serving: ServingState, backend: Backend) -> None:
+        self._serving = serving
         self._begin = backend.begin
         self._pages: dict[bytes, Callable[[Exchange], None]] = {
             b"/_/health": self._health,
             b"/_/ready": self._ready,
             b"/_/metrics": self._metrics,
         }
-        limit = host.settings.max_inflight
+        limit = serving.settings.max_inflight
         self._limit_text = (
             f"Concurrent request limit exceeded. Max concurrent requests: {limit}\n".encode()
         )
@@ -62,31 +62,31 @@ class Application:
             page = self._pages.get(exchange.path)
             if page is not None:
                 return self._reserved(exchange, page)
-        host = self._host
-        if host.full():
+        serving = self._serving
+        if serving.full():
             exchange.respond(429, REFUSED, self._limit_text)
-            host.metrics.observe(exchange.method, 429, 0.0)
-            return DEAF
-        return self._begin(host, exchange)
+            serving.metrics.observe(exchange.method, 429, 0.0)
+            return NULL_RECEIVER
+        return self._begin(serving, exchange)
 
     def _reserved(self, exchange: Exchange, page: Callable[[Exchange], None]) -> Receiver:
         if exchange.method == "GET":
             page(exchange)
         else:
             exchange.respond(405, b"allow: GET\r\n", b"")
-        return DEAF
+        return NULL_RECEIVER
 
     def _health(self, exchange: Exchange) -> None:
-        if self._host.draining:
+        if self._serving.draining:
             exchange.respond(503, TEXT, b"draining\n")
         else:
             exchange.respond(200, TEXT, b"OK")
 
     def _ready(self, exchange: Exchange) -> None:
-        host = self._host
-        if host.draining or host.replacing:
+        serving = self._serving
+        if serving.draining or serving.replacing:
             exchange.respond(503, TEXT, b"draining\n")
-        elif host.full():
+        elif serving.full():
             exchange.respond(429, REFUSED, self._limit_text)
         else:
             exchange.respond(200, b"", b"")
@@ -95,5 +95,5 @@ class Application:
         from sluice.runtime.serving import exposition  # noqa: PLC0415 - its library is not loaded by a cold start
 
         content_type = exposition.CONTENT_TYPE.encode()
-        page = exposition.page(self._host.metrics)
+        page = exposition.page(self._serving.metrics)
         exchange.respond(200, b"content-type: %b\r\n" % content_type, page)

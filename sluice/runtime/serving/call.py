@@ -18,12 +18,12 @@ TEXT: Final = b"content-type: text/plain; charset=utf-8\r\n"
 CLIENT_GONE: Final = 499  # counted only, nobody is left to receive it
 LONGEST_CALL_ID: Final = 128
 SWEEP_SECONDS: Final = 1.0
-ENDLESS_ANSWERS: Final = (b"text/event-stream", b"application/x-ndjson")
+ENDLESS_RESPONSES: Final = (b"text/event-stream", b"application/x-ndjson")
 
 log = logging.getLogger("runtime")
 
 
-class Host:
+class ServingState:
     """Settings, identity and figures of a replica, and which of its slots are in use."""
 
     def __init__(
@@ -98,31 +98,31 @@ class Call:
         "call_id",
         "ended",
         "exchange",
-        "host",
         "limit",
         "lingering",
         "named",
+        "serving",
         "started",
     )
 
-    def __init__(self, host: Host, exchange: Exchange) -> None:
+    def __init__(self, serving: ServingState, exchange: Exchange) -> None:
         self.started = perf_counter()
-        self.host = host
+        self.serving = serving
         self.exchange = exchange
-        self.limit = host.exec_timeout
+        self.limit = serving.exec_timeout
         self.ended = False
         self.lingering = False  # its handler still runs, and so its slot is not free
         self._released = False
         self.call_id = ""
         self._fault = ""
-        host.metrics.in_flight += 1
+        serving.metrics.in_flight += 1
         timeout = b""
         for name, value in exchange.headers:
             if name == b"x-call-id":
                 self.call_id = value[:LONGEST_CALL_ID].decode("latin-1")
             elif name == b"x-timeout":
                 timeout = value
-            elif name == b"accept" and value.startswith(ENDLESS_ANSWERS):
+            elif name == b"accept" and value.startswith(ENDLESS_RESPONSES):
                 self.limit = None
         if timeout:
             self._shorten(timeout)
@@ -141,7 +141,7 @@ class Call:
             self.refuse(400, self._fault)
         return not self.ended
 
-    def answer(self, status: int, lines: bytes, body: bytes) -> None:
+    def response(self, status: int, lines: bytes, body: bytes) -> None:
         """The whole answer; nothing happens when the call has ended."""
         if self.ended:
             return
@@ -151,7 +151,7 @@ class Call:
 
     def refuse(self, status: int, text: str, lines: bytes = b"") -> None:
         """An answer of the runtime's own: a line of text."""
-        self.answer(status, lines + TEXT, f"{text}\n".encode())
+        self.response(status, lines + TEXT, f"{text}\n".encode())
 
     def dressed(self, lines: bytes, seconds: float) -> bytes:
         """`lines` with the headers every answer has.
@@ -168,11 +168,11 @@ class Call:
         if self.ended:
             return
         self.ended = True
-        host = self.host
-        host.body_complete(self)
+        serving = self.serving
+        serving.body_complete(self)
         if seconds is None:
             seconds = perf_counter() - self.started
-        host.metrics.observe(self.exchange.method, status, seconds)
+        serving.metrics.observe(self.exchange.method, status, seconds)
         if not self.lingering:
             self.release()
 
@@ -180,7 +180,7 @@ class Call:
         """Give the slot back, once."""
         if not self._released:
             self._released = True
-            self.host.slot_freed()
+            self.serving.slot_freed()
 
     def break_off(self) -> None:
         """Cut an answer that has begun, so that nobody takes it for whole."""

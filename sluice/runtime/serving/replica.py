@@ -23,7 +23,7 @@ from sluice.runtime.python.event import Identity, Secrets
 from sluice.runtime.python.function import Faults, Form, Function, FunctionError, load_function
 from sluice.runtime.python.handler_call import HandlerBackend
 from sluice.runtime.serving.application import Application, Backend
-from sluice.runtime.serving.call import Host
+from sluice.runtime.serving.call import ServingState
 from sluice.runtime.serving.metrics import Metrics
 from sluice.runtime.serving.status import StatusPipe
 from sluice.runtime.settings import RuntimeSettings
@@ -81,10 +81,10 @@ class Serving:
         loop = asyncio.get_running_loop()
         self._stop = stop = asyncio.Event()
         await self._await_init(pending)
-        host = Host(self._settings, self._identity(), self._metrics, loop, self._replace)
-        backend = self._backend(function, host)
+        serving = ServingState(self._settings, self._identity(), self._metrics, loop, self._replace)
+        backend = self._backend(function, serving)
         await backend.start()
-        server = Server(Application(host, backend), LIMITS)
+        server = Server(Application(serving, backend), LIMITS)
         await self._listen(server)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
@@ -95,7 +95,7 @@ class Serving:
         log.info("ready", extra={"seconds": f"{self._metrics.start_seconds:.3f}"})
         self._status.ready()
         await stop.wait()
-        await self._drain(server, host)
+        await self._drain(server, serving)
         _exit_within(EXIT_GRACE, 0)
         if not await backend.close():
             _exit_now()
@@ -115,14 +115,14 @@ class Serving:
         secrets = Secrets(settings.secrets_dir)
         return Identity(hostname, settings.name, settings.namespace, secrets)
 
-    def _backend(self, function: Function | None, host: Host) -> Backend:
+    def _backend(self, function: Function | None, serving: ServingState) -> Backend:
         if function is None:
-            return ProcessBackend(host, os.environ)
+            return ProcessBackend(serving, os.environ)
         if function.form is Form.ASGI:
             from sluice.runtime.python.asgi import AsgiBackend  # noqa: PLC0415 - only ASGI apps need it
 
             return AsgiBackend(function.handler)
-        return HandlerBackend(function, host)
+        return HandlerBackend(function, serving)
 
     async def _listen(self, server: Server) -> None:
         settings = self._settings
@@ -141,19 +141,19 @@ class Serving:
         if self._stop is not None:
             self._stop.set()
 
-    async def _drain(self, server: Server, host: Host) -> None:
+    async def _drain(self, server: Server, serving: ServingState) -> None:
         """Answer what was begun, within write_timeout."""
-        host.draining = True
+        serving.draining = True
         settings = self._settings
         log.info("draining", extra={"calls": self._metrics.in_flight})
-        if settings.healthcheck_interval and not host.replacing:
+        if settings.healthcheck_interval and not serving.replacing:
             # New callers come until they have heard that ready and health answer 503.
             await asyncio.sleep(settings.healthcheck_interval)
         until = time.monotonic() + settings.write_timeout
         cut = await server.close(settings.write_timeout)
         try:
             async with asyncio.timeout(max(0.0, until - time.monotonic())):
-                await host.idle()
+                await serving.idle()
         except TimeoutError:
             cut = max(cut, self._metrics.in_flight)
         if cut:

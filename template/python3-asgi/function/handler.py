@@ -14,9 +14,9 @@ async def app(scope: Message, receive: Receive, send: Send) -> None:
     if scope["type"] == "lifespan":
         await _live(receive, send)
     elif scope["path"] == "/":
-        await _answer(send, 200, {"message": "hello from ASGI", "method": scope["method"]})
+        await _response(send, 200, {"message": "hello from ASGI", "method": scope["method"]})
     else:
-        await _answer(send, 404, {"error": f"no route {scope['path']}"})
+        await _response(send, 404, {"error": f"no route {scope['path']}"})
 
 
 async def _live(receive: Receive, send: Send) -> None:
@@ -26,7 +26,7 @@ async def _live(receive: Receive, send: Send) -> None:
     await send({"type": "lifespan.shutdown.complete"})
 
 
-async def _answer(send: Send, status: int, body: dict[str, Any]) -> None:
+async def _response(send: Send, status: int, body: dict[str, Any]) -> None:
     headers = [(b"content-type", b"application/json")]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": json.dumps(body).encode()})

@@ -21,14 +21,14 @@ async def test_field_is_named_as_the_document_has_it(
     api: httpx.AsyncClient, provider: RecordingProvider, fields: dict[str, object], text: str
 ) -> None:
     document = {"service": "one", "image": "i", **fields}
-    answer = await api.post("/system/functions", json=document)
-    assert answer.status_code == 400
-    assert answer.text.startswith(text)
+    response = await api.post("/system/functions", json=document)
+    assert response.status_code == 400
+    assert response.text.startswith(text)
     assert provider.changes == 0
 
 
 async def test_value_of_a_variable_is_not_told(api: httpx.AsyncClient) -> None:
     document = {"service": "one", "image": "i", "envVars": {"TOKEN": "s3cret\0"}}
-    answer = await api.post("/system/functions", json=document)
-    assert answer.status_code == 400
-    assert answer.text == "envVars.TOKEN: expected text without a NUL character, got a string"
+    response = await api.post("/system/functions", json=document)
+    assert response.status_code == 400
+    assert response.text == "envVars.TOKEN: expected text without a NUL character, got a string"

@@ -76,7 +76,7 @@ class Stage:
         """Let so many calls wait for longer than the autoscaler's patience."""
         self.waiting = waiting
         self.autoscaler.call_queued(FUNCTION)
-        await self.autoscaler.relieve()
+        await self.autoscaler.scale_for_backlog()
 
     async def run(self, seconds: int, rps: float = 0, inflight: int = 0) -> None:
         """Let time pass under a steady load."""
@@ -244,7 +244,7 @@ async def test_starting_replicas_count_as_capacity_so_that_a_queue_starts_none_t
 async def test_queue_that_ended_by_itself_starts_nothing() -> None:
     stage = Stage(CAPACITY, LIMITED)
     await stage.queue(0)
-    await stage.autoscaler.relieve()
+    await stage.autoscaler.scale_for_backlog()
     assert stage.asked == []
 
 
@@ -267,7 +267,7 @@ async def test_queue_of_a_function_that_is_being_woken_is_looked_at_once_it_is()
     await stage.queue(6)
     stage.starting = 1
     stage.set_by_hand(1)
-    await stage.autoscaler.relieve()
+    await stage.autoscaler.scale_for_backlog()
     assert stage.asked == [3]
 
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from gateway.autoscaling.decision import Decision, Policy, asked, decide, relieve
+from gateway.autoscaling.decision import Decision, Policy, asked, decide, scale_for_backlog
 from gateway.autoscaling.window import Window
 
 DEFAULT = Policy(target=70.0)
@@ -113,7 +113,7 @@ def test_restart_with_replicas_drops_none_for_a_stable_window() -> None:
 
 
 def test_relief_is_a_panic_that_holds_the_count_for_a_stable_window() -> None:
-    past = relieve(TEN, 9, 100.0, FRESH)
+    past = scale_for_backlog(TEN, 9, 100.0, FRESH)
     assert (past.replicas, past.panic_since) == (9, 100.0)
     past = decide(TEN, 1, 1, 9, 160.0, past)
     assert past.replicas == 9
@@ -121,9 +121,9 @@ def test_relief_is_a_panic_that_holds_the_count_for_a_stable_window() -> None:
 
 
 def test_relief_neither_passes_the_bounds_nor_lowers_a_panic() -> None:
-    past = relieve(replace(TEN, max_replicas=3), 9, 0.0, FRESH)
+    past = scale_for_backlog(replace(TEN, max_replicas=3), 9, 0.0, FRESH)
     assert (past.desired, past.replicas) == (9, 3)
-    assert relieve(TEN, 4, 1.0, past).replicas == 9
+    assert scale_for_backlog(TEN, 4, 1.0, past).replicas == 9
 
 
 @pytest.mark.parametrize(

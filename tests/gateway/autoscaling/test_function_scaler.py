@@ -3,7 +3,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from gateway.autoscaling.function_scaler import Waker
+from gateway.autoscaling.function_scaler import FunctionScaler
 from gateway.types.errors import SluiceError, UnavailableError
 from gateway.types.function import FunctionDeployment, FunctionId
 from tests.gateway.api.recording import RecordingProvider
@@ -22,17 +22,19 @@ async def provider() -> AsyncIterator[RecordingProvider]:
 
 
 @pytest.fixture
-async def waker(provider: RecordingProvider) -> AsyncIterator[Waker]:
-    waker = Waker(provider)
-    running = asyncio.ensure_future(waker.run())
-    yield waker
+async def function_scaler(provider: RecordingProvider) -> AsyncIterator[FunctionScaler]:
+    function_scaler = FunctionScaler(provider)
+    running = asyncio.ensure_future(function_scaler.run())
+    yield function_scaler
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
 
 
-async def failure(waker: Waker) -> asyncio.Future[tuple[FunctionId, SluiceError]]:
+async def failure(
+    function_scaler: FunctionScaler,
+) -> asyncio.Future[tuple[FunctionId, SluiceError]]:
     future: asyncio.Future[tuple[FunctionId, SluiceError]] = asyncio.Future()
-    waker.failed = lambda function, error: future.set_result((function, error))
+    function_scaler.failed = lambda function, error: future.set_result((function, error))
     return future
 
 
@@ -47,44 +49,46 @@ async def scaled(provider: RecordingProvider, count: int) -> None:
     end()
 
 
-async def test_wake_scales_to_the_minimum(waker: Waker, provider: RecordingProvider) -> None:
-    waker.wake(ECHO)
+async def test_wake_scales_to_the_minimum(
+    function_scaler: FunctionScaler, provider: RecordingProvider
+) -> None:
+    function_scaler.wake(ECHO)
     await scaled(provider, 2)
 
 
 async def test_wake_scales_to_what_the_calls_need_that_wait_by_then(
-    waker: Waker, provider: RecordingProvider
+    function_scaler: FunctionScaler, provider: RecordingProvider
 ) -> None:
     annotations = {"com.sluice.concurrency": "2"}
     await provider.deploy(FunctionDeployment(ECHO, "echo:1", annotations=annotations))
     await provider.scale(ECHO, 0)
-    waker.waiting = {ECHO: 7}.__getitem__
-    waker.wake(ECHO)
+    function_scaler.waiting = {ECHO: 7}.__getitem__
+    function_scaler.wake(ECHO)
     await scaled(provider, 4)
 
 
 async def test_wake_of_a_function_that_runs_changes_nothing(
-    waker: Waker, provider: RecordingProvider
+    function_scaler: FunctionScaler, provider: RecordingProvider
 ) -> None:
     await provider.scale(ECHO, 7)
-    told = await failure(waker)
-    waker.wake(ECHO)
-    waker.wake(FunctionId("gone"))
+    told = await failure(function_scaler)
+    function_scaler.wake(ECHO)
+    function_scaler.wake(FunctionId("gone"))
     await asyncio.wait_for(told, 60)
     assert (await provider.status(ECHO)).replicas == 7
 
 
 async def test_wake_that_fails_is_told_and_the_next_one_served(
-    waker: Waker, provider: RecordingProvider, caplog: pytest.LogCaptureFixture
+    function_scaler: FunctionScaler, provider: RecordingProvider, caplog: pytest.LogCaptureFixture
 ) -> None:
     for broken, text in ((UnavailableError("no room"), "no room"), (KeyError("bug"), "see the")):
         provider.broken = broken
-        told = await failure(waker)
-        waker.wake(ECHO)
+        told = await failure(function_scaler)
+        function_scaler.wake(ECHO)
         function, error = await asyncio.wait_for(told, 60)
         assert function == ECHO
         assert text in str(error)
     assert "waking failed function=echo.openfaas-fn" in caplog.text
     provider.broken = None
-    waker.wake(ECHO)
+    function_scaler.wake(ECHO)
     await scaled(provider, 2)

@@ -1,6 +1,6 @@
 import pytest
 
-from gateway.autoscaling.policy import Autoscaling, Signal, replicas_at_waking
+from gateway.autoscaling.policy import Autoscaling, Signal, replicas_from_zero
 from gateway.types.errors import InvalidRequestError
 from gateway.types.function import FunctionDeployment, FunctionId
 
@@ -111,7 +111,7 @@ def test_bad_window_is_named_with_its_rule(value: str) -> None:
 def test_function_wakes_to_what_its_queue_asks_for(
     labels: dict[str, str], waiting: int, count: int
 ) -> None:
-    assert replicas_at_waking(deployment(**labels), waiting) == count
+    assert replicas_from_zero(deployment(**labels), waiting) == count
 
 
 def test_slots_are_the_lower_of_both_bounds() -> None:

@@ -19,8 +19,8 @@ def handle(event, context):
 
 async def kept(watcher: Watcher, name: str) -> list[object]:
     (replica,) = await watcher.ready(name)
-    answer: list[object] = json.loads((await call(replica.address))[1])
-    return answer
+    response: list[object] = json.loads((await call(replica.address))[1])
+    return response
 
 
 async def test_cache_outlives_replicas_is_no_other_function_s_and_goes_with_its_own(

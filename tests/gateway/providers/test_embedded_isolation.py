@@ -301,7 +301,9 @@ async def test_function_reaches_nothing_but_its_own(gateway: Gateway) -> None:
         ("read", "/dev/vda"),
     ]
     refused = await gateway.attempts(*actions)
-    allowed = [action for action, answer in zip(actions, refused, strict=True) if "done" in answer]
+    allowed = [
+        action for action, response in zip(actions, refused, strict=True) if "done" in response
+    ]
     # Where the data folder lies under /tmp, its name leads into the replica's own /tmp.
     assert [action for action in allowed if action != ("write", f"{data}/sluice-test")] == []
     assert not (data / "sluice-test").exists()
@@ -345,7 +347,7 @@ async def test_function_has_what_it_needs(gateway: Gateway) -> None:
         ("list", "/var/lib/dpkg"),
         ("run", "echo from the shell"),
     )
-    assert [answer for answer in answers if "done" not in answer] == []
+    assert [response for response in answers if "done" not in response] == []
     own, names, *_, processes, capabilities, _, shell = [each["done"] for each in answers]
     assert own == "secret of intruder"
     assert names == "['intruder-token']"
@@ -360,15 +362,15 @@ def eval_lines(text: str) -> list[str]:
 
 
 async def test_root_without_capabilities_cannot_read_what_root_owns(gateway: Gateway) -> None:
-    (answer,) = await gateway.attempts(("read", "/etc/shadow"))
-    assert answer.get("done", "") == ""
+    (response,) = await gateway.attempts(("read", "/etc/shadow"))
+    assert response.get("done", "") == ""
 
 
 async def test_only_the_handed_descriptors_are_open(gateway: Gateway) -> None:
-    answer, files = await gateway.attempts(
+    response, files = await gateway.attempts(
         ("descriptors", None), ("run", "readlink /proc/1/fd/* | grep -v -e anon_inode -e pipe")
     )
-    assert [each.partition(":")[0].strip("[' ") for each in answer["done"].split(",")] == [
+    assert [each.partition(":")[0].strip("[' ") for each in response["done"].split(",")] == [
         "pipe",
         "socket",
     ]

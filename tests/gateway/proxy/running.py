@@ -10,9 +10,9 @@ from typing import Any
 from gateway.auth.authenticator import Identity
 from gateway.metrics import Metrics
 from gateway.proxy.activator import Activator
-from gateway.proxy.connection_pool import Upstream
+from gateway.proxy.connection_pool import ConnectionPool
 from gateway.proxy.invoker import Invoker
-from gateway.proxy.router import DataPlane
+from gateway.proxy.router import Router
 from gateway.settings import GatewaySettings
 from gateway.types.function import FunctionId, UnixAddress
 from sluice.http1.exchange import Exchange, Receiver
@@ -147,12 +147,12 @@ class Gateway:
         self.activator = Activator(
             self._wake, self.metrics, settings.wait_timeout, settings.waiting_calls
         )
-        self.upstream = Upstream(
+        self.connection_pool = ConnectionPool(
             settings.connect_timeout, settings.kept_connections, settings.kept_timeout
         )
-        self.invoker = Invoker(self.activator, self.upstream, self.metrics, settings)
-        self.dataplane = DataPlane(self.invoker, Someone(), self.services, api, settings)
-        self.server = Server(self.dataplane, Limits())
+        self.invoker = Invoker(self.activator, self.connection_pool, self.metrics, settings)
+        self.router = Router(self.invoker, Someone(), self.services, api, settings)
+        self.server = Server(self.router, Limits())
         self.clients: list[Client] = []
         self._tasks: set[asyncio.Task[None]] = set()
 

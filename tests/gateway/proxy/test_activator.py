@@ -8,7 +8,7 @@ import pytest
 
 from gateway.metrics import Metrics
 from gateway.proxy.activator import Activator
-from gateway.proxy.routes import ReplicaSlots, Route
+from gateway.proxy.routes import ReplicaConcurrency, Route
 from gateway.types.errors import (
     DeadlineExceededError,
     NotFoundError,
@@ -38,11 +38,11 @@ class Call:
     def __init__(self, name: str = "", log: list[str] | None = None) -> None:
         self.name = name
         self.log = log if log is not None else []
-        self.slots: ReplicaSlots | None = None
+        self.slots: ReplicaConcurrency | None = None
         self.error: SluiceError | None = None
         self.reasons: list[str] = []
 
-    def slot_granted(self, slots: ReplicaSlots, _now: float) -> None:
+    def slot_granted(self, slots: ReplicaConcurrency, _now: float) -> None:
         assert self.slots is None
         self.slots = slots
         self.log.append(self.name)
@@ -89,7 +89,7 @@ class Bench:
         self.activator.apply(event)
         return self.activator.route(event.id)
 
-    def call(self, route: Route) -> ReplicaSlots:
+    def call(self, route: Route) -> ReplicaConcurrency:
         """A call that must find a slot at once."""
         slots = self.activator.reserve(route, Call(), self.now)
         assert slots is not None
@@ -110,7 +110,7 @@ def limited(limit: int, **fields: Any) -> FunctionDeployment:
     return deployment("f", annotations={"com.sluice.concurrency": str(limit)}, **fields)
 
 
-def names(slots: Iterable[ReplicaSlots]) -> list[str]:
+def names(slots: Iterable[ReplicaConcurrency]) -> list[str]:
     return [each.replica.id for each in slots]
 
 
@@ -245,7 +245,7 @@ def test_waiting_call_whose_client_left_takes_no_slot() -> None:
 
 def test_waiter_that_raises_harms_none_behind_it(caplog: pytest.LogCaptureFixture) -> None:
     class Faulty(Call):
-        def slot_granted(self, slots: ReplicaSlots, _now: float) -> None:
+        def slot_granted(self, slots: ReplicaConcurrency, _now: float) -> None:
             bench.activator.release(slots, bench.now)
             raise KeyError("no such field")
 
@@ -376,30 +376,30 @@ def test_call_that_was_not_served_goes_before_those_who_wait() -> None:
 def test_replica_that_fails_tells_those_who_ask_why() -> None:
     bench = Bench()
     route = bench.status(replica("a"))
-    slots, mourner = bench.call(route), Call()
-    assert bench.activator.mourn(slots, mourner) is None
+    slots, exit_listener = bench.call(route), Call()
+    assert bench.activator.await_exit(slots, exit_listener) is None
     bench.status(replica("a", FAILED, reason="memory: 130 MiB of 128 MiB"))
-    assert mourner.reasons == ["memory: 130 MiB of 128 MiB"]
-    assert bench.activator.mourn(slots, Call()) == "memory: 130 MiB of 128 MiB"
+    assert exit_listener.reasons == ["memory: 130 MiB of 128 MiB"]
+    assert bench.activator.await_exit(slots, Call()) == "memory: 130 MiB of 128 MiB"
 
 
 def test_replica_replaced_without_a_word_leaves_its_reason_to_its_heir() -> None:
     bench = Bench()
     route = bench.status(replica("a"))
-    slots, mourner = bench.call(route), Call()
-    bench.activator.mourn(slots, mourner)
+    slots, exit_listener = bench.call(route), Call()
+    bench.activator.await_exit(slots, exit_listener)
     bench.status(replica("b", STARTING, restarts=1, reason="exit status 3"))
-    assert mourner.reasons == ["exit status 3"]
+    assert exit_listener.reasons == ["exit status 3"]
 
 
 def test_draining_replica_that_fails_tells_its_reason_too() -> None:
     bench = Bench()
     route = bench.status(replica("a"))
-    slots, mourner = bench.call(route), Call()
+    slots, exit_listener = bench.call(route), Call()
     bench.status(replica("a", DRAINING), desired=0)
-    assert bench.activator.mourn(slots, mourner) is None
+    assert bench.activator.await_exit(slots, exit_listener) is None
     bench.status(replica("a", FAILED, reason="killed after the grace period"), desired=0)
-    assert mourner.reasons == ["killed after the grace period"]
+    assert exit_listener.reasons == ["killed after the grace period"]
 
 
 def test_stats_integrate_calls_on_replicas_and_calls_waiting() -> None:

@@ -51,7 +51,7 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def mourned(gateway: Gateway) -> Callable[[], bool]:
     """Whether a call waits for the reason of its replica's end."""
-    return lambda: any(slots.mourners for slots in gateway.activator.route(F).slots)
+    return lambda: any(slots.exit_listeners for slots in gateway.activator.route(F).slots)
 
 
 def numbered_calls(gateway: Gateway, count: int) -> list[asyncio.Task[Reply]]:
@@ -209,7 +209,7 @@ async def test_replica_that_dies_without_a_word_gives_502_after_half_a_second(
         assert b"the peer closed the connection" in reply.body
         await gateway.settled()
         route = gateway.activator.route(F)
-        assert [len(slots.mourners) for slots in route.slots] == [0]
+        assert [len(slots.exit_listeners) for slots in route.slots] == [0]
 
 
 @pytest.mark.usefixtures("patient")
@@ -253,9 +253,9 @@ async def test_kept_connection_the_replica_closed_is_replaced(tmp_path: Path, tc
     async with running(None if tcp else tmp_path) as gateway:
         replica = await deployed(gateway)
         assert (await gateway.call("POST", "/function/f", b"1")).status == 200
-        assert gateway.upstream.idle(replica.name) == 1
+        assert gateway.connection_pool.idle(replica.name) == 1
         replica.close_connections()
-        await until(lambda: gateway.upstream.idle(replica.name) == 0)
+        await until(lambda: gateway.connection_pool.idle(replica.name) == 0)
         assert (await gateway.call("POST", "/function/f", b"2")).body == b"2"
         assert replica.connections == 2
 
@@ -448,10 +448,10 @@ async def test_client_that_leaves_while_the_reason_is_awaited_ends_the_call(tmp_
         await gate.entered.acquire()
         route = gateway.activator.route(F)
         replica.drop_connections()
-        await until(lambda: bool(route.slots[0].mourners))
+        await until(lambda: bool(route.slots[0].exit_listeners))
         client.leave()
         await gateway.settled()
-        assert not route.slots[0].mourners
+        assert not route.slots[0].exit_listeners
 
 
 async def malformed(call: ReplicaCall) -> None:
@@ -574,7 +574,7 @@ async def test_drained_replica_answers_the_call_it_has(tmp_path: Path) -> None:
         assert replica.state is ReplicaState.DRAINING
         gate.opened.set()
         assert (await call).body == b"kept"
-        assert gateway.upstream.idle(replica.name) == 0
+        assert gateway.connection_pool.idle(replica.name) == 0
         await gateway.settled()
 
 

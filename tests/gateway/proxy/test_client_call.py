@@ -329,7 +329,7 @@ async def test_early_answer_to_a_half_sent_body_closes_both_connections(tmp_path
         assert reply.header("connection") == "close"
         replica = gateway.provider.replicas("f")[0]
         await asyncio.wait_for(replica.idle.wait(), 60)
-        assert gateway.upstream.idle(replica.name) == 0
+        assert gateway.connection_pool.idle(replica.name) == 0
         await gateway.settled()
 
 

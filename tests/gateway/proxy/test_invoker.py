@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from gateway.metrics import CLIENT_GONE
-from gateway.proxy.invoker import Request
+from gateway.proxy.invoker import InvocationRequest
 from gateway.types.errors import (
     DeadlineExceededError,
     NotFoundError,
@@ -40,13 +40,16 @@ async def gateway(tmp_path: Path) -> AsyncIterator[Gateway]:
 
 
 async def test_invoke_returns_status_headers_and_body(gateway: Gateway) -> None:
-    async def answer(call: ReplicaCall) -> None:
+    async def response(call: ReplicaCall) -> None:
         await call.reply(418, await call.body() + b"!", content_type="text/x", keep_alive="t=1")
 
     replica = gateway.provider.replicas("f")[0]
-    replica.behaviour = answer
+    replica.behaviour = response
     answered = await gateway.invoker.invoke(
-        F, Request("PUT", b"/a?b=1", [(b"x-one", b"1"), (b"connection", b"close")], b"hello")
+        F,
+        InvocationRequest(
+            "PUT", b"/a?b=1", [(b"x-one", b"1"), (b"connection", b"close")], b"hello"
+        ),
     )
     assert (answered.status, answered.body) == (418, b"hello!")
     assert (b"content-type", b"text/x") in answered.headers
@@ -61,20 +64,20 @@ async def test_invoke_returns_status_headers_and_body(gateway: Gateway) -> None:
 
 
 async def test_invoke_keeps_the_call_id_it_is_given(gateway: Gateway) -> None:
-    await gateway.invoker.invoke(F, Request(headers=[(b"x-call-id", b"mine")]))
+    await gateway.invoker.invoke(F, InvocationRequest(headers=[(b"x-call-id", b"mine")]))
     assert gateway.provider.replicas("f")[0].calls[0].values("x-call-id") == ["mine"]
 
 
 async def test_invoke_of_an_unknown_function_raises(gateway: Gateway) -> None:
     with pytest.raises(NotFoundError):
-        await gateway.invoker.invoke(FunctionId("no"), Request())
+        await gateway.invoker.invoke(FunctionId("no"), InvocationRequest())
 
 
 async def test_invoke_of_a_header_that_would_break_the_line_starts_nothing(
     gateway: Gateway,
 ) -> None:
     with pytest.raises(ValueError, match="x-bad: value holds CR, LF or NUL"):
-        await gateway.invoker.invoke(F, Request(headers=[(b"x-bad", b"a\r\nx-more: 1")]))
+        await gateway.invoker.invoke(F, InvocationRequest(headers=[(b"x-bad", b"a\r\nx-more: 1")]))
     assert gateway.metrics.function("f.openfaas-fn").started == 0
     await gateway.settled()
 
@@ -82,16 +85,19 @@ async def test_invoke_of_a_header_that_would_break_the_line_starts_nothing(
 async def test_invoke_cancelled_frees_the_slot_and_harms_no_other(gateway: Gateway) -> None:
     replica = gateway.provider.replicas("f")[0]
     replica.behaviour = stuck
-    first = asyncio.create_task(gateway.invoker.invoke(F, Request(body=b"1")))
+    first = asyncio.create_task(gateway.invoker.invoke(F, InvocationRequest(body=b"1")))
     while not replica.calls:  # noqa: ASYNC110 - the fake tells nobody
         await asyncio.sleep(0.002)
-    waiting = [asyncio.create_task(gateway.invoker.invoke(F, Request(body=b"w"))) for _ in range(3)]
+    waiting = [
+        asyncio.create_task(gateway.invoker.invoke(F, InvocationRequest(body=b"w")))
+        for _ in range(3)
+    ]
     await asyncio.sleep(0.01)
 
-    async def answer(call: ReplicaCall) -> None:
+    async def response(call: ReplicaCall) -> None:
         await call.reply(200, await call.body())
 
-    replica.behaviour = answer
+    replica.behaviour = response
     waiting[0].cancel()
     first.cancel()
     answers = await asyncio.wait_for(asyncio.gather(*waiting[1:]), 60)
@@ -110,19 +116,21 @@ async def test_invoke_raises_what_a_client_would_be_told(tmp_path: Path) -> None
         await gateway.provider.deploy(deployment("late", labels={"exec_timeout": "200ms"}))
         await gateway.provider.ready("f")
         await gateway.provider.ready("late")
-        calls = [asyncio.create_task(gateway.invoker.invoke(F, Request())) for _ in range(3)]
+        calls = [
+            asyncio.create_task(gateway.invoker.invoke(F, InvocationRequest())) for _ in range(3)
+        ]
         errors = await asyncio.gather(*calls[1:], return_exceptions=True)
         assert [type(error) for error in errors] == [DeadlineExceededError, OverloadedError]
         assert "no slot became free within 0.3 s" in str(errors[0])
         with pytest.raises(DeadlineExceededError, match=r"no answer within 0\.2 s"):
-            await gateway.invoker.invoke(FunctionId("late"), Request())
+            await gateway.invoker.invoke(FunctionId("late"), InvocationRequest())
         calls[0].cancel()
         with pytest.raises(asyncio.CancelledError):
             await calls[0]
         gateway.provider.start_failure = "no such library"
         await gateway.provider.deploy(deployment("g"))
         with pytest.raises(UnavailableError, match="no such library"):
-            await gateway.invoker.invoke(FunctionId("g"), Request())
+            await gateway.invoker.invoke(FunctionId("g"), InvocationRequest())
         await gateway.settled()
 
 
@@ -139,7 +147,7 @@ async def test_invoke_of_a_replica_that_dies_in_its_answer_raises_the_reason(
 
     replica.behaviour = half
     with pytest.raises(UpstreamError, match="f-1 ended: memory: over the limit"):
-        await gateway.invoker.invoke(F, Request("GET"))
+        await gateway.invoker.invoke(F, InvocationRequest("GET"))
     await gateway.settled()
 
 
@@ -150,7 +158,7 @@ async def test_invoke_takes_no_answer_over_the_limit(gateway: Gateway) -> None:
 
     gateway.provider.replicas("f")[0].behaviour = large
     with pytest.raises(UpstreamError, match=r"f\.openfaas-fn: answer over 1048576 bytes"):
-        await gateway.invoker.invoke(F, Request())
+        await gateway.invoker.invoke(F, InvocationRequest())
     await gateway.settled()
 
 
@@ -158,7 +166,7 @@ async def test_gateway_that_stops_answers_who_waits(tmp_path: Path) -> None:
     async with running(tmp_path, stuck) as gateway:
         await gateway.provider.deploy(deployment("f"))
         await gateway.provider.ready("f")
-        call = asyncio.create_task(gateway.invoker.invoke(F, Request()))
+        call = asyncio.create_task(gateway.invoker.invoke(F, InvocationRequest()))
         while not gateway.provider.replicas("f")[0].calls:  # noqa: ASYNC110 - as above
             await asyncio.sleep(0.002)
         await gateway.invoker.close()

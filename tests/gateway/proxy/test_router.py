@@ -80,10 +80,10 @@ async def test_call_headers_of_the_caller_are_kept(gateway: Gateway) -> None:
 
 
 async def test_call_hop_by_hop_and_named_headers_stay_behind_both_ways(gateway: Gateway) -> None:
-    async def answer(call: ReplicaCall) -> None:
+    async def response(call: ReplicaCall) -> None:
         await call.reply(200, b"", connection="keep-alive, X-Inner", x_inner="1", keep_alive="t=5")
 
-    gateway.provider.behaviours["g"] = answer
+    gateway.provider.behaviours["g"] = response
     await gateway.provider.deploy(deployment("g"))
     await gateway.provider.ready("g")
     reply = await gateway.call(
@@ -174,10 +174,10 @@ async def test_call_with_another_method_is_refused(gateway: Gateway) -> None:
 
 
 async def test_head_answer_has_a_length_and_no_body(gateway: Gateway) -> None:
-    async def answer(call: ReplicaCall) -> None:
+    async def response(call: ReplicaCall) -> None:
         await call.reply(200, b"12345")
 
-    gateway.provider.replicas("f")[0].behaviour = answer
+    gateway.provider.replicas("f")[0].behaviour = response
     client = await gateway.connect()
     for _ in range(2):
         client.request("HEAD", "/function/f")
@@ -190,10 +190,10 @@ async def test_head_answer_has_a_length_and_no_body(gateway: Gateway) -> None:
 
 @pytest.mark.parametrize("status", [204, 304])
 async def test_answer_without_a_body_keeps_its_status(gateway: Gateway, status: int) -> None:
-    async def answer(call: ReplicaCall) -> None:
+    async def response(call: ReplicaCall) -> None:
         await call.send(b"HTTP/1.1 %d None\r\nx-own: 1\r\n\r\n" % status)
 
-    gateway.provider.replicas("f")[0].behaviour = answer
+    gateway.provider.replicas("f")[0].behaviour = response
     client = await gateway.connect()
     for _ in range(2):
         client.request("GET", "/function/f")
@@ -203,30 +203,30 @@ async def test_answer_without_a_body_keeps_its_status(gateway: Gateway, status: 
 
 
 async def test_redirect_answer_is_passed_on(gateway: Gateway) -> None:
-    async def answer(call: ReplicaCall) -> None:
+    async def response(call: ReplicaCall) -> None:
         await call.reply(302, b"", location="/elsewhere")
 
-    gateway.provider.replicas("f")[0].behaviour = answer
+    gateway.provider.replicas("f")[0].behaviour = response
     reply = await gateway.call("GET", "/function/f")
     assert (reply.status, reply.header("location")) == (302, "/elsewhere")
 
 
 async def test_answer_without_a_type_gets_the_requests(gateway: Gateway) -> None:
-    async def answer(call: ReplicaCall) -> None:
+    async def response(call: ReplicaCall) -> None:
         await call.reply(200, b"x")
 
-    gateway.provider.replicas("f")[0].behaviour = answer
+    gateway.provider.replicas("f")[0].behaviour = response
     typed = await gateway.call("POST", "/function/f", b"x", content_type="text/csv")
     assert typed.header("content-type") == "text/csv"
     assert (await gateway.call("GET", "/function/f")).header("content-type") == "text/plain"
 
 
 async def test_repeated_answer_without_a_type_takes_each_requests_own(gateway: Gateway) -> None:
-    async def answer(call: ReplicaCall) -> None:
+    async def response(call: ReplicaCall) -> None:
         await call.body()
         await call.reply(200, b"x")
 
-    gateway.provider.replicas("f")[0].behaviour = answer
+    gateway.provider.replicas("f")[0].behaviour = response
     for wanted in ("text/csv", "text/x", "text/csv", "text/y"):
         reply = await gateway.call("POST", "/function/f", b"x", content_type=wanted)
         assert reply.header("content-type") == wanted
@@ -235,14 +235,14 @@ async def test_repeated_answer_without_a_type_takes_each_requests_own(gateway: G
 async def test_repeated_answer_keeps_its_headers_but_those_its_connection_names(
     gateway: Gateway,
 ) -> None:
-    async def answer(call: ReplicaCall) -> None:
+    async def response(call: ReplicaCall) -> None:
         await call.send(
             b"HTTP/1.1 201 Made\r\ncontent-type: text/x\r\nx-own: a\r\nx-inner: b\r\n"
             b"connection: x-inner\r\nx-duration-seconds: 0.000%03d\r\ncontent-length: 1\r\n\r\nx"
             % len(gateway.provider.replicas("f")[0].calls)
         )
 
-    gateway.provider.replicas("f")[0].behaviour = answer
+    gateway.provider.replicas("f")[0].behaviour = response
     for _ in range(4):
         reply = await gateway.call("GET", "/function/f")
         assert (reply.status, reply.body) == (201, b"x")
@@ -252,13 +252,13 @@ async def test_repeated_answer_keeps_its_headers_but_those_its_connection_names(
 
 
 async def test_several_headers_of_one_name_are_all_passed_on(gateway: Gateway) -> None:
-    async def answer(call: ReplicaCall) -> None:
+    async def response(call: ReplicaCall) -> None:
         await call.send(
             b"HTTP/1.1 200 OK\r\nset-cookie: a=1\r\nset-cookie: b=2\r\ndate: today\r\n"
             b"content-length: 0\r\n\r\n"
         )
 
-    gateway.provider.replicas("f")[0].behaviour = answer
+    gateway.provider.replicas("f")[0].behaviour = response
     client = await gateway.connect()
     client.send(b"GET /function/f HTTP/1.1\r\nhost: a\r\nx-a: 1\r\nx-a: 2\r\n\r\n")
     reply = await client.reply()
@@ -276,11 +276,11 @@ async def test_http_1_0_client_is_answered_and_closed(gateway: Gateway) -> None:
 
 
 async def test_http_1_0_client_of_a_chunked_answer_reads_to_the_end(gateway: Gateway) -> None:
-    async def answer(call: ReplicaCall) -> None:
+    async def response(call: ReplicaCall) -> None:
         await call.send(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
         await call.send(b"3\r\nabc\r\n0\r\n\r\n")
 
-    gateway.provider.replicas("f")[0].behaviour = answer
+    gateway.provider.replicas("f")[0].behaviour = response
     client = await gateway.connect()
     client.send(b"GET /function/f HTTP/1.0\r\n\r\n")
     reply = await client.reply()
@@ -427,15 +427,15 @@ async def test_known_targets_are_bounded(gateway: Gateway, monkeypatch: pytest.M
     monkeypatch.setattr("gateway.proxy.router.KNOWN_TARGETS", 4)
     for number in range(10):
         assert (await gateway.call("GET", f"/function/f?{number}")).status == 200
-    assert len(gateway.dataplane._known) <= 4
+    assert len(gateway.router._known) <= 4
 
 
 async def test_calls_are_counted_by_function_and_code(gateway: Gateway) -> None:
-    async def answer(call: ReplicaCall) -> None:
+    async def response(call: ReplicaCall) -> None:
         await call.reply(418)
 
     await gateway.call("GET", "/function/f")
-    gateway.provider.replicas("f")[0].behaviour = answer
+    gateway.provider.replicas("f")[0].behaviour = response
     await gateway.call("GET", "/function/f.openfaas-fn")
     function = gateway.metrics.function("f.openfaas-fn")
     assert function.started == 2
@@ -452,11 +452,11 @@ async def test_rest_of_the_urls_goes_to_the_api(gateway: Gateway) -> None:
 
 
 async def service(folder: Path) -> FakeReplica:
-    async def answer(call: ReplicaCall) -> None:
+    async def response(call: ReplicaCall) -> None:
         body = await call.body()
         await call.reply(200, f"{call.method} {call.target} ".encode() + body)
 
-    replica = FakeReplica("registry", answer, folder / "registry.sock")
+    replica = FakeReplica("registry", response, folder / "registry.sock")
     await replica.start()
     return replica
 

@@ -37,9 +37,9 @@ class Queue:
 
     async def accept(self, name: str, body: bytes = b"x", **headers: str) -> str:
         """The id of a call that was taken."""
-        answer = await self.post(name, body, **headers)
-        assert answer.status_code == 202, answer.text
-        return str(answer.headers["x-call-id"])
+        response = await self.post(name, body, **headers)
+        assert response.status_code == 202, response.text
+        return str(response.headers["x-call-id"])
 
     async def until(self, call: str, *states: CallState) -> CallView:
         """The call once it is in one of the states."""

@@ -21,21 +21,21 @@ LARGE = bytes(range(256)) * 1200
 
 async def test_request_reaches_the_function_as_it_was(tmp_path: Path) -> None:
     async with queue_in(tmp_path) as queue:
-        answer = await queue.client.request(
+        response = await queue.client.request(
             "PATCH",
             "/async-function/f.openfaas-fn/a%2Fb?c=d%20e",
             content=b"\x00body",
             headers={"x-mine": "1", "content-type": "text/x"},
         )
-        assert (answer.status_code, answer.content) == (202, b"")
-        call = answer.headers["x-call-id"]
-        assert {"x-start-time", "x-served-by"} <= set(answer.headers)
+        assert (response.status_code, response.content) == (202, b"")
+        call = response.headers["x-call-id"]
+        assert {"x-start-time", "x-served-by"} <= set(response.headers)
         view = await queue.done(call)
         (seen,) = queue.calls("f")
         assert (seen.method, seen.target) == ("PATCH", "/a/b?c=d%20e")
         assert seen.values("x-mine") == ["1"]
         assert seen.values("x-call-id") == [call]
-        assert seen.values("x-start-time") == [answer.headers["x-start-time"]]
+        assert seen.values("x-start-time") == [response.headers["x-start-time"]]
         assert seen.header("x-retry") is None
         assert (view.state, view.status, view.attempts) == (CallState.SUCCEEDED, 200, 1)
         result = await queue.client.get(f"/system/calls/{call}/result")
@@ -60,8 +60,8 @@ async def test_large_body_and_answer_go_through_files(tmp_path: Path, chunked: b
 
     async with queue_in(tmp_path) as queue:
         content = pieces() if chunked else LARGE
-        answer = await queue.client.post("/async-function/f", content=content)
-        call = answer.headers["x-call-id"]
+        response = await queue.client.post("/async-function/f", content=content)
+        call = response.headers["x-call-id"]
         await queue.done(call)
         blobs = tmp_path / "data" / "queue" / "blobs"
         assert sorted(path.stat().st_size for path in blobs.iterdir()) == [len(LARGE)] * 2
@@ -77,8 +77,8 @@ async def test_short_chunked_body_stays_in_the_row(tmp_path: Path) -> None:
         yield b"c"
 
     async with queue_in(tmp_path) as queue:
-        answer = await queue.client.post("/async-function/f", content=pieces())
-        call = answer.headers["x-call-id"]
+        response = await queue.client.post("/async-function/f", content=pieces())
+        call = response.headers["x-call-id"]
         await queue.done(call)
         assert (await queue.client.get(f"/system/calls/{call}/result")).content == b"abc"
         assert queue.calls("f")[0].header("content-length") == "3"
@@ -92,8 +92,8 @@ async def test_body_over_the_limit_is_refused(tmp_path: Path) -> None:
 
     async with queue_in(tmp_path, body_bytes=2**20) as queue:
         assert (await queue.post("f", b"x" * (2**20 + 1))).status_code == 413
-        answer = await queue.client.post("/async-function/f", content=pieces())
-        assert answer.status_code == 413
+        response = await queue.client.post("/async-function/f", content=pieces())
+        assert response.status_code == 413
         await eventually(lambda: not list((tmp_path / "data" / "queue" / "blobs").iterdir()))
         assert await queue.gateway.queue.calls(Filter()) == []
 
@@ -111,9 +111,9 @@ async def test_call_that_cannot_be_run_is_refused_at_once(
     tmp_path: Path, name: str, headers: dict[str, str], status: int, text: str
 ) -> None:
     async with queue_in(tmp_path) as queue:
-        answer = await queue.post(name, b"x", **headers)
-        assert answer.status_code == status
-        assert text in answer.text
+        response = await queue.post(name, b"x", **headers)
+        assert response.status_code == status
+        assert text in response.text
         assert await queue.gateway.queue.calls(Filter()) == []
 
 
@@ -131,19 +131,19 @@ async def test_full_queue_refuses(tmp_path: Path) -> None:
         await queue.accept("f")
         await eventually(lambda: queue.calls("f"))
         await queue.accept("f")
-        answer = await queue.post("f")
-        assert (answer.status_code, answer.text) == (429, "1 calls are queued already\n")
+        response = await queue.post("f")
+        assert (response.status_code, response.text) == (429, "1 calls are queued already\n")
 
 
 async def test_commit_that_fails_is_an_error_not_a_202(tmp_path: Path) -> None:
     async with queue_in(tmp_path) as queue:
-        journal: Any = queue.gateway.queue._journal
-        journal._writer._db.run("DROP TABLE requests")
-        answer = await queue.post("f")
-        assert answer.status_code == 500
-        assert answer.text.startswith("Error queuing request: ")
-        assert "DROP" not in answer.text
-        assert "no such table" not in answer.text
+        commit_writer: Any = queue.gateway.queue._commit_writer
+        commit_writer._writer._db.run("DROP TABLE requests")
+        response = await queue.post("f")
+        assert response.status_code == 500
+        assert response.text.startswith("Error queuing request: ")
+        assert "DROP" not in response.text
+        assert "no such table" not in response.text
 
 
 FULL = "Error queuing request: the queue's disk is full, nothing was changed\n"
@@ -151,11 +151,11 @@ FULL = "Error queuing request: the queue's disk is full, nothing was changed\n"
 
 async def test_full_disk_is_507_and_takes_calls_again_once_it_has_room(tmp_path: Path) -> None:
     async with queue_in(tmp_path) as queue:
-        journal: Any = queue.gateway.queue._journal
+        commit_writer: Any = queue.gateway.queue._commit_writer
         # As many pages as there are: a real refusal of SQLite's, gone with the connection.
-        journal._writer._db.run("PRAGMA max_page_count = 1")
-        answer = await queue.post("f", b"x" * 60_000)
-        assert (answer.status_code, answer.text) == (507, FULL)
+        commit_writer._writer._db.run("PRAGMA max_page_count = 1")
+        response = await queue.post("f", b"x" * 60_000)
+        assert (response.status_code, response.text) == (507, FULL)
         assert await queue.gateway.queue.calls(Filter()) == []
         assert queue.gateway.queue.pending(FunctionId("f")) == 0
         view = await queue.done(await queue.accept("f"))
@@ -176,11 +176,11 @@ async def test_call_that_a_full_disk_kept_from_being_cancelled_is_run(tmp_path: 
         await eventually(lambda: queue.calls("f"))
         waiting = await queue.accept("f")
         await queue.until(waiting, CallState.RUNNING)  # taken, but the first one has the slot
-        journal: Any = queue.gateway.queue._journal
-        journal._writer = FullStore(journal._writer)
-        answer = await queue.client.delete(f"/async-function/{waiting}")
-        assert (answer.status_code, answer.text) == (507, DISK_IS_FULL)
-        journal._writer = journal._writer.store
+        commit_writer: Any = queue.gateway.queue._commit_writer
+        commit_writer._writer = FullStore(commit_writer._writer)
+        response = await queue.client.delete(f"/async-function/{waiting}")
+        assert (response.status_code, response.text) == (507, DISK_IS_FULL)
+        commit_writer._writer = commit_writer._writer.store
         gate.set()
         assert (await queue.done(waiting)).state is CallState.SUCCEEDED
 
@@ -205,9 +205,9 @@ class FullBlobs(Blobs):
 async def test_large_body_on_a_full_disk_is_507_without_a_path(tmp_path: Path) -> None:
     async with queue_in(tmp_path) as queue:
         blobs = tmp_path / "data" / "queue" / "blobs"
-        queue.gateway.queue.intake.blobs = FullBlobs(blobs)
-        answer = await queue.post("f", LARGE)
-        assert (answer.status_code, answer.text) == (507, FULL)
+        queue.gateway.queue.submission.blobs = FullBlobs(blobs)
+        response = await queue.post("f", LARGE)
+        assert (response.status_code, response.text) == (507, FULL)
         assert await queue.gateway.queue.calls(Filter()) == []
         assert list(blobs.iterdir()) == []
 
@@ -415,8 +415,8 @@ async def test_waiting_call_is_cancelled_with_the_password_only(tmp_path: Path) 
 
 async def test_delete_request_for_a_function_is_a_call(tmp_path: Path) -> None:
     async with queue_in(tmp_path) as queue:
-        answer = await queue.client.request("DELETE", "/async-function/f/item")
-        await queue.done(answer.headers["x-call-id"])
+        response = await queue.client.request("DELETE", "/async-function/f/item")
+        await queue.done(response.headers["x-call-id"])
         assert (queue.calls("f")[0].method, queue.calls("f")[0].target) == ("DELETE", "/item")
 
 

@@ -1,9 +1,9 @@
 import pytest
 
-from gateway.queue.callback_targets import Targets, without_password
+from gateway.queue.callback_targets import CallbackTargets, without_password
 from gateway.types.errors import InvalidRequestError
 
-DEFAULT = Targets("public,loopback")
+DEFAULT = CallbackTargets("public,loopback")
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "::1", "93.184.215.14", "2606:4700::1111"])
@@ -37,7 +37,7 @@ def test_private_link_local_and_hidden_addresses_are_refused(address: str) -> No
 
 
 def test_networks_are_allowed_by_name() -> None:
-    targets = Targets("10.1.0.0/16, fd00::/8")
+    targets = CallbackTargets("10.1.0.0/16, fd00::/8")
     assert targets.allows("10.1.2.3")
     assert targets.allows("fd00::1")
     assert not targets.allows("10.2.0.1")
@@ -46,13 +46,13 @@ def test_networks_are_allowed_by_name() -> None:
 
 
 def test_empty_rule_allows_nothing() -> None:
-    assert not Targets("").allows("93.184.215.14")
+    assert not CallbackTargets("").allows("93.184.215.14")
 
 
 @pytest.mark.parametrize("rule", ["private", "10.1.0.0/99", "10.1.2.3/8"])
 def test_rule_that_is_none_is_refused(rule: str) -> None:
     with pytest.raises(ValueError, match="public, loopback and networks such as"):
-        Targets(rule)
+        CallbackTargets(rule)
 
 
 def test_url_is_taken_apart() -> None:

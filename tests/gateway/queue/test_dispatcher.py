@@ -17,7 +17,7 @@ class Hand:
     def __init__(self, total: int = 100, limit: int = 2) -> None:
         self.entries: dict[str, list[Entry]] = {}
         self.begun: list[Entry] = []
-        self.orders: list[Lease] = []
+        self.specialization: list[Lease] = []
         self.now = 100.0
         self.limits: dict[str, int] = {}
         self.dispatcher: Dispatcher[Entry] = Dispatcher(
@@ -29,7 +29,7 @@ class Hand:
         )
 
     def ask(self, order: Lease, taken: Callable[[Leased[Entry]], None]) -> None:
-        self.orders.append(order)
+        self.specialization.append(order)
         there = self.entries.get(order.key, [])
         found, self.entries[order.key] = there[: order.count], there[order.count :]
         due = None if len(found) == order.count else NEVER
@@ -107,7 +107,7 @@ async def test_few_leases_serve_many_entries() -> None:
     while hand.dispatcher.running:
         await hand.end(64)
     assert len(hand.begun) == 1000
-    assert len(hand.orders) < 40
+    assert len(hand.specialization) < 40
 
 
 async def test_key_is_woken_when_it_is_due(hand: Hand) -> None:

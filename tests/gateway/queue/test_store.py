@@ -73,8 +73,8 @@ def store(opened: Open) -> Store:
 
 
 def change(store: Store, operation: Operation) -> Any:
-    (answer,) = store.commit(Group(operations=[operation])).answers
-    return answer
+    (response,) = store.commit(Group(operations=[operation])).answers
+    return response
 
 
 def new(function: str = "f.ns", at: float = 1.0, **fields: Any) -> NewCall:
@@ -94,9 +94,9 @@ def lease(
 
 
 def ended(call: QueuedCall, state: CallState = CallState.SUCCEEDED, **fields: Any) -> Outcome:
-    answer = fields.pop("answer", Payload(b"a: b\r\n", b"answer", "", 6))
+    response = fields.pop("answer", Payload(b"a: b\r\n", b"answer", "", 6))
     given: dict[str, Any] = {"due": 1.0, "status": 200, "reason": "", "finished": 9.0, **fields}
-    return Outcome(call=call, state=state, seconds=0.5, answer=answer, **given)
+    return Outcome(call=call, state=state, seconds=0.5, response=response, **given)
 
 
 def finish(store: Store, *outcomes: Outcome) -> set[str]:
@@ -150,7 +150,7 @@ def test_finished_call_keeps_its_answer_and_what_it_took(store: Store) -> None:
         0.5,
     )
     assert view.size == len(HEAD) + 4 + 6 + 6
-    assert store.answer(call.id) == Payload(b"a: b\r\n", b"answer", "", 6)
+    assert store.response(call.id) == Payload(b"a: b\r\n", b"answer", "", 6)
     assert store.request(call.id) == call.request
 
 
@@ -161,7 +161,7 @@ def test_call_to_be_tried_again_waits_for_its_time(store: Store) -> None:
     assert lease(store, now=19.0) == []
     (again,) = lease(store, now=20.0)
     assert again.attempt == 2
-    assert store.answer(again.id) is None
+    assert store.response(again.id) is None
 
 
 def test_outcome_of_a_call_that_is_not_held_changes_nothing(store: Store) -> None:
@@ -208,7 +208,7 @@ def test_callback_is_owed_leased_and_delivered(store: Store) -> None:
     (leased,) = store.commit(Group(callback_leases=[Lease("h:80", 5, 10.0)])).callbacks
     (delivery,) = leased.entries
     assert (delivery.url, delivery.name, delivery.status) == ("http://h/x", "f", 500)
-    assert delivery.answer == Payload(b"a: b\r\n", b"answer", "", 6)
+    assert delivery.response == Payload(b"a: b\r\n", b"answer", "", 6)
     store.commit(Group(deliveries=[Delivered(delivery, "owed", 30.0, "answered 500")]))
     assert store.call(call.id).callback_state == "owed: answered 500"
     (none,) = store.commit(Group(callback_leases=[Lease("h:80", 5, 10.0)])).callbacks
@@ -238,8 +238,8 @@ def test_replayed_call_starts_anew(store: Store) -> None:
     accept(store, call)
     refused = change(store, lambda each: each.replay(call.id, 20.0))
     assert isinstance(refused, AlreadyExistsError)
-    answer = Payload(b"", b"", "blob", 6)
-    finish(store, ended(lease(store)[0], CallState.DEAD, status=400, answer=answer))
+    response = Payload(b"", b"", "blob", 6)
+    finish(store, ended(lease(store)[0], CallState.DEAD, status=400, response=response))
     view, blobs = change(store, lambda each: each.replay(call.id, 20.0))
     assert (view.state, view.size, blobs) == (CallState.QUEUED, len(HEAD) + 4, ["blob"])
     (again,) = lease(store, now=20.0)

@@ -39,13 +39,13 @@ class Front(FakeGateway):
         transport = httpx.AsyncHTTPTransport(uds=str(self.socket))
         passed = {k: v for k, v in headers.items() if k == "idempotency-key"}
         async with httpx.AsyncClient(transport=transport, timeout=40) as client:
-            answer = await client.request(
+            response = await client.request(
                 method,
                 f"http://triggers{target.removeprefix('/triggers')}",
                 headers={"x-sluice-identity": "admin", **passed},
                 content=body,
             )
-        return answer.status_code, answer.content
+        return response.status_code, response.content
 
     socket: Path = Path()
 

@@ -91,7 +91,7 @@ class Call:
     def writing_resumed(self) -> None:
         self.events.append("resumed")
 
-    def answer(self, body: bytes = b"") -> None:
+    def response(self, body: bytes = b"") -> None:
         self.exchange.respond(200, b"", body or self.body)
 
 

@@ -32,7 +32,9 @@ async def serving(app: App, **options: Any) -> AsyncIterator[int]:
         await application.close()
 
 
-async def answer(send: Send, body: bytes, *headers: tuple[bytes, bytes], status: int = 200) -> None:
+async def received(
+    send: Send, body: bytes, *headers: tuple[bytes, bytes], status: int = 200
+) -> None:
     await send({"type": "http.response.start", "status": status, "headers": list(headers)})
     await send({"type": "http.response.body", "body": body})
 
@@ -48,7 +50,7 @@ async def whole_body(receive: Receive) -> bytes:
 
 
 async def echo(scope: Scope, receive: Receive, send: Send) -> None:
-    await answer(send, await whole_body(receive), (b"x-path", scope["raw_path"]))
+    await received(send, await whole_body(receive), (b"x-path", scope["raw_path"]))
 
 
 @on_both_loops
@@ -57,7 +59,7 @@ async def test_scope_tells_the_request() -> None:
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         seen.append(scope)
-        await answer(send, b"")
+        await received(send, b"")
 
     async with (
         serving(app, lifespan_state={"db": 1}) as port,
@@ -83,7 +85,7 @@ async def test_state_of_one_call_is_not_that_of_the_next() -> None:
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         scope["state"]["count"] += 1
-        await answer(send, b"%d" % scope["state"]["count"])
+        await received(send, b"%d" % scope["state"]["count"])
 
     async with serving(app, lifespan_state=state) as port, httpx.AsyncClient(timeout=60) as client:
         for _ in range(2):
@@ -154,7 +156,7 @@ async def test_declared_length_is_kept_and_framing_headers_are_ours() -> None:
 @on_both_loops
 async def test_head_is_answered_with_the_length_and_no_body() -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        await answer(
+        await received(
             send, b"" if scope["path"] == "/declared" else b"hello", *lengths[scope["path"]]
         )
 
@@ -169,7 +171,7 @@ async def test_head_is_answered_with_the_length_and_no_body() -> None:
 @on_both_loops
 async def test_connection_close_of_the_application_closes() -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        await answer(send, b"bye", (b"connection", b"close"))
+        await received(send, b"bye", (b"connection", b"close"))
 
     async with serving(app) as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -228,7 +230,7 @@ async def test_receive_after_the_answer_is_a_disconnect() -> None:
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await whole_body(receive)
-        await answer(send, b"ok")
+        await received(send, b"ok")
         seen.append(await receive())
 
     async with serving(app) as port, httpx.AsyncClient(timeout=60) as client:
@@ -317,7 +319,7 @@ async def test_body_that_is_not_asked_for_stays_with_the_client() -> None:
             size += len(message["body"])
             if not message["more_body"]:
                 break
-        await answer(send, b"%d" % size)
+        await received(send, b"%d" % size)
 
     before = resident()
     async with serving(app) as port:

@@ -61,12 +61,12 @@ async def test_connection_is_used_again_and_again(peer: Peer) -> None:
     connection, sock = await peer.connect()
     with sock:
         for _ in range(3):
-            answer = Answer()
-            connection.send(REQUEST, answer)
+            response = Answer()
+            connection.send(REQUEST, response)
             assert await read(sock) == REQUEST
             sock.send(OK)
-            await answer.ended.wait()
-            assert (answer.body, answer.reusable) == (b"hello", True)
+            await response.ended.wait()
+            assert (response.body, response.reusable) == (b"hello", True)
         connection.close()
         assert await read(sock) == b""
 
@@ -74,21 +74,21 @@ async def test_connection_is_used_again_and_again(peer: Peer) -> None:
 @on_both_loops
 async def test_answer_until_the_end_of_the_connection_is_clean(peer: Peer) -> None:
     connection, sock = await peer.connect()
-    answer = Answer()
-    connection.send(REQUEST, answer)
+    response = Answer()
+    connection.send(REQUEST, response)
     with sock:
         sock.send(b"HTTP/1.1 200 OK\r\n\r\nhello")
-    await answer.ended.wait()
+    await response.ended.wait()
     # The request was never read: a Unix socket then ends in a reset, and TCP does too.
-    assert answer.events[-1] == "failed"
+    assert response.events[-1] == "failed"
     connection, sock = await peer.connect()
-    answer = Answer()
-    connection.send(REQUEST, answer)
+    response = Answer()
+    connection.send(REQUEST, response)
     with sock:
         await read(sock)
         sock.send(b"HTTP/1.1 200 OK\r\n\r\nhello")
-    await answer.ended.wait()
-    assert (answer.body, answer.reusable, answer.error) == (b"hello", False, None)
+    await response.ended.wait()
+    assert (response.body, response.reusable, response.error) == (b"hello", False, None)
 
 
 @on_both_loops
@@ -96,11 +96,11 @@ async def test_peer_that_closed_while_idle_is_noticed(peer: Peer) -> None:
     connection, sock = await peer.connect()
     sock.close()
     await until(lambda: not connection.reusable)
-    answer = Answer()
-    connection.send(REQUEST, answer)
-    await answer.ended.wait()
-    assert isinstance(answer.error, ConnectionClosedError)
-    assert answer.nothing_sent is True
+    response = Answer()
+    connection.send(REQUEST, response)
+    await response.ended.wait()
+    assert isinstance(response.error, ConnectionClosedError)
+    assert response.nothing_sent is True
 
 
 @on_both_loops
@@ -110,11 +110,11 @@ async def test_stale_unix_connection_is_known_to_have_taken_nothing(tmp_path: Pa
     connection, sock = await peer.connect()
     sock.close()
     assert connection.reusable, "not noticed yet, that is the point"
-    answer = Answer()
-    connection.send(REQUEST, answer)
-    assert answer.events == [], "never told from within send"
-    await answer.ended.wait()
-    assert answer.nothing_sent is True
+    response = Answer()
+    connection.send(REQUEST, response)
+    assert response.events == [], "never told from within send"
+    await response.ended.wait()
+    assert response.nothing_sent is True
     peer.close()
 
 
@@ -123,23 +123,23 @@ async def test_stale_tcp_connection_is_not_known_to_have_taken_nothing(tmp_path:
     peer = Peer("tcp", tmp_path)
     connection, sock = await peer.connect()
     sock.close()
-    answer = Answer()
-    connection.send(REQUEST, answer)
-    await answer.ended.wait()
-    assert answer.nothing_sent is False
+    response = Answer()
+    connection.send(REQUEST, response)
+    await response.ended.wait()
+    assert response.nothing_sent is False
     peer.close()
 
 
 @on_both_loops
 async def test_peer_that_dies_with_the_request_in_its_hands_is_ambiguous(peer: Peer) -> None:
     connection, sock = await peer.connect()
-    answer = Answer()
-    connection.send(REQUEST, answer)
+    response = Answer()
+    connection.send(REQUEST, response)
     assert await read(sock) == REQUEST
     sock.close()
-    await answer.ended.wait()
-    assert isinstance(answer.error, ConnectionClosedError)
-    assert answer.nothing_sent is False
+    await response.ended.wait()
+    assert isinstance(response.error, ConnectionClosedError)
+    assert response.nothing_sent is False
     assert not connection.reusable
 
 
@@ -147,15 +147,15 @@ async def test_peer_that_dies_with_the_request_in_its_hands_is_ambiguous(peer: P
 async def test_reset_in_the_middle_of_an_answer_without_length_is_a_failure(tmp_path: Path) -> None:
     peer = Peer("tcp", tmp_path)
     connection, sock = await peer.connect()
-    answer = Answer()
-    connection.send(REQUEST, answer)
+    response = Answer()
+    connection.send(REQUEST, response)
     await read(sock)
     sock.send(b"HTTP/1.1 200 OK\r\n\r\nhel")
-    await until(lambda: answer.body == b"hel")
+    await until(lambda: response.body == b"hel")
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
     sock.close()
-    await answer.ended.wait()
-    assert answer.events[-1] == "failed"
+    await response.ended.wait()
+    assert response.events[-1] == "failed"
     peer.close()
 
 
@@ -215,21 +215,21 @@ class Stalling(Answer):
 async def test_answer_of_100_mb_to_a_stalled_reader_stays_with_the_peer(peer: Peer) -> None:
     total = 100_000_000
     connection, sock = await peer.connect()
-    answer = Stalling(connection)
-    connection.send(REQUEST, answer)
+    response = Stalling(connection)
+    connection.send(REQUEST, response)
     writer = threading.Thread(target=stream_to, args=(sock, total), daemon=True)
     before = resident()
     writer.start()
-    await until(lambda: "stalled" in answer.events)
-    stalled = answer.size
+    await until(lambda: "stalled" in response.events)
+    stalled = response.size
     for _ in range(100):
         await asyncio.sleep(0.001)
-    assert answer.size - stalled < 1_000_000
+    assert response.size - stalled < 1_000_000
     assert resident() - before < 20_000
     connection.resume_reading()
-    await answer.ended.wait()
+    await response.ended.wait()
     writer.join()
-    assert answer.size == total
+    assert response.size == total
     assert resident() - before < 20_000
     sock.close()
 
@@ -237,16 +237,16 @@ async def test_answer_of_100_mb_to_a_stalled_reader_stays_with_the_peer(peer: Pe
 @on_both_loops
 async def test_request_body_to_a_stalled_peer_pauses_the_sender(peer: Peer) -> None:
     connection, sock = await peer.connect()
-    answer = Answer()
-    connection.send(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 100000000\r\n\r\n", answer)
+    response = Answer()
+    connection.send(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 100000000\r\n\r\n", response)
     sent = 0
-    while "paused" not in answer.events and sent < 100_000_000:
+    while "paused" not in response.events and sent < 100_000_000:
         connection.write(b"x" * 65_536)
         sent += 65_536
     assert sent < 10_000_000
     drain = threading.Thread(target=drain_all, args=(sock, sent), daemon=True)
     drain.start()
-    await until(lambda: "resumed" in answer.events)
+    await until(lambda: "resumed" in response.events)
     connection.abort()
     drain.join()
 

@@ -81,7 +81,7 @@ async def test_damaged_requests_are_never_our_error() -> None:
             served.feed(piece)
             while served.calls and served.call.events[-1:] == ["complete"]:
                 served.call.events.append("answered")
-                served.call.answer(b"late")
+                served.call.response(b"late")
         found = statuses(served.output)
         assert all(status == 200 or 400 <= status < 500 or status in {501, 505} for status in found)
         assert 200 not in found[found.index(400) :] if 400 in found else True
@@ -96,13 +96,13 @@ async def test_damaged_answers_fail_or_end_once() -> None:
     for _ in range(CASES):
         connection = ClientConnection()
         connection.connection_made(FakeTransport())
-        answer = Answer()
-        connection.send(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n", answer, chance.random() < 0.1)
+        response = Answer()
+        connection.send(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n", response, chance.random() < 0.1)
         for piece in cut(damaged(chance.choice(ANSWERS), chance), chance):
             connection.data_received(piece)
         connection.connection_lost(None)
-        assert answer.events.count("complete") + answer.events.count("failed") == 1
-        assert answer.events.count("started") <= 1
-        assert answer.error is None or isinstance(answer.error, Http1Error)
-        failed += answer.error is not None
+        assert response.events.count("complete") + response.events.count("failed") == 1
+        assert response.events.count("started") <= 1
+        assert response.error is None or isinstance(response.error, Http1Error)
+        failed += response.error is not None
     assert CASES // 10 < failed < CASES

@@ -110,11 +110,11 @@ async def test_head_answer_states_the_length_but_carries_no_body() -> None:
     exchange.start_response(200, b"", 5)
     exchange.write(b"hello")
     exchange.end()
-    answer = b"HTTP/1.1 200 OK\r\n" + DATE_LINE + b"content-length: 5\r\n\r\n"
-    assert served.output == answer * 3
+    response = b"HTTP/1.1 200 OK\r\n" + DATE_LINE + b"content-length: 5\r\n\r\n"
+    assert served.output == response * 3
     served.call.exchange.start_response(200, b"", None)
     served.call.exchange.end()
-    assert served.output == answer * 3 + b"HTTP/1.1 200 OK\r\n" + DATE_LINE + b"\r\n"
+    assert served.output == response * 3 + b"HTTP/1.1 200 OK\r\n" + DATE_LINE + b"\r\n"
 
 
 async def test_answer_of_unknown_length_is_chunked_and_its_head_rides_with_the_first_piece() -> (

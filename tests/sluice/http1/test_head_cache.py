@@ -17,9 +17,9 @@ class Planned(Echo):
 
     def __init__(self, exchange: Exchange) -> None:
         super().__init__(exchange)
-        self.plan = exchange.plan
-        if exchange.recurs:
-            exchange.plan = exchange.target
+        self.prepared = exchange.prepared
+        if exchange.seen_before:
+            exchange.prepared = exchange.target
 
 
 class Parsed:
@@ -47,7 +47,7 @@ async def test_head_is_parsed_twice_and_then_known_with_its_plan(parsed: Parsed)
         served.feed(post(body, "x-y: 1", path="/f?q=1"))
     assert parsed.times == 2
     assert bodies(served.output) == [b"/f a", b"/f b", b"/f c", b"/f d"]
-    plans = [call.plan for call in served.calls if isinstance(call, Planned)]
+    plans = [call.prepared for call in served.calls if isinstance(call, Planned)]
     assert plans == [None, None, b"/f?q=1", b"/f?q=1"]
 
 
@@ -105,7 +105,7 @@ async def test_head_that_is_not_plain_is_always_parsed(message: bytes) -> None:
     for _ in range(4):
         served.feed(message)
     assert len(served.calls) == 4
-    assert all(call.plan is None for call in served.calls if isinstance(call, Planned))
+    assert all(call.prepared is None for call in served.calls if isinstance(call, Planned))
     assert len(bodies(served.output.replace(b"HTTP/1.1 100 Continue\r\n\r\n", b""))) == 4
 
 
@@ -127,7 +127,7 @@ async def test_known_head_behind_a_call_in_flight_waits_for_its_turn() -> None:
     known = post(b"x", path="/f")
     served.feed(known, known, known, get("/slow"), known)
     assert len(served.calls) == 4
-    served.call.answer(b"slow")
+    served.call.response(b"slow")
     assert bodies(served.output) == [b"/f x", b"/f x", b"/f x", b"slow", b"/f x"]
 
 
@@ -159,8 +159,8 @@ async def test_new_plan_of_a_known_head_takes_the_place_of_the_old() -> None:
     class Replanned(Planned):
         def __init__(self, exchange: Exchange) -> None:
             super().__init__(exchange)
-            plans.append(self.plan)
-            exchange.plan = b"newer" if self.plan == b"/f" else exchange.plan
+            plans.append(self.prepared)
+            exchange.prepared = b"newer" if self.prepared == b"/f" else exchange.prepared
 
     served = Served(Replanned)
     for _ in range(4):
@@ -195,7 +195,7 @@ async def test_connection_whose_heads_never_recur_is_looked_at_no_longer() -> No
 async def test_application_that_raises_for_a_known_head_gives_500() -> None:
     class Failing(Planned):
         def body_complete(self) -> None:
-            if self.plan is not None:
+            if self.prepared is not None:
                 raise RuntimeError("broken")
             super().body_complete()
 
@@ -208,7 +208,7 @@ async def test_application_that_raises_for_a_known_head_gives_500() -> None:
 async def test_client_that_leaves_a_call_of_a_known_head_is_told_of() -> None:
     class Held(Planned):
         def body_complete(self) -> None:
-            if self.plan is None:
+            if self.prepared is None:
                 super().body_complete()
 
     served = Served(Held)

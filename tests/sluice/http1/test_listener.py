@@ -37,9 +37,9 @@ async def ask(address: Any, data: bytes) -> bytes:
     else:
         reader, writer = await asyncio.open_connection(*address)
     writer.write(data)
-    answer = await reader.read()
+    response = await reader.read()
     writer.close()
-    return answer
+    return response
 
 
 @on_both_loops
@@ -52,9 +52,9 @@ async def test_tcp_unix_and_inherited_sockets_serve_the_same(tmp_path: Path) -> 
     inherited.bind(str(tmp_path / "b.sock"))
     await server.listen_fd(inherited.detach())
     for address in (("127.0.0.1", port), str(path), str(tmp_path / "b.sock")):
-        answer = await ask(address, get("/x", "connection: close"))
-        assert bodies(answer) == [b"/x "]
-        assert b"date: Thu, 01 Jan 1970" not in answer
+        response = await ask(address, get("/x", "connection: close"))
+        assert bodies(response) == [b"/x "]
+        assert b"date: Thu, 01 Jan 1970" not in response
     assert path.stat().st_mode & 0o777 == 0o600
     assert await server.close(1) == 0
     assert not path.exists()
@@ -115,10 +115,10 @@ async def test_drain_answers_the_call_in_flight_and_takes_no_new_connection() ->
     with pytest.raises(ConnectionRefusedError):
         await ask(("127.0.0.1", port), get())
     assert not closing.done()
-    application.calls[0].answer(b"done")
-    answer = await in_flight
-    assert statuses(answer) == [200]
-    assert b"\r\nconnection: close\r\n" in answer
+    application.calls[0].response(b"done")
+    response = await in_flight
+    assert statuses(response) == [200]
+    assert b"\r\nconnection: close\r\n" in response
     assert await closing == 0
 
 
@@ -206,8 +206,8 @@ async def test_early_refusal_reaches_a_client_that_is_still_sending(
     else:
         address = ("127.0.0.1", await server.listen_tcp("127.0.0.1", 0))
     for _ in range(5):
-        answer = await ask(address, post(b"x" * 3_000_000))
-        assert statuses(answer) == [413]
+        response = await ask(address, post(b"x" * 3_000_000))
+        assert statuses(response) == [413]
     await server.close(1)
 
 

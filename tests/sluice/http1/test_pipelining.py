@@ -31,7 +31,7 @@ async def test_request_behind_a_slow_one_waits_for_its_turn() -> None:
     served.feed(get("/slow") + post(b"abc", path="/b") + chunked(b"d", path="/c"))
     assert [call.exchange.path for call in served.calls] == [b"/slow"]
     assert served.output == b""
-    served.call.answer(b"at last")
+    served.call.response(b"at last")
     assert bodies(served.output) == [b"at last", b"/b abc", b"/c d"]
 
 
@@ -53,7 +53,7 @@ async def test_mixed_slow_and_fast_requests_keep_their_order_however_they_are_cu
             position += size
             waiting = [call for call in served.calls if not call.exchange.done]
             if waiting and "complete" in waiting[0].events and generator.random() < 0.5:
-                waiting[0].answer(b"")
+                waiting[0].response(b"")
         found = [body.strip() for body in bodies(served.output)]
         assert found == [body.strip() for body in expected], size
 
@@ -62,7 +62,7 @@ async def test_bad_request_behind_a_slow_one_is_refused_in_its_turn() -> None:
     served = Served(SlowOrEcho)
     served.feed(get("/slow") + get("/b") + b"nonsense\r\n\r\n" + get("/never"))
     assert served.output == b""
-    served.call.answer(b"ok")
+    served.call.response(b"ok")
     assert statuses(served.output) == [200, 200, 400]
     assert served.transport.eof
 
@@ -70,7 +70,7 @@ async def test_bad_request_behind_a_slow_one_is_refused_in_its_turn() -> None:
 async def test_queued_request_with_a_bad_body_is_refused_in_its_turn() -> None:
     served = Served(SlowOrEcho)
     served.feed(get("/slow") + chunked(b"abc", path="/b", end=b"zz\r\n"))
-    served.call.answer(b"ok")
+    served.call.response(b"ok")
     assert statuses(served.output) == [200, 400]
     assert len(served.calls) == 1
 
@@ -83,7 +83,7 @@ async def test_bad_request_behind_one_that_ends_in_an_exception_handler_keeps_it
         served.connections.remove(served.protocol)
         served.connections.remove(served.protocol)
     except KeyError:
-        served.call.answer(b"ok")
+        served.call.response(b"ok")
     assert statuses(served.output) == [200, 400]
     assert b"segments" in served.output
 
@@ -91,7 +91,7 @@ async def test_bad_request_behind_one_that_ends_in_an_exception_handler_keeps_it
 async def test_data_behind_connection_close_is_never_answered() -> None:
     served = Served(SlowOrEcho)
     served.feed(get("/slow", "connection: close") + get("/smuggled"))
-    served.call.answer(b"ok")
+    served.call.response(b"ok")
     assert statuses(served.output) == [200]
     assert len(served.calls) == 1
     assert served.transport.is_closing() or served.transport.eof
@@ -109,7 +109,7 @@ async def test_expect_is_answered_in_its_turn_only() -> None:
         b"POST /b HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 3\r\n\r\n",
     )
     assert served.output == b""
-    served.call.answer(b"ok")
+    served.call.response(b"ok")
     assert statuses(served.output) == [200, 100]
     served.feed(b"abc")
     assert statuses(served.output) == [200, 100, 200]
@@ -120,10 +120,10 @@ async def test_continue_is_not_sent_unasked_nor_late() -> None:
     served = Served()
     served.feed(get("/", "expect: 100-continue"))
     served.call.exchange.send_continue()
-    served.call.answer(b"-")
+    served.call.response(b"-")
     served.feed(post(b"abc", "expect: 100-continue"))
     served.call.exchange.send_continue()
-    served.call.answer()
+    served.call.response()
     assert statuses(served.output) == [200, 200], "no body, or the body is there already"
 
 
@@ -147,7 +147,7 @@ async def test_client_gone_is_told_to_the_call_in_flight_while_requests_wait() -
     served.protocol.connection_lost(None)
     assert served.call.events == ["complete", "gone"]
     assert len(served.calls) == 1
-    served.call.answer(b"nobody reads this")
+    served.call.response(b"nobody reads this")
     assert served.output == b""
 
 
@@ -158,7 +158,7 @@ async def test_reading_resumes_when_what_was_held_is_served() -> None:
     while served.transport.is_reading():
         served.feed(get("/n") * 100)
         count += 100
-    served.call.answer(b"ok")
+    served.call.response(b"ok")
     assert served.transport.is_reading()
     assert len(statuses(served.output)) == count + 1
 
@@ -259,7 +259,7 @@ async def test_application_that_raises_is_a_500_and_hears_of_the_end(
     data = post(b"abc", path=f"/{moment}")
     if moment == "queued":
         served.feed(get("/slow") + data)
-        served.call.answer(b"ok")
+        served.call.response(b"ok")
     else:
         served.feed(data)
     expected = [200, 500] if moment == "queued" else [500]
@@ -299,7 +299,7 @@ async def test_answers_given_together_from_outside_keep_every_connection_in_step
             if len(batch) == 4:
                 calls, batch[:] = batch[:], []
                 for call in calls:
-                    call.answer(call.exchange.path)
+                    call.response(call.exchange.path)
 
     connections = [Served(Batched) for _ in range(4)]
     for number, served in enumerate(connections):

@@ -88,7 +88,7 @@ async def test_head_held_behind_a_slow_call_is_no_slow_head() -> None:
     served.feed(get("/slow") + get("/b")[:20])
     sweep_through(served, 0, 200)
     assert served.output == b""
-    served.call.answer(b"ok")
+    served.call.response(b"ok")
     sweep_through(served, 200, 205)
     served.feed(get("/b")[20:])
     assert len(served.calls) == 2
@@ -191,7 +191,7 @@ async def test_writes_to_a_lost_connection_are_dropped() -> None:
     served = Served()
     served.feed(get())
     served.protocol.connection_lost(ConnectionResetError())
-    served.call.answer(b"x")
+    served.call.response(b"x")
     served.call.exchange.abort()
     assert served.output == b""
 
@@ -218,7 +218,7 @@ async def test_drain_lets_the_call_in_flight_end_and_closes() -> None:
     served.feed(get("/slow") + get("/b"))
     served.protocol.drain()
     assert not served.transport.is_closing()
-    served.call.answer(b"ok")
+    served.call.response(b"ok")
     assert statuses(served.output) == [200]
     assert b"\r\nconnection: close\r\n" in served.output
     assert served.transport.is_closing() or served.transport.eof

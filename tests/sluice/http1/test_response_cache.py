@@ -8,7 +8,7 @@ import pytest
 from sluice.http1 import response_cache
 from sluice.http1.client import ClientConnection
 from sluice.http1.head_cache import KNOWN_HEADS, PATIENCE
-from sluice.http1.response_cache import KnownAnswer
+from sluice.http1.response_cache import KnownResponse
 from tests.sluice.http1.fakes import Answer, FakeTransport
 
 REQUEST = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n"
@@ -35,14 +35,14 @@ class Noting(Answer):
     def __init__(self, connection: ClientConnection) -> None:
         super().__init__()
         self.connection = connection
-        self.known: KnownAnswer | None = None
+        self.known: KnownResponse | None = None
 
     def response_complete(self, reusable: bool) -> None:
         self.known = self.connection.known
         super().response_complete(reusable)
 
 
-class Asked:
+class ReadOptions:
     """A connection on a fake transport that is asked again and again."""
 
     def __init__(self, *, forgetful: bool = False) -> None:
@@ -53,22 +53,22 @@ class Asked:
         self.connection.connection_made(self.transport)
 
     def get(self, *pieces: bytes, head_only: bool = False, more: bool = False) -> Noting:
-        answer = Noting(self.connection)
-        self.connection.send(REQUEST, answer, head_only, more)
+        response = Noting(self.connection)
+        self.connection.send(REQUEST, response, head_only, more)
         for piece in pieces:
             if not self.transport.closed:
                 self.connection.data_received(piece)
-        return answer
+        return response
 
 
-def told(answer: Answer) -> tuple[object, ...]:
+def response_sent(response: Answer) -> tuple[object, ...]:
     """All that a listener hears."""
-    heard = (answer.status, answer.reason, answer.headers, answer.length, answer.body)
-    return (*heard, answer.events, answer.reusable, type(answer.error))
+    heard = (response.status, response.reason, response.headers, response.length, response.body)
+    return (*heard, response.events, response.reusable, type(response.error))
 
 
 async def test_head_is_known_the_second_time_and_told_with_its_own_time() -> None:
-    asked = Asked()
+    asked = ReadOptions()
     first = asked.get(reply(b"hello", b"0.000123"))
     second = asked.get(reply(b"world", b"9.876543"))
     assert (first.known, second.known is None) == (None, False)
@@ -85,19 +85,19 @@ async def test_head_is_known_the_second_time_and_told_with_its_own_time() -> Non
 
 
 async def test_head_is_known_on_every_connection() -> None:
-    Asked().get(reply())
-    assert Asked().get(reply()).known is not None
+    ReadOptions().get(reply())
+    assert ReadOptions().get(reply()).known is not None
 
 
 async def test_plan_that_a_listener_leaves_is_there_the_next_time() -> None:
-    asked = Asked()
+    asked = ReadOptions()
     asked.get(reply())
     known = asked.get(reply()).known
     assert known is not None
-    known.plan = b"mine"
+    known.prepared = b"mine"
     again = asked.get(reply()).known
     assert again is not None
-    assert again.plan == b"mine"
+    assert again.prepared == b"mine"
 
 
 @pytest.mark.parametrize(
@@ -115,17 +115,21 @@ async def test_plan_that_a_listener_leaves_is_there_the_next_time() -> None:
         reply(b"", b"0.000123", b"x-long: " + b"y" * 2048),
     ],
 )
-async def test_answer_that_is_not_plain_is_always_parsed(answer: bytes) -> None:
-    heard = [Asked().get(answer) for _ in range(3)]
+async def test_answer_that_is_not_plain_is_always_parsed(response: bytes) -> None:
+    heard = [ReadOptions().get(response) for _ in range(3)]
     assert [each.known for each in heard] == [None] * 3
-    assert told(heard[2]) == told(heard[0]) == told(Asked(forgetful=True).get(answer))
+    assert (
+        response_sent(heard[2])
+        == response_sent(heard[0])
+        == response_sent(ReadOptions(forgetful=True).get(response))
+    )
 
 
 async def test_answer_to_head_is_never_known_nor_taken_for_one() -> None:
-    asked = Asked()
+    asked = ReadOptions()
     asked.get(reply())
-    answer = asked.get(reply(b"hello")[:-5], head_only=True)
-    assert (answer.known, answer.events) == (None, ["started", "complete"])
+    response = asked.get(reply(b"hello")[:-5], head_only=True)
+    assert (response.known, response.events) == (None, ["started", "complete"])
     assert asked.get(reply()).known is not None
 
 
@@ -134,33 +138,35 @@ async def test_answer_to_head_is_never_known_nor_taken_for_one() -> None:
 )
 async def test_time_that_is_no_number_is_not_passed_over(time: bytes) -> None:
     for _ in range(2):
-        Asked().get(reply())
-    answer = Asked().get(reply(b"hello", time))
-    assert answer.known is None
-    assert told(answer) == told(Asked(forgetful=True).get(reply(b"hello", time)))
+        ReadOptions().get(reply())
+    response = ReadOptions().get(reply(b"hello", time))
+    assert response.known is None
+    assert response_sent(response) == response_sent(
+        ReadOptions(forgetful=True).get(reply(b"hello", time))
+    )
 
 
 async def test_interim_answer_with_a_part_of_the_next_is_not_taken_for_a_whole_one() -> None:
     final = b"HTTP/1.1 200 OK\r\ncontent-length: 50\r\n\r\n"
     part = b"HTTP/1.1 100 Continue\r\n\r\n" + final + b"x" * (50 - len(final))
     for _ in range(3):
-        answer = Asked().get(part, b"x" * len(final))
-        assert (answer.body, answer.known) == (b"x" * 50, None)
+        response = ReadOptions().get(part, b"x" * len(final))
+        assert (response.body, response.known) == (b"x" * 50, None)
 
 
 async def test_bytes_behind_a_known_answer_still_end_its_connection() -> None:
-    Asked().get(reply())
-    asked = Asked()
-    answer = asked.get(reply() + b"HTTP/1.1 200 OK\r\n")
-    assert (answer.body, answer.reusable, asked.transport.closed) == (b"hello", False, True)
+    ReadOptions().get(reply())
+    asked = ReadOptions()
+    response = asked.get(reply() + b"HTTP/1.1 200 OK\r\n")
+    assert (response.body, response.reusable, asked.transport.closed) == (b"hello", False, True)
 
 
 async def test_known_answer_before_the_request_was_whole_ends_the_connection() -> None:
-    Asked().get(reply())
-    asked = Asked()
-    answer = asked.get(reply(), more=True)
-    assert answer.known is not None
-    assert (answer.reusable, asked.transport.aborted) == (False, True)
+    ReadOptions().get(reply())
+    asked = ReadOptions()
+    response = asked.get(reply(), more=True)
+    assert response.known is not None
+    assert (response.reusable, asked.transport.aborted) == (False, True)
 
 
 @pytest.mark.parametrize("callback", ["response_started", "response_body"])
@@ -173,14 +179,14 @@ async def test_listener_that_raises_at_a_known_answer_fails_its_call(callback: s
         def response_body(self, data: bytes) -> None:
             raise LookupError("listener's bug")
 
-    Asked().get(reply())
-    asked = Asked()
-    answer = Failing()
-    asked.connection.send(REQUEST, answer)
+    ReadOptions().get(reply())
+    asked = ReadOptions()
+    response = Failing()
+    asked.connection.send(REQUEST, response)
     asked.connection.data_received(reply())
-    assert isinstance(answer.error, LookupError)
+    assert isinstance(response.error, LookupError)
     assert asked.transport.aborted
-    assert "complete" not in answer.events
+    assert "complete" not in response.events
 
 
 async def test_listener_that_gives_up_at_a_known_head_hears_nothing_more() -> None:
@@ -189,12 +195,12 @@ async def test_listener_that_gives_up_at_a_known_head_hears_nothing_more() -> No
             self.events.append("started")
             asked.connection.abort()
 
-    Asked().get(reply())
-    asked = Asked()
-    answer = Leaving()
-    asked.connection.send(REQUEST, answer)
+    ReadOptions().get(reply())
+    asked = ReadOptions()
+    response = Leaving()
+    asked.connection.send(REQUEST, response)
     asked.connection.data_received(reply())
-    assert answer.events == ["started"]
+    assert response.events == ["started"]
 
 
 async def test_next_request_may_be_sent_from_the_end_of_a_known_answer() -> None:
@@ -203,7 +209,7 @@ async def test_next_request_may_be_sent_from_the_end_of_a_known_answer() -> None
             super().response_complete(reusable)
             asked.connection.send(REQUEST, second)
 
-    asked, second = Asked(), Answer()
+    asked, second = ReadOptions(), Answer()
     asked.get(reply())
     asked.connection.send(REQUEST, Chained())
     asked.connection.data_received(reply())
@@ -228,20 +234,22 @@ async def test_answers_are_told_the_same_known_or_not_however_they_are_cut() -> 
             data[chance.randrange(len(data))] = chance.choice(b"0.\r\n: x\x00")
         at = chance.randrange(len(data)) if chance.random() < 0.3 else len(data)
         pieces = [bytes(piece) for piece in (data[:at], data[at:]) if piece]
-        ours = Asked().get(*pieces)
-        assert told(ours) == told(Asked(forgetful=True).get(*pieces)), pieces
+        ours = ReadOptions().get(*pieces)
+        assert response_sent(ours) == response_sent(ReadOptions(forgetful=True).get(*pieces)), (
+            pieces
+        )
         known += ours.known is not None
     assert CASES // 10 < known < CASES
 
 
 async def test_heads_that_are_kept_are_bounded() -> None:
     for number in range(KNOWN_HEADS + 10):
-        Asked().get(reply(b"a", b"0.000123", b"x-number: %d" % number))
+        ReadOptions().get(reply(b"a", b"0.000123", b"x-number: %d" % number))
     assert len(response_cache._known) == 10
 
 
 async def test_connection_whose_answers_never_recur_is_looked_at_no_longer() -> None:
-    asked = Asked()
+    asked = ReadOptions()
     for number in range(PATIENCE + 1):
         asked.get(reply(b"a", b"0.000123", b"x-number: %d" % number))
     before = len(response_cache._known)

@@ -141,10 +141,10 @@ class Replica:
     def wait_for_status(self, path: str, status: int) -> "Answer":
         """The first answer that is no longer a 429, which must have `status`."""
         deadline = time.monotonic() + PATIENCE
-        while (answer := self.call(path)).status == 429:
+        while (received := self.call(path)).status == 429:
             assert time.monotonic() < deadline, "a slot was not given back"
-        assert answer.status == status
-        return answer
+        assert received.status == status
+        return received
 
 
 class Answer:

@@ -56,7 +56,7 @@ class FakeGateway:
         self.calls: list[Call] = []
         self.signals: list[dict[str, Any]] = []
         self.knows_signals = True
-        self.answer: Answering = lambda call: Reply(200, call.body)
+        self.response: Answering = lambda call: Reply(200, call.body)
         self.port = free_port()
         self._changed = asyncio.Event()
         self._server: Server | None = None
@@ -112,11 +112,11 @@ class FakeGateway:
         call = Call(function.rstrip("/"), headers, body, kind == "async-function", at)
         self.calls.append(call)
         self._changed.set()
-        answer = self.answer(call)
-        if isinstance(answer, Reply):
-            _send(exchange, answer)
+        response = self.response(call)
+        if isinstance(response, Reply):
+            _send(exchange, response)
         else:
-            task = asyncio.ensure_future(_send_later(exchange, answer))
+            task = asyncio.ensure_future(_send_later(exchange, response))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
@@ -149,8 +149,8 @@ class _Receiver:
     def writing_resumed(self) -> None: ...
 
 
-async def _send_later(exchange: Exchange, answer: Awaitable[Reply]) -> None:
-    _send(exchange, await answer)
+async def _send_later(exchange: Exchange, response: Awaitable[Reply]) -> None:
+    _send(exchange, await response)
 
 
 def _send(exchange: Exchange, reply: Reply) -> None:

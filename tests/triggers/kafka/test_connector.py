@@ -52,7 +52,7 @@ async def test_functions_of_one_topic_are_groups_of_their_own(
         await never.wait()
         return Reply()
 
-    gateway.answer = lambda call: stuck() if call.function == "slow.fn" else Reply()
+    gateway.response = lambda call: stuck() if call.function == "slow.fn" else Reply()
     gateway.deploy("slow", topic)
     gateway.deploy("quick", f"{topic}, {topic}.b,")
     connect(SLUICE_TRIGGERS_KAFKA_DRAIN_TIMEOUT="100ms")
@@ -69,13 +69,13 @@ async def test_failed_record_is_retried_in_its_place_then_a_dead_letter(
     kafka_broker.publish(topic, values(3), key=b"k", headers=[("mine", b"1")])
     tries: collections.Counter[int] = collections.Counter()
 
-    def answer(call: Call) -> Reply:
+    def response(call: Call) -> Reply:
         tries[call.offset] += 1
         if call.offset == 0 and tries[0] < 3:
             return Reply(500, b"later")
         return Reply(503, b"never") if call.offset == 1 else Reply()
 
-    gateway.answer = answer
+    gateway.response = response
     gateway.deploy("picky", topic, retries=3, **FAST)
     connector = connect()
     await gateway.until(lambda: tries[2])
@@ -101,7 +101,7 @@ async def test_status_that_is_not_retried_goes_to_the_named_topic_at_once(
 ) -> None:
     kafka_broker.create(topic)
     kafka_broker.publish(topic, values(2))
-    gateway.answer = lambda call: Reply(400, b"bad input")
+    gateway.response = lambda call: Reply(400, b"bad input")
     gateway.deploy("strict", topic, dead_letter_topic=f"{topic}.dead")
     gateway.deploy("careless", topic, dead_letter_topic="none")
     connector = connect()
@@ -121,7 +121,7 @@ async def test_batch_is_an_array_and_a_partial_failure_retries_those_records_alo
     kafka_broker.publish(topic, values(10))
     failed: set[int] = set()
 
-    def answer(call: Call) -> Reply:
+    def response(call: Call) -> Reply:
         results: list[object] = []
         for number in call.json:
             again = number in {3, 7} and number not in failed
@@ -129,7 +129,7 @@ async def test_batch_is_an_array_and_a_partial_failure_retries_those_records_alo
             results.append({"error": "later"} if again else number * 2)
         return Reply(200, json.dumps(results).encode())
 
-    gateway.answer = answer
+    gateway.response = response
     gateway.deploy("many", topic, batch_size=10, batch_linger="10s", result_topic=f"{topic}.out",
                    **FAST)  # fmt: skip
     connect()
@@ -146,10 +146,10 @@ async def test_poison_in_a_batch_that_fails_as_a_whole_is_found_and_buried_alone
     kafka_broker.create(topic)
     kafka_broker.publish(topic, [*values(4), b"not json", *values(2)])
 
-    def answer(call: Call) -> Reply:
+    def response(call: Call) -> Reply:
         return Reply(500, b"crash") if 2 in call.json else Reply(200, call.body)
 
-    gateway.answer = answer
+    gateway.response = response
     gateway.deploy("fragile", topic, batch_size=7, batch_linger="10s", retries=1, **FAST)
     connect()
     letters = await asyncio.to_thread(kafka_broker.read, "sluice.dead-letter.fn.fragile", 2)
@@ -165,7 +165,7 @@ async def test_answer_is_published_under_the_records_key(
 ) -> None:
     kafka_broker.create(topic)
     kafka_broker.publish(topic, [b"in"], key=b"\x00key")
-    gateway.answer = lambda call: Reply(200, b"out", {"content-type": "text/plain"})
+    gateway.response = lambda call: Reply(200, b"out", {"content-type": "text/plain"})
     gateway.deploy("teller", topic, result_topic=f"{topic}.out")
     connect()
     (result,) = await asyncio.to_thread(kafka_broker.read, f"{topic}.out", 1)
@@ -192,7 +192,7 @@ async def test_order_key_runs_keys_beside_each_other_and_each_in_order(
         busy[key] -= 1
         return Reply()
 
-    gateway.answer = answer_later
+    gateway.response = answer_later
     gateway.deploy("keyed", topic, order="key")
     connect()
     await gateway.until(lambda: len(gateway.calls) == 40 and not busy.total())
@@ -218,7 +218,7 @@ async def test_calls_at_the_same_time_are_at_most_max_in_flight(
         now -= 1
         return Reply()
 
-    gateway.answer = meet
+    gateway.response = meet
     gateway.deploy("narrow", topic, max_in_flight=2)
     connect()
     await gateway.until(lambda: len(gateway.calls) == 20)
@@ -235,7 +235,7 @@ async def test_call_over_its_time_is_retried_then_a_dead_letter(
         await asyncio.Event().wait()
         return Reply()
 
-    gateway.answer = never
+    gateway.response = never
     gateway.deploy("late", topic, timeout="50ms", retries=1, **FAST)
     connect()
     (letter,) = await asyncio.to_thread(kafka_broker.read, "sluice.dead-letter.fn.late", 1)
@@ -262,7 +262,7 @@ async def test_mode_async_hands_records_to_the_gateways_queue_with_a_key_for_eac
 ) -> None:
     kafka_broker.create(topic)
     kafka_broker.publish(topic, values(3))
-    gateway.answer = lambda call: Reply(202)
+    gateway.response = lambda call: Reply(202)
     gateway.deploy("later", topic, mode="async", content_type="text/plain")
     connector = connect()
     await gateway.until(lambda: len(gateway.calls) == 3)
@@ -304,7 +304,7 @@ async def test_gateway_away_or_without_replicas_loses_and_buries_nothing(
         refused += 1
         return NOT_TAKEN
 
-    gateway.answer = refuse
+    gateway.response = refuse
     gateway.deploy("patient", topic, retries=0, retry_min_wait="0s")
     connector = connect()
     kafka_broker.publish(topic, values(10))
@@ -313,7 +313,7 @@ async def test_gateway_away_or_without_replicas_loses_and_buries_nothing(
     waiting = "sluice_kafka_unavailable_total"
     await eventually(lambda: connector.sample(waiting, function_name="patient.fn") >= 5)
     gateway.calls.clear()
-    gateway.answer = lambda call: Reply()
+    gateway.response = lambda call: Reply()
     await gateway.start()
     await gateway.until(lambda: len(gateway.calls) == 10)
     assert [call.offset for call in gateway.calls] == list(range(10))
@@ -353,7 +353,7 @@ async def test_lag_is_a_metric_and_a_signal_until_it_is_worked_off(
         await go.wait()
         return Reply()
 
-    gateway.answer = wait
+    gateway.response = wait
     gateway.deploy("behind", topic)
     connector = connect()
     lag = {"function": "behind.fn", "signal": connector.connector._signal_name}

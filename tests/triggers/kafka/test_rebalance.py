@@ -32,7 +32,7 @@ async def test_second_connector_takes_over_partitions_and_nothing_is_called_twic
     kafka_broker: KafkaBroker, gateway: FakeGateway, connect: Starting, topic: str
 ) -> None:
     kafka_broker.create(topic, partitions=4)
-    gateway.answer = slowly
+    gateway.response = slowly
     gateway.deploy("shared", topic)
     publish(kafka_broker, topic, 300)
     first = connect()
@@ -45,9 +45,9 @@ async def test_second_connector_takes_over_partitions_and_nothing_is_called_twic
     await gateway.until(lambda: len(gateway.calls) >= 1600, 60)
     await second.stop()
     await first.stop()
-    places = collections.Counter((call.partition, call.offset) for call in gateway.calls)
-    assert len(places) == 1600
-    assert max(places.values()) == 1
+    partition_ids = collections.Counter((call.partition, call.offset) for call in gateway.calls)
+    assert len(partition_ids) == 1600
+    assert max(partition_ids.values()) == 1
     for partition in range(4):
         offsets = [call.offset for call in gateway.calls if call.partition == partition]
         assert offsets == sorted(offsets)
@@ -58,7 +58,7 @@ async def test_stopped_connector_hands_over_without_a_second_call(
     kafka_broker: KafkaBroker, gateway: FakeGateway, connect: Starting, topic: str
 ) -> None:
     kafka_broker.create(topic, partitions=4)
-    gateway.answer = slowly
+    gateway.response = slowly
     gateway.deploy("leaving", topic)
     publish(kafka_broker, topic, 200)
     first = connect()
@@ -66,8 +66,8 @@ async def test_stopped_connector_hands_over_without_a_second_call(
     await first.stop()
     connect()
     await gateway.until(lambda: len(gateway.calls) >= 800, 60)
-    places = collections.Counter((call.partition, call.offset) for call in gateway.calls)
-    assert (len(places), max(places.values())) == (800, 1)
+    partition_ids = collections.Counter((call.partition, call.offset) for call in gateway.calls)
+    assert (len(partition_ids), max(partition_ids.values())) == (800, 1)
 
 
 @pytest.mark.skipif(bool(why_not()), reason=f"no Kafka broker: {why_not()}")
@@ -78,7 +78,7 @@ async def test_broker_killed_and_restarted_is_found_again_without_a_loss(
     await asyncio.to_thread(broker.start)
     try:
         broker.create("t", partitions=4)
-        gateway.answer = slowly
+        gateway.response = slowly
         gateway.deploy("steady", "t", result_topic="out")
         publish(broker, "t", 100)
         connector = RunningConnector(gateway, broker.bootstrap)

@@ -13,7 +13,7 @@ ENOUGH: Final = 1e-9
 
 
 @dataclass(slots=True)
-class Pace:
+class BatchSizer:
     """Learns `seconds = slope * rows + base` and from it the rows that meet an objective.
 
     max_rows: the declared bound. objective: seconds from arrival to answer; a batch may take half
@@ -74,7 +74,7 @@ class Pace:
 
 
 @dataclass(slots=True)
-class Crowd:
+class ConcurrencyEstimate:
     """How many callers there are at a time: high at once, falling slowly."""
 
     estimate: float = 0.0

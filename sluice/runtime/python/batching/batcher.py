@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from sluice.runtime.python.batching.batch_sizer import Crowd, Pace
+from sluice.runtime.python.batching.batch_sizer import BatchSizer, ConcurrencyEstimate
 from sluice.runtime.python.batching.errors import BatchError, ExpiredError, QueueFullError
 from sluice.runtime.python.batching.metrics import (
     DROPPED,
@@ -24,7 +24,7 @@ from sluice.runtime.python.batching.metrics import (
 )
 
 LONGEST_LINGER: Final = 0.005
-Runner = Callable[[list[Any]], Awaitable[Sequence[Any]]]
+BatchRunner = Callable[[list[Any]], Awaitable[Sequence[Any]]]
 
 
 @dataclass(slots=True, eq=False)
@@ -44,16 +44,18 @@ class Batcher:
     slots: batches run at once. max_queue_rows: rows that may wait.
     """
 
-    def __init__(self, name: str, run: Runner, pace: Pace, slots: int, max_queue_rows: int) -> None:
+    def __init__(
+        self, name: str, run: BatchRunner, sizer: BatchSizer, slots: int, max_queue_rows: int
+    ) -> None:
         self._name = name
         self._run = run
-        self._pace = pace
+        self._sizer = sizer
         self._free_slots = slots
         self._max_queue_rows = max_queue_rows
         self._queue: deque[Member] = deque()
         self._queued_rows = 0
         self._callers = 0
-        self._crowd = Crowd()
+        self._concurrency = ConcurrencyEstimate()
         self._timer: asyncio.TimerHandle | None = None
         self._running: set[asyncio.Task[None]] = set()
         self._queue_rows = QUEUE_ROWS.labels(name)
@@ -72,7 +74,7 @@ class Batcher:
             raise QueueFullError(f"{self._queued_rows} rows wait, at most {self._max_queue_rows}")
         member = Member(rows, key, deadline, asyncio.get_running_loop().create_future())
         self._callers += 1
-        self._crowd.seen(self._callers)
+        self._concurrency.seen(self._callers)
         self._queue.append(member)
         self._count(len(rows))
         self._dispatch()
@@ -97,21 +99,23 @@ class Batcher:
 
     def _reason(self) -> str | None:
         """Why to run now, None to wait a little for more."""
-        if self._crowd.estimate <= 1 or self._pace.mean_seconds == 0:
+        if self._concurrency.estimate <= 1 or self._sizer.mean_seconds == 0:
             return "idle"
-        if self._queued_rows >= self._pace.rows or len(self._queue) >= int(self._crowd.estimate):
+        if self._queued_rows >= self._sizer.rows or len(self._queue) >= int(
+            self._concurrency.estimate
+        ):
             return "full"
         return None
 
     def _linger(self) -> None:
         if self._timer is None:
-            delay = self._pace.linger(LONGEST_LINGER)
+            delay = self._sizer.linger(LONGEST_LINGER)
             self._timer = asyncio.get_running_loop().call_later(delay, self._lingered)
 
     def _lingered(self) -> None:
         self._timer = None
         # Who did not come back in the meantime is no longer waited for.
-        self._crowd.estimate = min(self._crowd.estimate, float(self._callers))
+        self._concurrency.estimate = min(self._concurrency.estimate, float(self._callers))
         self._dispatch(lingered=True)
 
     def _start(self, reason: str) -> None:
@@ -137,7 +141,7 @@ class Batcher:
         now = time.monotonic()
         taken: list[Member] = []
         left: deque[Member] = deque()
-        rows, limit = 0, self._pace.rows
+        rows, limit = 0, self._sizer.rows
         while self._queue:
             member = self._queue.popleft()
             if self._dead(member, now):
@@ -189,7 +193,7 @@ class Batcher:
     async def _run_rows(self, rows: list[Any]) -> list[Any]:
         """Results of `rows`, run in chunks of what one batch may hold."""
         results: list[Any] = []
-        limit = self._pace.max_rows
+        limit = self._sizer.max_rows
         for start in range(0, len(rows), limit):
             results += await self._run_chunk(rows[start : start + limit])
         return results
@@ -200,7 +204,7 @@ class Batcher:
         seconds = time.monotonic() - begun
         if len(results) != len(rows):
             raise BatchError(f"{self._name} returned {len(results)} results for {len(rows)} rows")
-        self._pace.learn(len(rows), seconds)
+        self._sizer.learn(len(rows), seconds)
         self._rows.observe(len(rows))
         self._run_seconds.observe(seconds)
         return results

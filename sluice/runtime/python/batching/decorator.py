@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
-from sluice.runtime.python.batching.batch_sizer import Pace
-from sluice.runtime.python.batching.batcher import Batcher, Runner
+from sluice.runtime.python.batching.batch_sizer import BatchSizer
+from sluice.runtime.python.batching.batcher import Batcher, BatchRunner
 from sluice.settings import parse_duration
 
 DEFAULT_ROWS: Final = 256
@@ -24,8 +24,10 @@ class Batched:
     after which the rows are dropped unrun.
     """
 
-    def __init__(self, name: str, run: Runner, pace: Pace, slots: int, max_queue_rows: int) -> None:
-        self._parts = (name, run, pace, slots, max_queue_rows)
+    def __init__(
+        self, name: str, run: BatchRunner, sizer: BatchSizer, slots: int, max_queue_rows: int
+    ) -> None:
+        self._parts = (name, run, sizer, slots, max_queue_rows)
         self._batcher: Batcher | None = None
 
     async def __call__(
@@ -55,8 +57,8 @@ def batch(
     waiting = QUEUED_BATCHES * max_rows if max_queue_rows is None else max_queue_rows
 
     def declare(function: Function) -> Batched:
-        pace = Pace(max_rows, seconds)
-        return Batched(_name(function), _runner(function, slots), pace, slots, waiting)
+        sizer = BatchSizer(max_rows, seconds)
+        return Batched(_name(function), _runner(function, slots), sizer, slots, waiting)
 
     return declare
 
@@ -65,7 +67,7 @@ def _name(function: Function) -> str:
     return getattr(function, "__name__", type(function).__name__)
 
 
-def _runner(function: Function, slots: int) -> Runner:
+def _runner(function: Function, slots: int) -> BatchRunner:
     if inspect.iscoroutinefunction(function):
         return function
     threads = ThreadPoolExecutor(slots, thread_name_prefix=f"batch-{_name(function)}")

@@ -50,8 +50,8 @@ async def test_alert_scales_the_functions_it_names(
     deployment = {"service": "echo", "image": "i", "labels": labels}
     await api.post("/system/functions", json=deployment)
     body = alerts(("firing", "echo.openfaas-fn"))
-    answer = await api.post("/system/alert", json=body)
-    assert (answer.status_code, answer.text) == (200, "")
+    response = await api.post("/system/alert", json=body)
+    assert (response.status_code, response.text) == (200, "")
     assert provider.scaled == [(FunctionId("echo"), 3)]
     await api.post("/system/alert", json=alerts(("resolved", "echo")))
     assert provider.scaled[1:] == [(FunctionId("echo"), 1)]
@@ -72,16 +72,16 @@ WRONG_NAME = b'{"alerts": [{"status": "firing", "labels": {"function_name": 5}}]
 
 
 async def test_alert_without_alerts_is_taken_as_go_takes_null(api: httpx.AsyncClient) -> None:
-    answer = await api.post("/system/alert", content=b'{"alerts": null}')
-    assert (answer.status_code, answer.text) == (200, "")
+    response = await api.post("/system/alert", content=b'{"alerts": null}')
+    assert (response.status_code, response.text) == (200, "")
 
 
 @pytest.mark.parametrize(
     "body", [b"", b"{", b"[]", b'{"alerts": 3}', b'{"alerts": [3]}', WRONG_NAME]
 )
 async def test_alert_bad_document_is_refused(api: httpx.AsyncClient, body: bytes) -> None:
-    answer = await api.post("/system/alert", content=body)
-    assert (answer.status_code, answer.text) == (400, "Unable to parse alert, bad format.")
+    response = await api.post("/system/alert", content=body)
+    assert (response.status_code, response.text) == (400, "Unable to parse alert, bad format.")
 
 
 async def test_alert_failing_scale_is_told_line_by_line(
@@ -90,9 +90,9 @@ async def test_alert_failing_scale_is_told_line_by_line(
     for name in ("one", "two"):
         await api.post("/system/functions", json={"service": name, "image": "i"})
     provider.broken = UnavailableError("no room")
-    answer = await api.post("/system/alert", json=alerts(("firing", "one"), ("firing", "two")))
-    assert answer.status_code == 500
-    assert answer.text.splitlines() == [
+    response = await api.post("/system/alert", json=alerts(("firing", "one"), ("firing", "two")))
+    assert response.status_code == 500
+    assert response.text.splitlines() == [
         "unable to scale one: no room",
         "unable to scale two: no room",
     ]

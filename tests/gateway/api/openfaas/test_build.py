@@ -92,9 +92,9 @@ def headers(**more: str) -> dict[str, str]:
 async def test_build_streams_progress_to_a_signed_request(
     client: httpx.AsyncClient, builder: Builder, uploads: Path
 ) -> None:
-    answer = await client.post("/build", content=CONTEXT, headers=headers())
-    assert (answer.status_code, answer.headers["content-type"]) == (200, "application/x-ndjson")
-    assert [json.loads(line) for line in answer.text.splitlines()] == [
+    response = await client.post("/build", content=CONTEXT, headers=headers())
+    assert (response.status_code, response.headers["content-type"]) == (200, "application/x-ndjson")
+    assert [json.loads(line) for line in response.text.splitlines()] == [
         {"log": ["one", "two"], "image": "", "status": "in_progress"},
         {"log": ["done"], "image": "", "status": "in_progress"},
         {"log": [], "image": "echo:1", "status": "success", "duration": 1.235},
@@ -105,9 +105,9 @@ async def test_build_streams_progress_to_a_signed_request(
 
 async def test_build_without_ndjson_answers_one_document(client: httpx.AsyncClient) -> None:
     sign = {"X-Build-Signature": signature()}
-    answer = await client.post("/build", content=CONTEXT, headers=sign)
-    assert answer.headers["content-type"] == "application/json"
-    assert answer.json() == {
+    response = await client.post("/build", content=CONTEXT, headers=sign)
+    assert response.headers["content-type"] == "application/json"
+    assert response.json() == {
         "log": ["one", "two", "done"],
         "image": "echo:1",
         "status": "success",
@@ -119,8 +119,8 @@ async def test_build_that_fails_says_failed_and_why(
     client: httpx.AsyncClient, builder: Builder
 ) -> None:
     builder.events = [Event((), "echo:1", "failed", "no handler.py")]
-    answer = await client.post("/build", content=CONTEXT, headers=headers())
-    (line,) = answer.text.splitlines()
+    response = await client.post("/build", content=CONTEXT, headers=headers())
+    (line,) = response.text.splitlines()
     assert json.loads(line)["status"] == "failed"
     assert json.loads(line)["error"] == "no handler.py"
 
@@ -129,14 +129,17 @@ async def test_build_that_ends_without_a_result_has_failed(
     client: httpx.AsyncClient, builder: Builder
 ) -> None:
     builder.events = []
-    answer = await client.post("/build", content=CONTEXT, headers=headers())
-    assert json.loads(answer.text)["status"] == "failed"
+    response = await client.post("/build", content=CONTEXT, headers=headers())
+    assert json.loads(response.text)["status"] == "failed"
 
 
 async def test_build_refused_at_once_is_400(client: httpx.AsyncClient, builder: Builder) -> None:
     builder.refusal = InvalidRequestError("context: expected a tar, got other bytes")
-    answer = await client.post("/build", content=CONTEXT, headers=headers())
-    assert (answer.status_code, answer.text) == (400, "context: expected a tar, got other bytes")
+    response = await client.post("/build", content=CONTEXT, headers=headers())
+    assert (response.status_code, response.text) == (
+        400,
+        "context: expected a tar, got other bytes",
+    )
 
 
 @pytest.mark.parametrize(
@@ -156,8 +159,8 @@ async def test_build_bad_signature_is_401_before_anything_is_unpacked(
     client: httpx.AsyncClient, builder: Builder, uploads: Path, sign: str | None
 ) -> None:
     sent = {} if sign is None else {"X-Build-Signature": sign}
-    answer = await client.post("/build", content=CONTEXT, headers=sent)
-    assert answer.status_code == 401
+    response = await client.post("/build", content=CONTEXT, headers=sent)
+    assert response.status_code == 401
     assert (builder.contexts, list(uploads.iterdir())) == ([], [])
 
 
@@ -185,8 +188,8 @@ async def test_build_lines_stay_under_the_limit_of_gos_scanner(
         Event((long, *("y" * 100,) * 2000)),
         Event((), "i", "failed", "\x01" * 100_000),
     ]
-    answer = await client.post("/build", content=CONTEXT, headers=headers())
-    lines = answer.content.splitlines()
+    response = await client.post("/build", content=CONTEXT, headers=headers())
+    lines = response.content.splitlines()
     assert max(len(line) for line in lines) < 64 * 1024
     log = [text for line in lines for text in json.loads(line)["log"]]
     assert "".join(log) == long + "y" * 200_000
@@ -286,6 +289,6 @@ async def test_uploads_left_by_a_killed_gateway_are_removed(
 
 
 async def test_public_key_is_not_there(client: httpx.AsyncClient) -> None:
-    answer = await client.get("/publickey")
-    assert answer.status_code == 404
-    assert "build secrets are not supported" in answer.text
+    response = await client.get("/publickey")
+    assert response.status_code == 404
+    assert "build secrets are not supported" in response.text

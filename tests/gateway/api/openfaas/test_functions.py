@@ -33,14 +33,14 @@ FULL = {
 
 
 async def deploy(api: httpx.AsyncClient, **keys: Any) -> None:
-    answer = await api.post("/system/functions", json={**ECHO, **keys})
-    assert answer.status_code == 202, answer.text
+    response = await api.post("/system/functions", json={**ECHO, **keys})
+    assert response.status_code == 202, response.text
 
 
 async def test_list_is_an_empty_array_at_first(api: httpx.AsyncClient) -> None:
-    answer = await api.get("/system/functions?namespace=")
-    assert (answer.status_code, answer.text) == (200, "[]")
-    assert answer.headers["content-type"] == "application/json"
+    response = await api.get("/system/functions?namespace=")
+    assert (response.status_code, response.text) == (200, "[]")
+    assert response.headers["content-type"] == "application/json"
 
 
 async def test_list_shows_every_key_that_was_set(api: httpx.AsyncClient) -> None:
@@ -129,8 +129,11 @@ async def test_create_existing_function_is_a_conflict_that_names_it(
     api: httpx.AsyncClient, provider: RecordingProvider
 ) -> None:
     await deploy(api)
-    answer = await api.post("/system/functions", json={**ECHO, "image": "other:2"})
-    assert (answer.status_code, answer.text) == (409, "function echo.openfaas-fn exists already")
+    response = await api.post("/system/functions", json={**ECHO, "image": "other:2"})
+    assert (response.status_code, response.text) == (
+        409,
+        "function echo.openfaas-fn exists already",
+    )
     assert provider.changes == 1
 
 
@@ -138,7 +141,7 @@ async def test_create_twice_at_once_makes_one(
     api: httpx.AsyncClient, provider: RecordingProvider
 ) -> None:
     answers = await asyncio.gather(*(api.post("/system/functions", json=ECHO) for _ in range(5)))
-    assert sorted(answer.status_code for answer in answers) == [202, 409, 409, 409, 409]
+    assert sorted(response.status_code for response in answers) == [202, 409, 409, 409, 409]
     assert provider.changes == 1
 
 
@@ -171,8 +174,8 @@ async def test_delete_finds_its_namespace_in_query_body_or_name(
     await api.post("/system/namespace/", json={"name": "team"})
     await deploy(api, namespace="team")
     await deploy(api)
-    answer = await api.request("DELETE", f"/system/functions{query}", json=body)
-    assert answer.status_code == 202
+    response = await api.request("DELETE", f"/system/functions{query}", json=body)
+    assert response.status_code == 202
     assert [str(each.id) for each in await provider.deployments()] == ["echo.openfaas-fn"]
 
 
@@ -189,8 +192,8 @@ async def test_delete_bad_or_unknown_name_changes_nothing(
     api: httpx.AsyncClient, provider: RecordingProvider, body: dict[str, str], status: int
 ) -> None:
     await deploy(api)
-    answer = await api.request("DELETE", "/system/functions", json=body)
-    assert (answer.status_code, provider.changes) == (status, 1)
+    response = await api.request("DELETE", "/system/functions", json=body)
+    assert (response.status_code, provider.changes) == (status, 1)
 
 
 async def test_describe_tells_replicas_reason_and_usage(
@@ -274,9 +277,9 @@ async def test_deploy_bad_input_names_field_and_changes_nothing(
         await deploy(api)
     before = provider.changes
     content = {"content": body} if isinstance(body, bytes) else {"json": body}
-    answer = await api.request(method, "/system/functions", **content)
-    assert text in answer.text
-    assert answer.status_code == (413 if "at most 4096" in text else 400)
+    response = await api.request(method, "/system/functions", **content)
+    assert text in response.text
+    assert response.status_code == (413 if "at most 4096" in text else 400)
     assert provider.changes == before
 
 
@@ -285,8 +288,8 @@ async def test_deploy_body_sent_in_chunks_is_limited_too(api: httpx.AsyncClient)
         for _ in range(5):
             yield b" " * 1000
 
-    answer = await api.post("/system/functions", content=pieces())
-    assert (answer.status_code, answer.text) == (
+    response = await api.post("/system/functions", content=pieces())
+    assert (response.status_code, response.text) == (
         413,
         "body: expected at most 4096 bytes, got more",
     )
@@ -304,8 +307,8 @@ async def test_scale_to_zero_is_done(
     api: httpx.AsyncClient, provider: RecordingProvider, query: str, body: dict[str, Any]
 ) -> None:
     await deploy(api)
-    answer = await api.post(f"/system/scale-function/echo{query}", json=body)
-    assert (answer.status_code, answer.text) == (202, "")
+    response = await api.post(f"/system/scale-function/echo{query}", json=body)
+    assert (response.status_code, response.text) == (202, "")
     assert provider.scaled == [(FunctionId("echo"), 0)]
     assert "replicas" not in (await api.get("/system/function/echo")).json()
 
@@ -335,6 +338,6 @@ async def test_scale_bad_input_changes_nothing(
     api: httpx.AsyncClient, provider: RecordingProvider, body: bytes, status: int, text: str
 ) -> None:
     await deploy(api)
-    answer = await api.post("/system/scale-function/echo", content=body)
-    assert (answer.status_code, provider.changes) == (status, 1)
-    assert text in answer.text
+    response = await api.post("/system/scale-function/echo", content=body)
+    assert (response.status_code, provider.changes) == (status, 1)
+    assert text in response.text

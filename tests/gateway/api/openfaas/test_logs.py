@@ -27,9 +27,9 @@ async def test_logs_without_follow_end_by_themselves(
     api: httpx.AsyncClient, provider: RecordingProvider
 ) -> None:
     provider.log_lines = [LINE, replace(LINE, text='line\n"two" \N{SNOWMAN}')]
-    answer = await api.get("/system/logs?name=echo&follow=false&tail=-1&namespace=")
-    assert answer.headers["content-type"] == "application/x-ndjson"
-    first, second = answer.text.splitlines()
+    response = await api.get("/system/logs?name=echo&follow=false&tail=-1&namespace=")
+    assert response.headers["content-type"] == "application/x-ndjson"
+    first, second = response.text.splitlines()
     assert json.loads(first) == {
         "name": "echo",
         "namespace": "openfaas-fn",
@@ -65,10 +65,10 @@ async def test_logs_parameters_reach_the_provider(
 async def test_logs_bad_parameter_is_422_and_named(
     api: httpx.AsyncClient, provider: RecordingProvider, query: str, text: str
 ) -> None:
-    answer = await api.get(f"/system/logs?{query}")
-    assert answer.status_code == 422
-    assert answer.text.startswith("could not parse the log request: ")
-    assert text in answer.text
+    response = await api.get(f"/system/logs?{query}")
+    assert response.status_code == 422
+    assert response.text.startswith("could not parse the log request: ")
+    assert text in response.text
     assert provider.queries == []
 
 

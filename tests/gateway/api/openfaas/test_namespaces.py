@@ -25,24 +25,24 @@ async def test_namespace_create_update_delete(
     changed = {"name": "team", "labels": {"openfaas": "1", "cost": "low"}}
     assert (await api.put("/system/namespace/team", json=changed)).status_code == 202
     assert (await api.get("/system/namespace/team")).json() == changed
-    answer = await api.request("DELETE", "/system/namespace/team", json=TEAM)
-    assert answer.status_code == 202
+    response = await api.request("DELETE", "/system/namespace/team", json=TEAM)
+    assert response.status_code == 202
     assert [known.name for known in await provider.namespaces()] == ["openfaas-fn"]
 
 
 async def test_namespace_create_existing_is_a_conflict(api: httpx.AsyncClient) -> None:
     await api.post("/system/namespace/", json=TEAM)
-    answer = await api.post("/system/namespace/", json=TEAM)
-    assert (answer.status_code, answer.text) == (409, "namespace team exists already")
+    response = await api.post("/system/namespace/", json=TEAM)
+    assert (response.status_code, response.text) == (409, "namespace team exists already")
 
 
 @pytest.mark.parametrize("body", [{}, {"name": ""}, {"name": "../x"}, {"name": 3}])
 async def test_namespace_create_bad_name_is_refused(
     api: httpx.AsyncClient, provider: RecordingProvider, body: dict[str, Any]
 ) -> None:
-    answer = await api.post("/system/namespace/", json=body)
-    assert (answer.status_code, provider.changes) == (400, 0)
-    assert answer.text.startswith("name: expected ")
+    response = await api.post("/system/namespace/", json=body)
+    assert (response.status_code, provider.changes) == (400, 0)
+    assert response.text.startswith("name: expected ")
 
 
 @pytest.mark.parametrize("method", ["PUT", "DELETE"])
@@ -66,9 +66,9 @@ async def test_namespace_change_must_repeat_name_and_mark(
 ) -> None:
     await provider.put_namespace(Namespace("team"))
     path = "/system/namespace/gone" if status == 404 else "/system/namespace/team"
-    answer = await api.request(method, path, json=body)
-    assert (answer.status_code, provider.changes) == (status, 1)
-    assert text in answer.text
+    response = await api.request(method, path, json=body)
+    assert (response.status_code, provider.changes) == (status, 1)
+    assert text in response.text
 
 
 async def test_namespace_default_or_in_use_is_not_deleted(

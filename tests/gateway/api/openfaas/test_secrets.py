@@ -12,14 +12,14 @@ PATH = "/system/secrets"
 async def test_secrets_list_shows_sorted_names_and_never_values(api: httpx.AsyncClient) -> None:
     assert (await api.get(f"{PATH}?namespace=")).json() == []
     for name in ("b-key", "a.key"):
-        answer = await api.post(PATH, json={"name": name, "value": "hidden-value"})
-        assert answer.status_code == 202
-    answer = await api.get(PATH)
-    assert answer.json() == [
+        response = await api.post(PATH, json={"name": name, "value": "hidden-value"})
+        assert response.status_code == 202
+    response = await api.get(PATH)
+    assert response.json() == [
         {"name": "a.key", "namespace": "openfaas-fn"},
         {"name": "b-key", "namespace": "openfaas-fn"},
     ]
-    assert "hidden-value" not in answer.text
+    assert "hidden-value" not in response.text
 
 
 @pytest.mark.parametrize(
@@ -42,8 +42,8 @@ async def test_secret_create_existing_is_a_conflict_and_keeps_the_value(
     api: httpx.AsyncClient, provider: RecordingProvider
 ) -> None:
     await api.post(PATH, json={"name": "key", "value": "one"})
-    answer = await api.post(PATH, json={"name": "key", "value": "two"})
-    assert (answer.status_code, answer.text) == (409, "secret key.openfaas-fn exists already")
+    response = await api.post(PATH, json={"name": "key", "value": "two"})
+    assert (response.status_code, response.text) == (409, "secret key.openfaas-fn exists already")
     assert provider.known_secrets["openfaas-fn"]["key"] == b"one"
 
 
@@ -83,8 +83,8 @@ async def test_secret_delete_is_202_and_404_when_missing(
 async def test_secret_bad_input_is_named_without_the_value(
     api: httpx.AsyncClient, provider: RecordingProvider, body: dict[str, Any], text: str
 ) -> None:
-    answer = await api.post(PATH, json=body)
-    assert (answer.status_code, provider.changes) == (400, 0)
-    assert text in answer.text
-    assert "hush" not in answer.text
-    assert "12345" not in answer.text
+    response = await api.post(PATH, json=body)
+    assert (response.status_code, provider.changes) == (400, 0)
+    assert text in response.text
+    assert "hush" not in response.text
+    assert "12345" not in response.text

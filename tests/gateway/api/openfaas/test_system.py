@@ -45,9 +45,9 @@ GUARDED = [
 async def test_guard_asks_for_the_password(
     api: httpx.AsyncClient, provider: RecordingProvider, method: str, path: str
 ) -> None:
-    answer = await api.request(method, path, auth=("admin", "wrong"))
-    assert (answer.status_code, answer.text) == (401, "invalid credentials")
-    assert answer.headers["www-authenticate"] == 'Basic realm="Restricted"'
+    response = await api.request(method, path, auth=("admin", "wrong"))
+    assert (response.status_code, response.text) == (401, "invalid credentials")
+    assert response.headers["www-authenticate"] == 'Basic realm="Restricted"'
     assert provider.changes == 0
 
 
@@ -61,8 +61,8 @@ async def test_guard_refuses_a_functions_token_outside_the_registry(
 ) -> None:
     headers = {"authorization": "Bearer registry-token-value"}
     api.auth = httpx.Auth()
-    answer = await api.get("/system/functions", headers=headers)
-    assert answer.status_code == 403
+    response = await api.get("/system/functions", headers=headers)
+    assert response.status_code == 403
 
 
 async def test_guard_slows_down_guessing(control: ControlPlane) -> None:
@@ -73,7 +73,7 @@ async def test_guard_slows_down_guessing(control: ControlPlane) -> None:
     )
     async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
         wrong = [await client.get("/system/info", auth=("admin", "x")) for _ in range(32)]
-        assert [answer.status_code for answer in wrong] == [401] * 30 + [429] * 2
+        assert [response.status_code for response in wrong] == [401] * 30 + [429] * 2
         assert (await client.get("/system/info", auth=PASSWORD)).status_code == 200
 
 
@@ -81,8 +81,8 @@ async def test_guard_with_auth_off_ignores_an_empty_bearer(control: ControlPlane
     app = application(replace(control, auth=Auth.disabled(CREDENTIALS)), CollectorRegistry())
     transport = httpx.ASGITransport(app=app)
     async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
-        answer = await client.get("/system/functions", headers={"authorization": "Bearer "})
-    assert answer.status_code == 200
+        response = await client.get("/system/functions", headers={"authorization": "Bearer "})
+    assert response.status_code == 200
 
 
 async def test_guard_refuses_a_form_of_another_web_site(
@@ -91,8 +91,8 @@ async def test_guard_refuses_a_form_of_another_web_site(
     body = {"service": "echo", "image": "i"}
     for origin, status in (("http://evil.example", 403), ("null", 403), ("http://gateway", 202)):
         headers = {"origin": origin}
-        answer = await api.post("/system/functions", json=body, headers=headers)
-        assert answer.status_code == status
+        response = await api.post("/system/functions", json=body, headers=headers)
+        assert response.status_code == status
     assert provider.changes == 1
 
 
@@ -106,8 +106,8 @@ async def test_guard_refuses_a_form_of_another_web_site(
 async def test_path_is_cleaned_by_a_redirect(
     api: httpx.AsyncClient, path: str, location: str
 ) -> None:
-    answer = await api.get(httpx.URL("http://gateway", raw_path=path.encode()))
-    assert (answer.status_code, answer.headers["location"]) == (301, location)
+    response = await api.get(httpx.URL("http://gateway", raw_path=path.encode()))
+    assert (response.status_code, response.headers["location"]) == (301, location)
 
 
 @pytest.mark.parametrize(
@@ -142,9 +142,9 @@ def test_cleaned_changes_only_what_is_not_clean(path: str, clean: str) -> None:
     ],
 )
 async def test_unknown_path_is_not_found_in_text(api: httpx.AsyncClient, path: str) -> None:
-    answer = await api.get(path)
-    assert (answer.status_code, answer.text) == (404, "404 page not found\n")
-    assert answer.headers["content-type"].startswith("text/plain")
+    response = await api.get(path)
+    assert (response.status_code, response.text) == (404, "404 page not found\n")
+    assert response.headers["content-type"].startswith("text/plain")
 
 
 @pytest.mark.parametrize(
@@ -161,8 +161,8 @@ async def test_unknown_path_is_not_found_in_text(api: httpx.AsyncClient, path: s
 async def test_known_path_with_wrong_method_is_an_empty_405(
     api: httpx.AsyncClient, method: str, path: str
 ) -> None:
-    answer = await api.request(method, path)
-    assert (answer.status_code, answer.content) == (405, b"")
+    response = await api.request(method, path)
+    assert (response.status_code, response.content) == (405, b"")
 
 
 async def test_info_has_what_faas_cli_dereferences(api: httpx.AsyncClient) -> None:
@@ -181,23 +181,23 @@ async def test_healthz_needs_no_password_and_tells_a_broken_provider(
     api: httpx.AsyncClient, provider: RecordingProvider
 ) -> None:
     api.auth = httpx.Auth()
-    answer = await api.get("/healthz")
-    assert (answer.status_code, answer.text) == (200, "OK")
+    response = await api.get("/healthz")
+    assert (response.status_code, response.text) == (200, "OK")
     provider.broken = UnavailableError("disk is gone")
-    answer = await api.get("/healthz")
-    assert (answer.status_code, answer.text) == (502, "provider: disk is gone")
+    response = await api.get("/healthz")
+    assert (response.status_code, response.text) == (502, "provider: disk is gone")
 
 
 async def test_home_leads_to_the_pages(api: httpx.AsyncClient) -> None:
-    answer = await api.get("/")
-    assert (answer.status_code, answer.headers["location"]) == (307, "/ui/")
+    response = await api.get("/")
+    assert (response.status_code, response.headers["location"]) == (307, "/ui/")
 
 
 async def test_prune_tells_what_was_removed_or_that_there_is_nothing_to_prune(
     api: httpx.AsyncClient, control: ControlPlane
 ) -> None:
-    answer = await api.post("/system/prune")
-    assert (answer.status_code, answer.text.startswith("this provider keeps nothing")) == (
+    response = await api.post("/system/prune")
+    assert (response.status_code, response.text.startswith("this provider keeps nothing")) == (
         501,
         True,
     )
@@ -219,12 +219,12 @@ async def test_page_lists_functions_and_shows_names_as_text(
     assert "None is deployed." in (await api.get("/ui/")).text
     body = {"service": "echo", "image": "<script>1</script>"}
     await api.post("/system/functions", json=body)
-    answer = await api.get("/ui/")
-    assert answer.headers["content-type"] == "text/html; charset=utf-8"
-    assert "default-src 'none'" in answer.headers["content-security-policy"]
-    assert "echo.openfaas-fn" in answer.text
-    assert "&lt;script&gt;" in answer.text
-    assert "<script>" not in answer.text
+    response = await api.get("/ui/")
+    assert response.headers["content-type"] == "text/html; charset=utf-8"
+    assert "default-src 'none'" in response.headers["content-security-policy"]
+    assert "echo.openfaas-fn" in response.text
+    assert "&lt;script&gt;" in response.text
+    assert "<script>" not in response.text
 
 
 async def test_answers_are_counted_by_route_and_not_by_name(
@@ -258,10 +258,10 @@ async def test_disk_that_refuses_is_named_and_its_path_is_not_told(
     api: httpx.AsyncClient, provider: RecordingProvider, error: Exception, status: int, text: str
 ) -> None:
     provider.broken = error
-    answer = await api.get("/system/functions")
-    assert answer.status_code == status
-    assert text in answer.text
-    assert "secret" not in answer.text
+    response = await api.get("/system/functions")
+    assert response.status_code == status
+    assert text in response.text
+    assert "secret" not in response.text
 
 
 async def test_full_database_is_507(api: httpx.AsyncClient, provider: RecordingProvider) -> None:
@@ -271,8 +271,8 @@ async def test_full_database_is_507(api: httpx.AsyncClient, provider: RecordingP
         database.execute("CREATE TABLE a (b)")
     database.close()
     provider.broken = full.value
-    answer = await api.get("/system/functions")
-    assert (answer.status_code, answer.text) == (
+    response = await api.get("/system/functions")
+    assert (response.status_code, response.text) == (
         507,
         "the gateway's disk is full: nothing was changed\n",
     )

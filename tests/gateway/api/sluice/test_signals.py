@@ -12,8 +12,8 @@ async def test_reports_of_several_reporters_are_added_up(
 ) -> None:
     for signal, value in (("lag-a", 30), ("lag-b", 4.5), ("lag-a", 20)):
         report = {"function": "f.openfaas-fn", "signal": signal, "value": value}
-        answer = await api.post("/system/signals", json={"signals": [report]})
-        assert answer.status_code == 202
+        response = await api.post("/system/signals", json={"signals": [report]})
+        assert response.status_code == 202
     assert control.signals.waiting(FunctionId("f")) == 24.5
 
 
@@ -30,8 +30,8 @@ async def test_report_that_does_not_fit_is_refused_and_changes_nothing(
     api: httpx.AsyncClient, control: ControlPlane, report: dict[str, object], status: int
 ) -> None:
     good = {"function": "f", "signal": "lag", "value": 1}
-    answer = await api.post("/system/signals", json={"signals": [good, report]})
-    assert answer.status_code == status
+    response = await api.post("/system/signals", json={"signals": [good, report]})
+    assert response.status_code == status
     assert control.signals.waiting(FunctionId("f")) == 0
 
 

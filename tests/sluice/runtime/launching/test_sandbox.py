@@ -115,8 +115,8 @@ def test_mounts_of_the_machine_stay_as_they_were(place: Path) -> None:
 
 
 def test_missing_source_is_named(place: Path) -> None:
-    answer = seen(sandbox_of(place, show=(str(place / "absent"),)), "1")
-    assert answer == {"refused": f"{place / 'absent'}: No such file or directory"}
+    response = seen(sandbox_of(place, show=(str(place / "absent"),)), "1")
+    assert response == {"refused": f"{place / 'absent'}: No such file or directory"}
 
 
 def test_probe_says_nothing_where_isolation_works(

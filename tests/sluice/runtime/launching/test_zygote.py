@@ -71,8 +71,8 @@ class Replica:
             client.settimeout(TIMEOUT)
             client.connect(self.path)
             client.sendall(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
-            answer = b"".join(iter(lambda: client.recv(65536), b""))
-        return dict(json.loads(answer.partition(b"\r\n\r\n")[2]))
+            response = b"".join(iter(lambda: client.recv(65536), b""))
+        return dict(json.loads(response.partition(b"\r\n\r\n")[2]))
 
     def close(self) -> None:
         self.supervision.close()
@@ -89,7 +89,7 @@ class Zygote:
     folder: Path
     replicas: list[Replica] = field(default_factory=list)
 
-    def answer(self) -> dict[str, Any]:
+    def response(self) -> dict[str, Any]:
         return dict(json.loads(self.channel.recv(4096)))
 
     def fork(self, *, threads: int = 1, spare: bool = False, **request: Any) -> Replica:
@@ -108,14 +108,14 @@ class Zygote:
         }
         known = {"environ": environ, "folder": str(self.folder), "sandbox": None}
         os.write(memory, json.dumps(known | request).encode())
-        orders, ordered = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        blank = json.dumps({"isolated": False, "threads": threads, "spare": spare}).encode()
-        with socket.socket(socket.AF_UNIX) as listener, supervised, orders, ordered:
+        specialization, ordered = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        spec = json.dumps({"isolated": False, "threads": threads, "spare": spare}).encode()
+        with socket.socket(socket.AF_UNIX) as listener, supervised, specialization, ordered:
             listener.bind(path)
             listener.listen()
-            socket.send_fds(self.channel, [blank], [supervised.fileno(), ordered.fileno()])
+            socket.send_fds(self.channel, [spec], [supervised.fileno(), ordered.fileno()])
             theirs = [memory, listener.fileno(), status_end, log_end]
-            socket.send_fds(orders, [b"order"], theirs)
+            socket.send_fds(specialization, [b"order"], theirs)
         for descriptor in (memory, status_end, log_end):
             os.close(descriptor)
         self.replicas.append(Replica(path, supervision, status, log))
@@ -165,14 +165,14 @@ def make(folder: Path) -> Iterator[Any]:
 
 def test_zygote_stays_one_task_with_libraries_imported(make: Any) -> None:
     zygote = make("numpy", "onnxruntime", "sklearn")
-    assert zygote.answer() == {"event": "warm"}
+    assert zygote.response() == {"event": "warm"}
     tasks = list(Path(f"/proc/{zygote.process.pid}/task").iterdir())
     assert len(tasks) == 1
 
 
 def test_replicas_have_randomness_of_their_own_and_the_libraries(make: Any) -> None:
     zygote = make("numpy")
-    zygote.answer()
+    zygote.response()
     first, second = zygote.fork(), zygote.fork()
     assert [first.told(), second.told()] == [{"event": "ready"}] * 2
     one, two = first.call(), second.call()
@@ -188,17 +188,17 @@ def test_numeric_threads_are_as_asked_and_not_started_before_they_are_needed(
 ) -> None:
     """An idle thread of OpenBLAS spins: it took a core while the handler was imported."""
     zygote = make("numpy")
-    zygote.answer()
+    zygote.response()
     replica = zygote.fork(threads=threads)
     assert replica.told() == {"event": "ready"}
-    answer = replica.call()
-    assert answer["tasks"] == 1
-    assert set(answer["blas"]) == {threads}
+    response = replica.call()
+    assert response["tasks"] == 1
+    assert set(response["blas"]) == {threads}
 
 
 def test_spare_waits_for_its_order_and_has_all_that_the_zygote_prepares(make: Any) -> None:
     zygote = make("numpy")
-    zygote.answer()
+    zygote.response()
     first, spare = zygote.fork(), zygote.fork(spare=True)
     assert [first.told(), spare.told()] == [{"event": "ready"}] * 2
     assert spare.call()["prepared"]
@@ -207,25 +207,25 @@ def test_spare_waits_for_its_order_and_has_all_that_the_zygote_prepares(make: An
 
 def test_blank_that_nobody_orders_ends_with_its_orders(make: Any) -> None:
     zygote = make()
-    zygote.answer()
+    zygote.response()
     supervision, supervised = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    orders, ordered = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    blank = json.dumps({"isolated": False, "threads": 1, "spare": False}).encode()
-    with supervision, supervised, orders, ordered:
+    specialization, ordered = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    spec = json.dumps({"isolated": False, "threads": 1, "spare": False}).encode()
+    with supervision, supervised, specialization, ordered:
         supervision.settimeout(TIMEOUT)
-        socket.send_fds(zygote.channel, [blank], [supervised.fileno(), ordered.fileno()])
+        socket.send_fds(zygote.channel, [spec], [supervised.fileno(), ordered.fileno()])
         supervised.close()
         data, descriptors, _, _ = socket.recv_fds(supervision, 8192, 1)
         assert json.loads(data)["event"] == "started"
         os.close(descriptors[0])
-        orders.close()
+        specialization.close()
         assert json.loads(supervision.recv(8192)) == {"event": "exited", "status": 0}
         assert supervision.recv(8192) == b""
 
 
 def test_end_of_a_replica_is_reported_with_its_status(make: Any) -> None:
     zygote = make("numpy")
-    zygote.answer()
+    zygote.response()
     replica = zygote.fork()
     started = replica.event()
     assert started["event"] == "started"
@@ -236,7 +236,7 @@ def test_end_of_a_replica_is_reported_with_its_status(make: Any) -> None:
 
 def test_replica_drains_on_sigterm_and_exits_with_0(make: Any) -> None:
     zygote = make()
-    zygote.answer()
+    zygote.response()
     replica = zygote.fork()
     started = replica.event()
     assert replica.told() == {"event": "ready"}
@@ -246,7 +246,7 @@ def test_replica_drains_on_sigterm_and_exits_with_0(make: Any) -> None:
 
 def test_closed_supervision_ends_the_replica(make: Any) -> None:
     zygote = make()
-    zygote.answer()
+    zygote.response()
     replica = zygote.fork()
     watched = os.pidfd_open(replica.event()["pid"])
     assert replica.told() == {"event": "ready"}
@@ -257,7 +257,7 @@ def test_closed_supervision_ends_the_replica(make: Any) -> None:
 
 def test_closed_channel_ends_the_zygote_and_its_replicas(make: Any) -> None:
     zygote = make()
-    zygote.answer()
+    zygote.response()
     replica = zygote.fork()
     watched = os.pidfd_open(replica.event()["pid"])
     assert replica.told() == {"event": "ready"}
@@ -270,7 +270,7 @@ def test_closed_channel_ends_the_zygote_and_its_replicas(make: Any) -> None:
 def test_failing_import_makes_it_cold_with_the_reason(make: Any, tmp_path: Path) -> None:
     (tmp_path / "broken_library.py").write_text("raise RuntimeError('no such device')\n")
     zygote = make("broken_library", PYTHONPATH=str(tmp_path))
-    assert zygote.answer() == {
+    assert zygote.response() == {
         "event": "cold",
         "reason": "RuntimeError at import: no such device",
     }
@@ -282,7 +282,7 @@ def test_import_that_starts_a_thread_makes_it_cold(make: Any, tmp_path: Path) ->
         "import threading\nthreading.Thread(target=threading.Event().wait, daemon=True).start()\n"
     )
     zygote = make("threads_library", PYTHONPATH=str(tmp_path))
-    assert zygote.answer() == {"event": "cold", "reason": "1 threads were started at import"}
+    assert zygote.response() == {"event": "cold", "reason": "1 threads were started at import"}
 
 
 def test_cold_start_serves_one_replica_without_a_zygote(make: Any) -> None:
@@ -297,7 +297,7 @@ def test_cold_start_serves_one_replica_without_a_zygote(make: Any) -> None:
 
 def test_telemetry_of_onnxruntime_starts_nothing(make: Any, tmp_path: Path) -> None:
     zygote = make("onnxruntime", HOME=str(tmp_path), XDG_CACHE_HOME=str(tmp_path / "cache"))
-    assert zygote.answer() == {"event": "warm"}
+    assert zygote.response() == {"event": "warm"}
     assert not (tmp_path / "cache").exists()
     links = [path.readlink() for path in Path(f"/proc/{zygote.process.pid}/fd").iterdir()]
     assert sum(str(link).startswith("socket:") for link in links) == 1, "only the channel"

@@ -25,10 +25,10 @@ def script(folder: Path, text: str) -> str:
 
 def test_command_gets_the_body_and_its_output_is_the_answer(tmp_path: Path) -> None:
     with command(tmp_path, "cat") as replica:
-        answer = replica.ready().call("/", b"hello", headers={"content-type": "text/csv"})
-        assert (answer.status, answer.body) == (200, b"hello")
-        assert answer.headers["content-type"] == "text/csv"
-        assert float(answer.headers["x-duration-seconds"]) > 0
+        response = replica.ready().call("/", b"hello", headers={"content-type": "text/csv"})
+        assert (response.status, response.body) == (200, b"hello")
+        assert response.headers["content-type"] == "text/csv"
+        assert float(response.headers["x-duration-seconds"]) > 0
         log = replica.wait_for_log("Wrote 5 Bytes - Duration: ")
         assert " Forking fprocess.\n" in log
         assert replica.call("/", b"").body == b""
@@ -42,10 +42,10 @@ def test_large_bodies_pass_both_ways_at_once(tmp_path: Path) -> None:
 
 def test_command_sees_the_request_in_its_environment(tmp_path: Path) -> None:
     with command(tmp_path, "env", {"MINE": "1", "SLUICE_BODY_LIMIT": "1Mi"}) as replica:
-        answer = replica.ready().call(
+        response = replica.ready().call(
             "/a%20b?x=1&y=2", b"abc", headers={"X-Call-Id": "c-1", "Content-Type": "text/x"}
         )
-        lines = dict(line.split("=", 1) for line in answer.text.splitlines())
+        lines = dict(line.split("=", 1) for line in response.text.splitlines())
         assert lines["Http_Method"] == "POST"
         assert lines["Http_Path"] == "/a b"
         assert lines["Http_Query"] == "x=1&y=2"
@@ -74,15 +74,15 @@ def test_command_is_split_on_single_spaces_and_no_shell_reads_it(tmp_path: Path)
 
 def test_exit_code_is_a_500_with_the_output(tmp_path: Path) -> None:
     with command(tmp_path, script(tmp_path, "echo out; echo err >&2; exit 3")) as replica:
-        answer = replica.ready().call("/")
-        assert answer.status == 500
-        assert answer.text == "exit status 3\nout\nerr\n"
+        response = replica.ready().call("/")
+        assert response.status == 500
+        assert response.text == "exit status 3\nout\nerr\n"
 
 
 def test_signal_is_a_500_in_gos_words(tmp_path: Path) -> None:
     with command(tmp_path, script(tmp_path, "kill -TERM $$")) as replica:
-        answer = replica.ready().call("/")
-        assert (answer.status, answer.text) == (500, "signal: terminated\n")
+        response = replica.ready().call("/")
+        assert (response.status, response.text) == (500, "signal: terminated\n")
 
 
 def test_stderr_goes_to_the_log_when_it_is_not_combined(tmp_path: Path) -> None:
@@ -94,8 +94,8 @@ def test_stderr_goes_to_the_log_when_it_is_not_combined(tmp_path: Path) -> None:
 
 def test_content_type_setting_beats_the_requests(tmp_path: Path) -> None:
     with command(tmp_path, "cat", {"content_type": "application/json"}) as replica:
-        answer = replica.ready().call("/", b"{}", headers={"content-type": "text/plain"})
-        assert answer.headers["content-type"] == "application/json"
+        response = replica.ready().call("/", b"{}", headers={"content-type": "text/plain"})
+        assert response.headers["content-type"] == "application/json"
 
 
 @pytest.mark.parametrize("method", ["OPTIONS", "HEAD", "TRACE"])
@@ -111,8 +111,8 @@ def test_exec_timeout_kills_the_whole_group(tmp_path: Path) -> None:
         replica.ready()
         while not pids.exists() or len(pids.read_text().split()) < 2:
             # On a slow machine the script may be killed before it has said who it is.
-            answer = replica.call("/")
-            assert (answer.status, answer.text) == (408, "Killed process.\n")
+            response = replica.call("/")
+            assert (response.status, response.text) == (408, "Killed process.\n")
         replica.wait_for_log("Killing process: ")
         assert_gone(pids)
         assert replica.call("/_/health", method="GET").status == 200
@@ -142,9 +142,9 @@ def test_child_that_keeps_the_output_open_does_not_hold_the_answer(tmp_path: Pat
 
 def test_output_over_its_limit_is_a_500(tmp_path: Path) -> None:
     with command(tmp_path, "yes", {"SLUICE_OUTPUT_LIMIT": "1Mi"}) as replica:
-        answer = replica.ready().call("/")
-        assert answer.status == 500
-        assert "larger than 1048576 bytes (SLUICE_OUTPUT_LIMIT)" in answer.text
+        response = replica.ready().call("/")
+        assert response.status == 500
+        assert "larger than 1048576 bytes (SLUICE_OUTPUT_LIMIT)" in response.text
         assert_no_call_in_flight(replica)
 
 
@@ -195,9 +195,9 @@ def test_command_that_cannot_be_executed_is_a_500(tmp_path: Path) -> None:
     path.write_text("#!/no/such/interpreter\n")
     path.chmod(0o755)
     with command(tmp_path, str(path)) as replica:
-        answer = replica.ready().call("/")
-        assert answer.status == 500
-        assert answer.text == "the command cannot start: No such file or directory\n"
+        response = replica.ready().call("/")
+        assert response.status == 500
+        assert response.text == "the command cannot start: No such file or directory\n"
         assert_no_call_in_flight(replica)
 
 

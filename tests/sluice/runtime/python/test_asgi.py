@@ -58,40 +58,40 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replica]:
 
 
 def test_app_answers_with_the_state_of_its_lifespan(app: Replica) -> None:
-    answer = app.call("/model", method="GET", headers={"x-call-id": "c-9"})
-    assert answer.text == '{"model":"iris","id":"c-9"}'
-    assert float(answer.headers["x-duration-seconds"]) > 0
-    assert answer.headers["x-call-id"] is None
+    response = app.call("/model", method="GET", headers={"x-call-id": "c-9"})
+    assert response.text == '{"model":"iris","id":"c-9"}'
+    assert float(response.headers["x-duration-seconds"]) > 0
+    assert response.headers["x-call-id"] is None
     assert len(app.call("/model", method="GET").headers["x-call-id"]) == 36
 
 
 def test_body_streams_through_without_being_held(app: Replica) -> None:
     piece = bytes(1 << 20)
     before = app.call("/count", b"").text
-    answer = app.call("/count", (piece for _ in range(120)))
-    told = dict(part.split(":") for part in answer.text.strip("{}").split(","))
+    response = app.call("/count", (piece for _ in range(120)))
+    told = dict(part.split(":") for part in response.text.strip("{}").split(","))
     assert int(told['"size"']) == 120 << 20
     idle = int(before.rpartition(":")[2].rstrip("}"))
     assert int(told['"peak_kib"']) - idle < 30_000
 
 
 def test_streaming_answer_is_chunked(app: Replica) -> None:
-    answer = app.call("/stream", method="GET")
-    assert (answer.headers["transfer-encoding"], answer.text) == ("chunked", "0,1,2,")
+    response = app.call("/stream", method="GET")
+    assert (response.headers["transfer-encoding"], response.text) == ("chunked", "0,1,2,")
 
 
 def test_app_that_raises_tells_no_more_than_a_500(app: Replica) -> None:
-    answer = app.call("/raises", method="GET", headers={"x-call-id": "c-10"})
-    assert answer.status == 500
-    assert "secret-7" not in answer.text
+    response = app.call("/raises", method="GET", headers={"x-call-id": "c-10"})
+    assert response.status == 500
+    assert "secret-7" not in response.text
     log = app.wait_for_log("KeyError: 'secret-7'")
     assert "call_id=c-10" in log
 
 
 def test_call_over_its_timeout_is_504_and_the_app_stays(app: Replica) -> None:
-    answer = app.call("/slow", method="GET", headers={"x-timeout": "200ms"})
-    assert (answer.status, answer.body) == (504, b"")
-    assert answer.headers["x-openfaas-internal"] == "of-watchdog"
+    response = app.call("/slow", method="GET", headers={"x-timeout": "200ms"})
+    assert (response.status, response.body) == (504, b"")
+    assert response.headers["x-openfaas-internal"] == "of-watchdog"
     assert app.call("/model", method="GET").status == 200
 
 

@@ -5,14 +5,14 @@ from typing import Any
 
 import pytest
 
-from sluice.runtime.python.eager_tasks import SPARES, Ended, Starter
+from sluice.runtime.python.eager_tasks import SPARES, EagerTaskFactory, Ended
 
 NAME: ContextVar[str] = ContextVar("name", default="nobody")
 
 
-async def starter() -> Starter:
+async def task_factory() -> EagerTaskFactory:
     """A starter whose first spare waits."""
-    made = Starter(asyncio.get_running_loop())
+    made = EagerTaskFactory(asyncio.get_running_loop())
     await outcome(made.start(asyncio.sleep(0)))
     await asyncio.sleep(0)
     return made
@@ -41,7 +41,7 @@ def from_callback(call: Callable[[], Any]) -> Awaitable[Any]:
     return future
 
 
-async def start(made: Starter, coroutine: Any) -> Any:
+async def start(made: EagerTaskFactory, coroutine: Any) -> Any:
     return await from_callback(lambda: made.start(coroutine))
 
 
@@ -49,7 +49,7 @@ async def test_coroutine_that_does_not_suspend_ends_at_once() -> None:
     async def quick() -> int:
         return 7
 
-    made = await starter()
+    made = await task_factory()
     for _ in range(3):
         started = await start(made, quick())
         assert isinstance(started, Ended) or started.done()
@@ -61,7 +61,7 @@ async def test_error_in_the_first_step_is_the_outcome() -> None:
     async def fails() -> None:
         raise KeyError("x")
 
-    made = await starter()
+    made = await task_factory()
     with pytest.raises(KeyError):
         await outcome(await start(made, fails()))
     made.close()
@@ -75,7 +75,7 @@ async def test_coroutine_that_suspends_goes_on_in_one_and_the_same_task() -> Non
         await asyncio.sleep(0.001)
         return first, second, asyncio.current_task()
 
-    made = await starter()
+    made = await task_factory()
     started = await start(made, slow())
     assert isinstance(started, asyncio.Task)
     assert await started == (started, started, started)
@@ -108,7 +108,7 @@ async def test_timeout_and_task_group_work_from_the_first_step() -> None:
             tasks = [group.create_task(one(number)) for number in range(3)]
         return [task.result() for task in tasks]
 
-    made = await starter()
+    made = await task_factory()
     assert await outcome(await start(made, timed())) == "timed out"
     await asyncio.sleep(0)
     assert await outcome(await start(made, at_once())) == "timed out"
@@ -128,7 +128,7 @@ async def test_cancel_reaches_the_coroutine_whenever_it_comes(turns: int) -> Non
             seen.append("cancelled")
             raise
 
-    made = await starter()
+    made = await task_factory()
 
     def start_and_cancel() -> Any:
         task = made.start(slow())
@@ -155,7 +155,7 @@ async def test_coroutine_that_cancels_itself_in_its_first_step_is_cancelled() ->
         task.cancel()
         await asyncio.sleep(10)
 
-    made = await starter()
+    made = await task_factory()
     with pytest.raises(asyncio.CancelledError):
         await outcome(await start(made, suicidal()))
     made.close()
@@ -172,7 +172,7 @@ async def test_cancellation_of_a_coroutine_that_ended_harms_no_later_one() -> No
         await asyncio.sleep(0.001)
         return "whole"
 
-    made = await starter()
+    made = await task_factory()
     await outcome(await start(made, leaves_a_cancel()))
     for _ in range(3):
         await asyncio.sleep(0)
@@ -186,7 +186,7 @@ async def test_context_variable_of_one_coroutine_is_not_seen_by_the_next() -> No
         NAME.set(name)
         return before
 
-    made = await starter()
+    made = await task_factory()
     for name in ("a", "b", "c", "d"):
         assert await outcome(await start(made, sets(name))) == "nobody"
         await asyncio.sleep(0)
@@ -199,7 +199,7 @@ async def test_context_variable_stays_over_a_suspension() -> None:
         await asyncio.sleep(0)
         return NAME.get()
 
-    made = await starter()
+    made = await task_factory()
     assert await outcome(await start(made, sets())) == "mine"
     made.close()
 
@@ -209,7 +209,7 @@ async def test_many_that_suspend_in_one_turn_all_end() -> None:
         await asyncio.sleep(0)
         return number
 
-    made = await starter()
+    made = await task_factory()
     for _ in range(3):
         started = await from_callback(
             lambda: [made.start(slow(number)) for number in range(SPARES * 4)]

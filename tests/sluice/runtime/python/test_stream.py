@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from sluice.runtime.python.eager_tasks import Starter
+from sluice.runtime.python.eager_tasks import EagerTaskFactory
 from sluice.runtime.python.response import Reply, Stream
 from sluice.runtime.python.stream import JOIN_SECONDS, JOINED_BYTES, Outlet, send_stream
 from sluice.runtime.python.threads import ThreadPool
@@ -55,11 +55,13 @@ class Written:
 async def streamed(items: AsyncIterator[bytes]) -> Written:
     """The whole of a stream, sent as the runtime does it."""
     loop, sink = asyncio.get_running_loop(), Written()
-    starter = Starter(loop)
-    running = send_stream(Stream(200, b"", items, typed=True), sink, ThreadPool(1, loop), starter)
+    task_factory = EagerTaskFactory(loop)
+    running = send_stream(
+        Stream(200, b"", items, typed=True), sink, ThreadPool(1, loop), task_factory
+    )
     await sink.ended.wait()
     assert running is None or running.ended() or not sink.error
-    starter.close()
+    task_factory.close()
     return sink
 
 
@@ -134,15 +136,15 @@ async def test_item_is_not_kept_while_its_generator_waits() -> None:
         yield b"c"
 
     loop, sink = asyncio.get_running_loop(), Written()
-    starter = Starter(loop)
-    send_stream(Stream(200, b"", items(), typed=True), sink, ThreadPool(1, loop), starter)
+    task_factory = EagerTaskFactory(loop)
+    send_stream(Stream(200, b"", items(), typed=True), sink, ThreadPool(1, loop), task_factory)
     for _ in range(3):
         await asyncio.sleep(0)
     assert b"".join(sink.writes) == b"ab"
     waiting.set()
     await sink.ended.wait()
     assert b"".join(sink.writes) + sink.last == b"abc"
-    starter.close()
+    task_factory.close()
 
 
 @pytest.mark.parametrize("count", [1, 5])

@@ -111,26 +111,28 @@ def gallery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replica]:
 
 def test_echo_answers_the_bytes_it_got(gallery: Replica) -> None:
     body = os.urandom(200_000)
-    answer = gallery.call("/echo", body)
-    assert answer.status == 200
-    assert answer.body == body
-    assert float(answer.headers["x-duration-seconds"]) > 0
+    response = gallery.call("/echo", body)
+    assert response.status == 200
+    assert response.body == body
+    assert float(response.headers["x-duration-seconds"]) > 0
 
 
 def test_chunked_body_is_gathered(gallery: Replica) -> None:
-    answer = gallery.call("/echo", iter([b"one,", b"two,", b"three"]))
-    assert answer.body == b"one,two,three"
+    response = gallery.call("/echo", iter([b"one,", b"two,", b"three"]))
+    assert response.body == b"one,two,three"
 
 
 def test_predict_takes_and_gives_json(gallery: Replica) -> None:
-    answer = gallery.call("/predict?model=iris%40champion", json.dumps({"instances": [[1, 2]]}))
-    assert answer.headers["content-type"] == "application/json"
-    assert json.loads(answer.body) == {"predictions": [3], "model": "iris@champion"}
+    response = gallery.call("/predict?model=iris%40champion", json.dumps({"instances": [[1, 2]]}))
+    assert response.headers["content-type"] == "application/json"
+    assert json.loads(response.body) == {"predictions": [3], "model": "iris@champion"}
 
 
 def test_event_and_context_say_who_calls_and_who_answers(gallery: Replica) -> None:
-    answer = gallery.call("/about", headers={"x-mine": "yes", "X-Call-Id": "call-7"}, method="PUT")
-    told = json.loads(answer.body)
+    response = gallery.call(
+        "/about", headers={"x-mine": "yes", "X-Call-Id": "call-7"}, method="PUT"
+    )
+    told = json.loads(response.body)
     assert 0 < told.pop("remaining") <= 30
     assert told == {
         "method": "PUT",
@@ -159,9 +161,9 @@ def test_handler_sees_no_variable_of_the_runtime(gallery: Replica) -> None:
 
 
 def test_handler_that_raises_tells_the_call_id_alone(gallery: Replica) -> None:
-    answer = gallery.call("/raises", headers={"x-call-id": "call-42"})
-    assert answer.status == 500
-    assert answer.text == "call call-42 failed\n"
+    response = gallery.call("/raises", headers={"x-call-id": "call-42"})
+    assert response.status == 500
+    assert response.text == "call call-42 failed\n"
     log = gallery.wait_for_log("KeyError: 'secret-7'")
     assert "call_id=call-42" in log
     assert "Traceback" in log
@@ -174,16 +176,16 @@ def test_handler_that_exits_fails_its_call_only(gallery: Replica) -> None:
 
 
 def test_wrong_reply_is_a_500_and_the_log_says_what_came(gallery: Replica) -> None:
-    answer = gallery.call("/wrong", headers={"x-call-id": "call-43"})
-    assert (answer.status, answer.text) == (500, "call call-43 failed\n")
+    response = gallery.call("/wrong", headers={"x-call-id": "call-43"})
+    assert (response.status, response.text) == (500, "call call-43 failed\n")
     assert "call_id=call-43" in gallery.wait_for_log("set is not JSON")
 
 
 def test_body_that_is_no_json_is_a_400_that_says_where(gallery: Replica) -> None:
-    answer = gallery.call("/rows_of", b'{"rows": [1,,2]}')
-    assert answer.status == 400
-    assert "the request body is not JSON: " in answer.text
-    assert "column 13" in answer.text
+    response = gallery.call("/rows_of", b'{"rows": [1,,2]}')
+    assert response.status == 400
+    assert "the request body is not JSON: " in response.text
+    assert "column 13" in response.text
     assert gallery.call("/rows_of", b"\xff\xfe\xff").status == 400
     assert gallery.call("/rows_of", b"[" * 200_000).status == 400
     assert gallery.call("/rows_of", b'{"rows": [1]}').body == b"[1]"
@@ -194,8 +196,8 @@ def test_exit_code_of_a_handlers_child_is_its_own(gallery: Replica) -> None:
 
 
 def test_status_body_and_headers_are_the_handlers(gallery: Replica) -> None:
-    answer = gallery.call("/status")
-    assert (answer.status, answer.text, answer.headers["x-tea"]) == (418, "teapot", "green")
+    response = gallery.call("/status")
+    assert (response.status, response.text, response.headers["x-tea"]) == (418, "teapot", "green")
 
 
 def test_handler_may_use_a_timeout_of_its_own(gallery: Replica) -> None:
@@ -209,16 +211,16 @@ def test_print_and_logging_reach_the_log_at_once(gallery: Replica) -> None:
 
 
 def test_async_generator_is_sent_chunked(gallery: Replica) -> None:
-    answer = gallery.call("/stream")
-    assert answer.headers["transfer-encoding"] == "chunked"
-    assert answer.text == "0,1,2,"
+    response = gallery.call("/stream")
+    assert response.headers["transfer-encoding"] == "chunked"
+    assert response.text == "0,1,2,"
 
 
 def test_streamed_values_become_lines_of_json(gallery: Replica) -> None:
-    answer = gallery.call("/rows")
-    assert answer.status == 201
-    assert answer.headers["content-type"] == "application/x-ndjson"
-    assert [json.loads(line) for line in answer.body.splitlines()] == [
+    response = gallery.call("/rows")
+    assert response.status == 201
+    assert response.headers["content-type"] == "application/x-ndjson"
+    assert [json.loads(line) for line in response.body.splitlines()] == [
         {"row": 0},
         {"row": 1},
         {"row": 2},
@@ -238,13 +240,13 @@ def test_generator_that_fails_in_the_middle_cuts_the_answer(gallery: Replica) ->
 
 
 def test_generator_without_items_is_an_empty_answer(gallery: Replica) -> None:
-    answer = gallery.call("/nothing")
-    assert (answer.status, answer.body) == (200, b"")
+    response = gallery.call("/nothing")
+    assert (response.status, response.body) == (200, b"")
 
 
 def test_head_of_a_stream_has_no_body(gallery: Replica) -> None:
-    answer = gallery.call("/stream", method="HEAD")
-    assert (answer.status, answer.body) == (200, b"")
+    response = gallery.call("/stream", method="HEAD")
+    assert (response.status, response.body) == (200, b"")
 
 
 def test_body_over_the_limit_is_refused_by_its_length(gallery: Replica) -> None:
@@ -273,9 +275,9 @@ def test_body_is_asked_for_when_the_client_waits_to_be_asked(gallery: Replica) -
 
 
 def test_bad_x_timeout_is_named(gallery: Replica) -> None:
-    answer = gallery.call("/echo", headers={"x-timeout": "soon"})
-    assert answer.status == 400
-    assert answer.text.startswith("X-Timeout: 'soon': expected a duration")
+    response = gallery.call("/echo", headers={"x-timeout": "soon"})
+    assert response.status == 400
+    assert response.text.startswith("X-Timeout: 'soon': expected a duration")
 
 
 def test_health_ready_and_metrics_are_the_runtimes(gallery: Replica) -> None:
@@ -349,7 +351,7 @@ def test_sync_handler_answers_from_a_thread(sync: Replica) -> None:
 
 def test_sync_handlers_run_at_the_same_time(sync: Replica) -> None:
     with ThreadPoolExecutor(3) as callers:
-        names = {answer.text for answer in callers.map(sync.call, ["/together"] * 3)}
+        names = {response.text for response in callers.map(sync.call, ["/together"] * 3)}
     assert len(names) == 3
 
 
@@ -371,9 +373,9 @@ def test_text_handler_gets_text_and_says_when_it_is_none(tmp_path: Path) -> None
     with Replica(tmp_path, handler, {}) as replica:
         replica.ready()
         assert replica.call("/", "grüezi".encode()).text == "str grüezi"
-        answer = replica.call("/", b"ab\xff")
-    assert answer.status == 400
-    assert "not UTF-8 at byte 2" in answer.text
+        response = replica.call("/", b"ab\xff")
+    assert response.status == 400
+    assert "not UTF-8 at byte 2" in response.text
 
 
 def test_raw_body_gives_a_text_handler_bytes(tmp_path: Path) -> None:
@@ -399,11 +401,11 @@ def test_calls_above_max_inflight_get_429_in_of_watchdogs_words(tmp_path: Path) 
     ):
         one.sendall(b"POST /hold HTTP/1.1\r\nhost: f\r\ncontent-length: 0\r\n\r\n")
         replica.wait_for_log("held")
-        answer = replica.call("/free")
-        assert answer.status == 429
-        assert answer.headers["x-openfaas-internal"] == "faas-middleware"
-        assert answer.headers["content-type"] == "text/plain"
-        assert answer.text == "Concurrent request limit exceeded. Max concurrent requests: 1\n"
+        response = replica.call("/free")
+        assert response.status == 429
+        assert response.headers["x-openfaas-internal"] == "faas-middleware"
+        assert response.headers["content-type"] == "text/plain"
+        assert response.text == "Concurrent request limit exceeded. Max concurrent requests: 1\n"
         assert replica.call("/_/ready", method="GET").status == 429
         assert replica.call("/_/health", method="GET").status == 200
         one.close()
@@ -419,10 +421,10 @@ def test_async_handler_over_exec_timeout_is_cancelled_and_the_replica_stays(tmp_
         "    finally:\n        print('cleaned up')\n"
     )
     with Replica(tmp_path, handler, {"exec_timeout": "200ms"}) as replica:
-        answer = replica.ready().call("/", b"slow")
-        assert answer.status == 504
-        assert answer.headers["x-openfaas-internal"] == "of-watchdog"
-        assert answer.body == b""
+        response = replica.ready().call("/", b"slow")
+        assert response.status == 504
+        assert response.headers["x-openfaas-internal"] == "of-watchdog"
+        assert response.body == b""
         replica.wait_for_log("cleaned up")
         assert replica.call("/", b"fast").text == "fast"
         replica.wait_for_metrics("sluice_runtime_timeouts_total 1.0", "http_requests_in_flight 0.0")
@@ -445,9 +447,9 @@ def test_body_that_does_not_arrive_is_a_408(tmp_path: Path) -> None:
         replica.ready().connect() as connection,
     ):
         connection.sendall(b"POST / HTTP/1.1\r\nhost: f\r\ncontent-length: 10\r\n\r\nhalf")
-        answer = connection.recv(65536)
-        assert answer.startswith(b"HTTP/1.1 408 ")
-        assert b"did not arrive within 0.2 s" in answer
+        response = connection.recv(65536)
+        assert response.startswith(b"HTTP/1.1 408 ")
+        assert b"did not arrive within 0.2 s" in response
 
 
 @pytest.mark.parametrize("kind", ["async def", "def"])
@@ -473,8 +475,8 @@ def test_event_stream_that_was_asked_for_is_not_cut(tmp_path: Path) -> None:
         "        yield 'data: x\\n\\n'\n"
     )
     with Replica(tmp_path, handler, {"exec_timeout": "200ms"}) as replica:
-        answer = replica.ready().call("/", headers={"accept": "text/event-stream"})
-    assert answer.text == "data: x\n\n" * 4
+        response = replica.ready().call("/", headers={"accept": "text/event-stream"})
+    assert response.text == "data: x\n\n" * 4
 
 
 def test_client_that_leaves_a_sync_handler_frees_the_slot_when_it_ends(tmp_path: Path) -> None:
@@ -518,11 +520,11 @@ def test_stuck_sync_handler_is_answered_504_and_the_replica_asks_to_be_replaced(
         time.sleep(2)
         slow = callers.submit(replica.call, "/slow")
         replica.wait_for_log("slow begun")
-        answer = stuck.result()
+        response = stuck.result()
         event = replica.event()
         gate.open("w").close()
-        assert answer.status == 504
-        assert answer.headers["x-openfaas-internal"] == "of-watchdog"
+        assert response.status == 504
+        assert response.headers["x-openfaas-internal"] == "of-watchdog"
         assert event["event"] == "replace"
         assert "exec_timeout of 4 s passed" in event["reason"]
         assert slow.result().text == "done"
@@ -662,8 +664,8 @@ def test_sigterm_answers_what_was_begun_and_exits_0(tmp_path: Path) -> None:
         call = callers.submit(replica.ready().call)
         replica.wait_for_log("begun")
         replica.terminate()
-        answer = call.result()
-        assert (answer.status, answer.text) == (200, "finished")
+        response = call.result()
+        assert (response.status, response.text) == (200, "finished")
         assert replica.exit_code() == 0
         with pytest.raises(ConnectionRefusedError):
             replica.connect()
@@ -771,6 +773,6 @@ def test_head_at_the_gateways_limits_is_taken_with_what_the_gateway_adds(tmp_pat
     fields = {f"x-{number}": "v" * 640 for number in range(106)}
     handler = "async def handle(event, context):\n    return len(event.headers)"
     with Replica(tmp_path, handler, {}) as replica:
-        answer = replica.ready().call("/", headers=fields)
-        assert answer.status == 200
-        assert int(answer.body) >= 106
+        response = replica.ready().call("/", headers=fields)
+        assert response.status == 200
+        assert int(response.body) >= 106

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from sluice.runtime.python.batching import BatchError, ExpiredError, QueueFullError, batch
-from sluice.runtime.python.batching.batch_sizer import Pace
+from sluice.runtime.python.batching.batch_sizer import BatchSizer
 from sluice.runtime.python.batching.batcher import Batcher
 
 
@@ -26,7 +26,7 @@ class Gate:
 
 
 def batcher(gate: Gate, max_rows: int = 10, waiting: int = 100) -> Batcher:
-    return Batcher("test", gate.run, Pace(max_rows, 10.0), 1, waiting)
+    return Batcher("test", gate.run, BatchSizer(max_rows, 10.0), 1, waiting)
 
 
 async def queued(subject: Batcher, *calls: list[Any], key: Any = None) -> list[asyncio.Task[Any]]:
