@@ -91,9 +91,8 @@ class GatewayClient:
         """The function's answer, whatever its status. function: NAME or NAME.NAMESPACE.
 
         path: with its query. timeout: seconds for all of it. A cancelled call cuts its connection.
-        Raises GatewayUnavailableError, CallTimeoutError, ResponseTooLargeError, and ValueError for a
-        header
-        that would break the request.
+        Raises GatewayUnavailableError, CallTimeoutError, ResponseTooLargeError, and ValueError for
+        a header that would break the request.
         """
         kind = "async-function" if asynchronous else "function"
         target = f"{self._prefix}/{kind}/{quote(function, safe='.')}{path}"

@@ -50,8 +50,9 @@ NEVER: Final = float("inf")
 class Call(ABC):
     """The course of a call; subclasses know the request's bytes and where the answer goes.
 
-    It is a Waiter and ExitListener of the activator, a ConnectionUser of the connection pool and the
-    listener of its connection. Defaults stand on the class: filling 15 fields per call costs more.
+    It is a Waiter and ExitListener of the activator, a ConnectionUser of the connection pool and
+    the listener of its connection. Defaults stand on the class: filling 15 fields per call costs
+    more.
     """
 
     method: str = "POST"
