@@ -46,7 +46,7 @@ def _fresh() -> tuple[tuple[str, ...], tuple[str, ...]]:
                 pass
         finally:
             os.umask(mask)
-        return tuple(_files(folder)), tuple(_databases(folder))
+        return tuple(_files(folder)), tuple(databases_of(folder))
 
 
 def _files(folder: Path) -> Iterator[str]:
@@ -56,7 +56,7 @@ def _files(folder: Path) -> Iterator[str]:
             yield f"{name} {stat.filemode(path.stat().st_mode)}"
 
 
-def _databases(folder: Path) -> Iterator[str]:
+def databases_of(folder: Path) -> Iterator[str]:
     for path in folder.rglob("*.sqlite"):
         name = path.relative_to(folder)
         with closing(sqlite3.connect(path)) as connection:
