@@ -43,8 +43,8 @@ from typing import Final
 from kafka.errors import RetriableError
 
 from bench.stage import Stage, client, platform_on
-from gateway.function import FunctionId
 from gateway.providers.embedded import EmbeddedProvider
+from gateway.types.function import FunctionId
 from tests.gateway.providers.harness import Watcher, asked, build, make_bundles, settings_of
 from tests.kafka_broker import KafkaBroker, why_not
 from tests.live import ROOT
@@ -212,12 +212,12 @@ def _call(connection: socket.socket, host: str, target: str, lines: str = "") ->
         f"Content-Type: application/json\r\nContent-Length: {len(BODY)}\r\n\r\n"
     )
     connection.sendall(head.encode() + BODY)
-    answer = b""
-    while b"\r\n\r\n" not in answer or not answer.endswith(BODY.replace(b" ", b"")):
+    response = b""
+    while b"\r\n\r\n" not in response or not response.endswith(BODY.replace(b" ", b"")):
         received = connection.recv(65536)
         if not received:
-            raise HopsError(f"the call failed: {answer!r}")
-        answer += received
+            raise HopsError(f"the call failed: {response!r}")
+        response += received
 
 
 @contextmanager
@@ -353,8 +353,8 @@ def _text(flow: Flow, *, functions: bool) -> str:
         for visit in flow.visits:
             if (visit.process, visit.thread) == (process, thread):
                 number = numbers[visit.module] if flow.counts(visit) else "-"
-                told = f": {', '.join(visit.functions)}" if functions else ""
-                lines.append(f"    {number:>2} {visit.module}{told}")
+                observed = f": {', '.join(visit.functions)}" if functions else ""
+                lines.append(f"    {number:>2} {visit.module}{observed}")
     return "\n".join(lines)
 
 

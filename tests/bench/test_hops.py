@@ -62,7 +62,7 @@ def test_module_of_another_thread_or_process_is_no_hop() -> None:
     main = Visit("gateway", "main", "gateway.app", ("serve",))
     again = Visit("replica", "main", "gateway.app", ("serve",))
     thread = Visit("gateway", "other", "gateway.folders", ("publish",))
-    zygote = Visit("zygote", "main", "runtime.zygote", ("main",))
+    zygote = Visit("zygote", "main", "sluice.runtime.launching.zygote", ("main",))
     flow = Flow("call", (main, again, thread, zygote))
     assert flow.hops == ["gateway.app"]
     assert "| 1 | `gateway.app` |" in markdown([flow])

@@ -11,7 +11,7 @@ from prometheus_client import REGISTRY, CollectorRegistry
 from prometheus_client.core import Metric
 from pydantic import BaseModel
 
-from gateway.api import wire as gateway_wire
+from gateway.api.openfaas import wire as gateway_wire
 from gateway.app import Gateway
 from gateway.backends import embedded
 from gateway.building.bundles import Bundles
@@ -29,12 +29,12 @@ from registry.app import create
 from registry.metrics import RegistryMetrics
 from registry.migrations import SCHEMA as REGISTRY_SCHEMA
 from registry.settings import RegistrySettings, read_settings
-from runtime.batching import batch
-from runtime.exposition import RuntimeCollector
-from runtime.metrics import Metrics
-from runtime.settings import RuntimeSettings
 from service.schema import Schema
-from sluice.settings import CliSettings
+from sluice.cli.settings import CliSettings
+from sluice.runtime.python.batching import batch
+from sluice.runtime.serving.exposition import RuntimeCollector
+from sluice.runtime.serving.metrics import Metrics
+from sluice.runtime.settings import RuntimeSettings
 from triggers.api.routes import application
 from triggers.app import Triggers
 from triggers.cron.entries import ASYNC, MISFIRE, SCHEDULE, ZONE, entries_of

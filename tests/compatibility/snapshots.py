@@ -62,7 +62,9 @@ def plain(value: object) -> str:
     """A value as text that is the same in every process."""
     if isinstance(value, set | frozenset):
         return json.dumps(sorted(value))
-    return repr(str(value)) if isinstance(value, Path) else repr(value)
+    if isinstance(value, Path):
+        return repr(str(value).replace(str(Path.cwd()), "FOLDER"))
+    return repr(value)
 
 
 def annotations() -> Iterator[str]:
