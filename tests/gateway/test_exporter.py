@@ -165,7 +165,7 @@ async def test_target_unknown_is_not_found(client: httpx.AsyncClient) -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "text"),
+    ("response", "text"),
     [
         (b"HTTP/1.1 500 Oh\r\n\r\n", "expected status 200, got 'HTTP/1.1 500 Oh'"),
         (b"nonsense\r\n\r\n", "expected status 200, got 'nonsense'"),

@@ -210,7 +210,7 @@ async def test_reference_to_what_an_output_lacks_fails_the_step_by_name(desk: De
 
 
 @pytest.mark.parametrize(
-    ("answer", "output"),
+    ("response", "output"),
     [(b"", None), (b"text", '"text"'), (b'{"a": NaN}', '"{\\"a\\": NaN}"'), (b"[1]", "[1]")],
 )
 async def test_answer_becomes_json_whatever_it_is(
@@ -227,7 +227,7 @@ async def test_answer_becomes_json_whatever_it_is(
 
 
 @pytest.mark.parametrize(
-    ("answer", "told"), [(b"\xff\xfe", "other bytes"), (b"x" * 2000, "output over 1000 bytes")]
+    ("response", "told"), [(b"\xff\xfe", "other bytes"), (b"x" * 2000, "output over 1000 bytes")]
 )
 async def test_answer_that_cannot_be_kept_fails_the_step(
     desk_of: Callable[..., Desk], response: bytes, told: str

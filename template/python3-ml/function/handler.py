@@ -8,12 +8,12 @@ import numpy as np
 from sluice.ml.errors import InvalidInputError
 from sluice.ml.fields import Fields
 from sluice.ml.registry import Keys
-from sluice.ml.responses import Event, Reply, answered
+from sluice.ml.responses import Event, Reply, respond
 
 
 def handle(event: Event, context: object) -> Reply:
     """POST {"values": [numbers]}: 200 with mean and std, 400 naming what is wrong."""
-    return answered(event, describe)
+    return respond(event, describe)
 
 
 def describe(body: dict[str, Any], keys: Keys) -> Mapping[str, Any]:

@@ -94,7 +94,7 @@ def lease(
 
 
 def ended(call: QueuedCall, state: CallState = CallState.SUCCEEDED, **fields: Any) -> Outcome:
-    response = fields.pop("answer", Payload(b"a: b\r\n", b"answer", "", 6))
+    response = fields.pop("response", Payload(b"a: b\r\n", b"answer", "", 6))
     given: dict[str, Any] = {"due": 1.0, "status": 200, "reason": "", "finished": 9.0, **fields}
     return Outcome(call=call, state=state, seconds=0.5, response=response, **given)
 

@@ -101,7 +101,7 @@ async def test_plan_that_a_listener_leaves_is_there_the_next_time() -> None:
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "response",
     [
         b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n",
         b"HTTP/1.1 204 No Content\r\ndate: today\r\n\r\n",
