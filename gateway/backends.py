@@ -7,9 +7,9 @@ from typing import Any
 
 from gateway.api.openfaas.build_events import Builder
 from gateway.building.builder import Builder as EmbeddedBuilder
-from gateway.building.bundles import Bundles
 from gateway.providers import Provider
 from gateway.providers.embedded import EmbeddedProvider
+from gateway.providers.embedded.bundles import Bundles
 from gateway.settings import GatewaySettings
 
 

@@ -20,8 +20,6 @@ from typing import Final, Literal
 
 from gateway.building import inspection
 from gateway.building.archive import ArchiveLimits, Unpacked, unpack
-from gateway.building.bundle_store import BundleRow
-from gateway.building.bundles import CACHE, Bundle, Bundles
 from gateway.building.child import Report, python_command, run_child
 from gateway.building.context import (
     BuildConfig,
@@ -37,6 +35,8 @@ from gateway.building.locking import Demand, lock_key
 from gateway.building.requirements import read_requirements, runtime_requirements
 from gateway.building.threads import to_end
 from gateway.building.uv import BuildError, Uv
+from gateway.providers.embedded.bundle_store import BundleRow
+from gateway.providers.embedded.bundles import CACHE, Bundle, Bundles
 from gateway.settings import GatewaySettings
 from gateway.types.errors import SluiceError
 from sluice.settings import parse_flag

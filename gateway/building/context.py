@@ -12,9 +12,9 @@ from typing import Any, Final
 
 import yaml
 
-from gateway.building.bundles import MANIFEST
 from gateway.building.images import canonical_image
 from gateway.building.uv import BuildError
+from gateway.providers.embedded.bundles import MANIFEST
 
 FUNCTION: Final = "function"
 HANDLER: Final = "handler.py"

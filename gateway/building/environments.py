@@ -18,7 +18,6 @@ from weakref import WeakValueDictionary
 
 from gateway import folders
 from gateway.building import bytecode
-from gateway.building.bundles import MARKER, Bundles
 from gateway.building.child import Report, python_command, run_child
 from gateway.building.distributions import import_names
 from gateway.building.locking import (
@@ -30,6 +29,7 @@ from gateway.building.locking import (
 )
 from gateway.building.requirements import RUNTIME
 from gateway.building.uv import Uv
+from gateway.providers.embedded.bundles import MARKER, Bundles
 
 LOCK_FILE: Final = "requirements.txt"
 MOST_COMPILERS: Final = 4

@@ -10,9 +10,9 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
 
-from gateway.building.bundles import Bundles
 from gateway.providers import Listener
 from gateway.providers.embedded import scratch
+from gateway.providers.embedded.bundles import Bundles
 from gateway.providers.embedded.composition import assemble
 from gateway.providers.embedded.function_reconciler import FunctionReconciler, Reports
 from gateway.providers.embedded.names import check_label

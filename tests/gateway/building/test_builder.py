@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gateway.building.builder import Builder, BuildEvent
-from gateway.building.bundles import MARKER, Bundle, Bundles
+from gateway.providers.embedded.bundles import MARKER, Bundle, Bundles
 from gateway.settings import GatewaySettings
 from tests.build_contexts import config, entry, folder, link, write_context, write_tar
 from tests.fake_index import PASSWORD, USER, serving

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from gateway.building.bundles import Bundles
 from gateway.providers.embedded import EmbeddedProvider
+from gateway.providers.embedded.bundles import Bundles
 from gateway.types.errors import InvalidRequestError, UnavailableError
 from gateway.types.function import (
     DEFAULT_NAMESPACE,

@@ -16,8 +16,8 @@ from tempfile import mkdtemp
 from typing import Final
 
 from gateway import folders
-from gateway.building.bundle_store import BundleRow, BundleStore, Image
 from gateway.building.images import canonical_image
+from gateway.providers.embedded.bundle_store import BundleRow, BundleStore, Image
 from gateway.types.errors import InvalidRequestError
 
 MARKER: Final = "environment.json"

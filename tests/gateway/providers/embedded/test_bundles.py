@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.building.bundle_store import BundleRow
-from gateway.building.bundles import MARKER, Bundle, Bundles
+from gateway.providers.embedded.bundle_store import BundleRow
+from gateway.providers.embedded.bundles import MARKER, Bundle, Bundles
 from gateway.types.errors import InvalidRequestError
 
 
@@ -138,8 +138,8 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from gateway import folders
-from gateway.building.bundle_store import BundleRow
-from gateway.building.bundles import MARKER, Bundles
+from gateway.providers.embedded.bundle_store import BundleRow
+from gateway.providers.embedded.bundles import MARKER, Bundles
 bundles = Bundles(Path(sys.argv[1]))
 bundles.environment("env").mkdir()
 (bundles.environment("env") / MARKER).touch()
