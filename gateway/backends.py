@@ -9,6 +9,7 @@ from gateway.api.openfaas.build_events import Builder
 from gateway.building.builder import Builder as EmbeddedBuilder
 from gateway.providers import Provider
 from gateway.providers.embedded import EmbeddedProvider
+from gateway.providers.embedded.bundle_target import BundleTarget
 from gateway.providers.embedded.bundles import Bundles
 from gateway.settings import GatewaySettings
 
@@ -64,6 +65,6 @@ def embedded(settings: GatewaySettings) -> Backend:
         start=start,
         close=close,
         isolation=lambda: provider.isolation,
-        builder=EmbeddedBuilder(settings, bundles),
+        builder=EmbeddedBuilder(settings, BundleTarget(bundles)),
         prune=prune,
     )

@@ -17,13 +17,13 @@ from typing import Final
 
 from gateway import folders
 from gateway.building.images import canonical_image
+from gateway.building.package_cache import PackageCache
 from gateway.providers.embedded.bundle_store import BundleRow, BundleStore, Image
 from gateway.types.errors import InvalidRequestError
 
 MARKER: Final = "environment.json"
 MANIFEST: Final = "bundle.json"
 LOCK_SUFFIX: Final = ".lock"
-# Held as if it were an environment while uv may use its cache.
 CACHE: Final = "uv-cache"
 STAGED: Final = ".new-"
 
@@ -63,7 +63,7 @@ class Bundles:
         """Open the folder and remove what a killed build left; history: builds kept an image."""
         self.environments_dir = data_dir / "environments"
         self.bundles_dir = data_dir / "bundles"
-        self.cache_dir = data_dir / CACHE
+        self.cache = PackageCache(data_dir / CACHE)
         for folder in (self.environments_dir, self.bundles_dir):
             folder.mkdir(parents=True, exist_ok=True)
         self.store = BundleStore(data_dir / "bundles.sqlite", history)
@@ -112,7 +112,7 @@ class Bundles:
 
     @contextmanager
     def hold(self, lock_key: str) -> Iterator[None]:
-        """Keep a prune from removing an environment that no bundle uses yet, or the CACHE."""
+        """Keep a prune from removing an environment that no bundle uses yet."""
         with self._held_lock:
             self._held[lock_key] += 1
         try:
@@ -165,22 +165,8 @@ class Bundles:
             unused = [key for key in self._environments() - locks if self._give_up(key, aside)]
             self.store.forget_resolutions(self._environments())
         # Without the lock: a large tree takes a while to remove.
-        freed = sum(folders.remove(folder) for folder in aside) + self.trim_cache(0)
+        freed = sum(folders.remove(folder) for folder in aside) + self.cache.trim(0)
         return Pruned(tuple(gone), tuple(sorted(unused)), freed)
-
-    def trim_cache(self, limit_bytes: int) -> int:
-        """Empty the cache of downloaded libraries if it is larger; returns the bytes freed.
-
-        Environments keep theirs: they are links of their own. Nothing happens during a build, which
-        trims when it ends.
-        """
-        if not self.cache_dir.is_dir() or folders.size_bytes(self.cache_dir) <= limit_bytes:
-            return 0
-        with self._held_lock:
-            if self._held[CACHE]:
-                return 0
-            aside = folders.set_aside(self.cache_dir)
-        return folders.remove(aside)
 
     def _bundle(self, row: BundleRow) -> Bundle:
         python = self.environment(row.lock_key) / "bin" / "python"
@@ -209,8 +195,6 @@ class Bundles:
                     if ours:
                         folders.remove(folder)
         for folder in self.environments_dir.glob(folders.ASIDE + "*"):
-            folders.remove(folder)
-        for folder in self.cache_dir.parent.glob(folders.ASIDE + "*"):
             folders.remove(folder)
         for lock_key in self._environments():
             lock = self.environment_lock(lock_key)
