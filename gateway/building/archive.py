@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Final
 
 from gateway import folders
-from gateway.types.errors import InvalidRequestError
+from gateway.building.errors import ArchiveError
 
 CONTEXT: Final = "context"
 CONFIG: Final = "com.openfaas.docker.config"
@@ -39,10 +39,6 @@ KINDS: Final = {
     tarfile.FIFOTYPE: "a named pipe",
     tarfile.GNUTYPE_SPARSE: "a sparse file",
 }
-
-
-class ArchiveError(InvalidRequestError):
-    """The tar cannot be used; the message names the member."""
 
 
 @dataclass(frozen=True, slots=True)

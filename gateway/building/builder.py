@@ -27,13 +27,13 @@ from gateway.building.context import (
     read_config,
     read_context,
 )
+from gateway.building.errors import BuildError
 from gateway.building.images import canonical_image
 from gateway.building.indexes import masked
 from gateway.building.locking import Demand
 from gateway.building.requirements import read_requirements, runtime_requirements
 from gateway.building.target import BuildContext, Target
 from gateway.building.threads import to_end
-from gateway.building.uv import BuildError
 from gateway.settings import GatewaySettings
 from gateway.types.errors import SluiceError
 from sluice.settings import parse_flag

@@ -10,8 +10,8 @@ from typing import Any, Final
 
 import yaml
 
+from gateway.building.errors import BuildError
 from gateway.building.images import canonical_image
-from gateway.building.uv import BuildError
 
 FUNCTION: Final = "function"
 HANDLER: Final = "handler.py"

@@ -16,7 +16,8 @@ from weakref import WeakValueDictionary
 from packaging.utils import canonicalize_name
 
 from gateway.building.child import Report
-from gateway.building.requirements import RequirementError, Wanted
+from gateway.building.errors import RequirementError
+from gateway.building.requirements import Wanted
 from gateway.building.uv import Uv
 
 HASH: Final = re.compile(r"--hash=(\S+)")

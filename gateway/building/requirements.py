@@ -10,7 +10,7 @@ from typing import Final
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
-from gateway.types.errors import InvalidRequestError
+from gateway.building.errors import RequirementError
 
 # What a replica's own process imports (runtime, http1): the versions that the gateway runs.
 RUNTIME: Final = ("httptools", "prometheus-client", "uvloop")
@@ -19,10 +19,6 @@ FILE_BYTES: Final = 256 * 1024
 LINES: Final = 2000
 COMMENT: Final = re.compile(r"(?:^|\s)#.*$")
 HASH: Final = re.compile(r"\s--hash[=\s]([a-z0-9]+):([0-9a-f]+)(?=\s|$)")
-
-
-class RequirementError(InvalidRequestError):
-    """A line that cannot be used; the message names file and line."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,17 +9,13 @@ from typing import Final
 import uv
 
 from gateway.building.child import Ended, Report, run_child
+from gateway.building.errors import BuildError
 from gateway.building.indexes import Indexes, read_indexes
 from gateway.building.requirements import Wanted, blamed
-from gateway.types.errors import InvalidRequestError
 
 CACHE_VARIABLE: Final = "UV_CACHE_DIR"
 NO_WHEEL: Final = ("no usable wheels", "no wheels", "building from source is disabled")
 SDIST_HINT: Final = "build argument SLUICE_ALLOW_SDIST=true lets the builder build from source"
-
-
-class BuildError(InvalidRequestError):
-    """The build cannot succeed as asked; the message is for the developer."""
 
 
 class Uv:

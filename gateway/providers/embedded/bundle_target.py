@@ -45,7 +45,7 @@ class BundleTarget:
     async def build(self, context: BuildContext, lock: Lock, report: Report) -> BuildResult:
         folder, key = context.folder, lock.key
         with self._bundles.hold(key):
-            await self._prepare(lock, report)
+            await self.prepare(lock, report)
             digest = await to_end(lambda: bundle_digest(folder, key))
             await compile_modules(folder, report)
             environment = self._bundles.environment(key)
@@ -54,10 +54,10 @@ class BundleTarget:
             await to_end(lambda: self._bundles.add(folder, row))
         return BuildResult(digest, f"preloads {', '.join(preload) or 'nothing'}")
 
-    async def _prepare(self, lock: Lock, report: Report) -> None:
+    async def prepare(self, lock: Lock, report: Report) -> None:
         """Make the environment of `lock` if it is not there; durable on return.
 
-        Builds that need the same one wait for each other.
+        Builds that need the same one wait for each other. Raises BuildError.
         """
         key = lock.key
         lock_file = self._bundles.environment_lock(key)

@@ -11,10 +11,11 @@ import pytest
 
 from gateway.building.builder import Builder, BuildEvent
 from gateway.building.child import Report
+from gateway.building.errors import BuildError
 from gateway.building.locking import Lock, Resolver
 from gateway.building.package_cache import PackageCache
 from gateway.building.target import BuildContext, BuildResult
-from gateway.building.uv import BuildError, Uv
+from gateway.building.uv import Uv
 from gateway.settings import GatewaySettings
 from tests.build_contexts import write_context
 
