@@ -52,7 +52,7 @@ LOG: Final = logging.getLogger(__name__)
 
 # A scrape that is under way when the gateway stops.
 EXPORTER_GRACE: Final = 2.0
-# What start-up made lives on; what calls make dies young (ADR 0002).
+# Objects made at start-up live on; those that calls make die young (ADR 0002).
 GC_THRESHOLDS: Final = (50_000, 20, 20)
 # The queue's writer waits this long for a busy loop to hand the interpreter over, some times a
 # group: 2.5x the calls accepted of Python's 5 ms (ADR 0010).
@@ -129,7 +129,7 @@ class Gateway:
         )
 
     async def start(self) -> None:
-        """Take the ports, bring back what was deployed, then answer.
+        """Bind the ports, restore what was deployed, then serve.
 
         Raises SluiceError naming a port that cannot be had, before anything is started.
         """
@@ -157,7 +157,7 @@ class Gateway:
         await self._server.listen_socket(listener)
 
     async def loops(self) -> None:
-        """Everything that goes on for as long as the gateway runs."""
+        """Run the loops of all parts until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._invoker.run())
             group.create_task(self._function_scaler.run())
@@ -260,7 +260,7 @@ def _build_routes(control: ControlPlane, target: "Target") -> APIRouter:
 
 
 def _credentials(settings: GatewaySettings) -> Credentials:
-    """Mounted ones as they are; those of the data folder are made when missing."""
+    """The mounted ones as they are, or those of the data folder, made when missing."""
     if settings.secret_mount_path:
         return credentials.read(settings.secrets_dir)
     return credentials.ensure(settings.secrets_dir)
@@ -275,7 +275,7 @@ def _process_registry() -> CollectorRegistry:
 
 
 def _limits(settings: GatewaySettings) -> Limits:
-    """Bodies are bounded by whoever takes them: calls, the API and builds differ."""
+    """Limits of heads and idle connections; each receiver of bodies has a limit of its own."""
     return Limits(
         head_bytes=settings.head_bytes,
         head_fields=settings.head_fields,

@@ -46,14 +46,14 @@ REFRESH: Final = "SLUICE_REFRESH"
 PYTHON: Final = "PYTHON_VERSION"
 PROXIES: Final = frozenset({"http_proxy", "https_proxy", "no_proxy", "all_proxy"})
 # With the longest lines, every character escaped, an event stays below faas-cli's 64 KiB.
-LINES_AN_EVENT: Final = 8
+LINES_PER_EVENT: Final = 8
 WAITING_LINES: Final = 200
 ERROR_CHARACTERS: Final = 8000
 
 
 @dataclass(frozen=True, slots=True)
 class BuildEvent:
-    """What a build has to say. The last one has status success or failed; duration in seconds."""
+    """Progress of a build. The last one has status success or failed; duration in seconds."""
 
     log: tuple[str, ...]
     image: str = ""
@@ -116,7 +116,7 @@ class Builder:
         try:
             freed = await to_end(lambda: self._target.cache.trim(self._settings.build_cache_bytes))
         except OSError:
-            # The build stands; the next one tries again.
+            # The build succeeded; the next one trims again.
             log.exception("uv-cache could not be emptied")
             return
         if freed:
@@ -159,9 +159,9 @@ class Builder:
 
 
 async def _next_lines(lines: asyncio.Queue[str | None], room: asyncio.Semaphore) -> tuple[str, ...]:
-    """The lines that wait, a bounded number, at least one; none when the build has ended."""
+    """The next lines, at least one and a bounded number; none when the build has ended."""
     batch: list[str] = []
-    while len(batch) < LINES_AN_EVENT and not (batch and lines.empty()):
+    while len(batch) < LINES_PER_EVENT and not (batch and lines.empty()):
         line = await lines.get()
         if line is None:
             if batch:
@@ -186,7 +186,7 @@ async def _inspected(folder: Path, report: Report) -> str:
 
 
 async def _explain(config: BuildConfig, unpacked: Unpacked, report: Report) -> None:
-    """Say what of the build's settings has no effect here. Names only: values may be secret."""
+    """Report which build settings have no effect here. Names only: values may be secret."""
     version = config.arguments.get(PYTHON, "")
     own = platform.python_version()
     if version and not f"{own}.".startswith(f"{version}."):
@@ -202,7 +202,7 @@ async def _explain(config: BuildConfig, unpacked: Unpacked, report: Report) -> N
     if config.platforms and not any(platform.machine() in _machines(p) for p in config.platforms):
         await report(f"Built for this machine ({platform.machine()}) only")
     if unpacked.secrets is not None:
-        await report("Build secrets are for Dockerfiles: the embedded builder does not open them")
+        await report("Build secrets are for Dockerfiles: this builder does not open them")
 
 
 def _machines(docker_platform: str) -> tuple[str, ...]:

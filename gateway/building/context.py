@@ -49,7 +49,7 @@ class ContextParts:
 
 
 class _Template(yaml.SafeLoader):
-    """Reads YAML without aliases: a few of them within one another stand for gigabytes."""
+    """Reads YAML without aliases: a few nested ones can expand to gigabytes."""
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
@@ -83,7 +83,7 @@ def read_context(root: Path) -> ContextParts:
         found = sorted(p.relative_to(root).as_posix() for p in root.rglob("*") if p.is_file())
         shown = ", ".join(found[:SHOWN_FILES]) or "nothing"
         raise BuildError(
-            f"no {name}/{HANDLER}: the embedded builder runs Python handlers (a Dockerfile is for "
+            f"no {name}/{HANDLER}: this builder runs Python handlers (a Dockerfile is for "
             f"clusters); the context holds {shown}"
         )
     files = {

@@ -1,4 +1,4 @@
-"""From what an environment is asked to hold to the lock that it resolves to, and their names."""
+"""Resolves what an environment must hold to a lock of exact versions, and keeps resolutions."""
 
 import asyncio
 import hashlib
@@ -140,7 +140,7 @@ def _is_accepted(line: str, wanted: Wanted) -> bool:
 
 
 def _entries(lock: str) -> list[str]:
-    """The lock cut into one text a distribution: its line and the indented ones after it."""
+    """The lock split into one text per distribution: its line and the indented ones after it."""
     return re.findall(r"^\S.*\n(?:[ \t]+.*\n)*", lock, flags=re.MULTILINE)
 
 

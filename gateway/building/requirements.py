@@ -1,4 +1,4 @@
-"""Requirement files: what a template and a function may ask for, and who asked for what."""
+"""Requirement files: what a template and a function may require, and which file requires what."""
 
 import re
 from collections.abc import Iterable
@@ -65,7 +65,7 @@ def read_requirements(path: Path, source: str, allow_urls: bool) -> list[Wanted]
 
 
 def blamed(wanted: Iterable[Wanted], message: str) -> list[Wanted]:
-    """The requirements whose package `message` names, so that a conflict shows its sides."""
+    """The requirements whose package `message` names: the sides of a conflict."""
     words = {canonicalize_name(word) for word in re.findall(r"[A-Za-z0-9][\w.-]*", message)}
     words |= {canonicalize_name(word.rstrip(".")) for word in words}
     return [requirement for requirement in wanted if requirement.name in words]

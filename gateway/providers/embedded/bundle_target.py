@@ -121,5 +121,5 @@ async def _file_lock(path: Path) -> AsyncIterator[None]:
         await asyncio.shield(waiting)
         yield
     finally:
-        # A thread that still waits must not find its descriptor in other hands.
+        # A thread may still wait for the lock: the descriptor must not be reused before it ends.
         waiting.add_done_callback(lambda _: os.close(descriptor))

@@ -1,6 +1,6 @@
-"""Which bundle an image name stands for, and where its code and its environment are.
+"""Maps image names to bundles, and bundles to the folders of their code and environment.
 
-The builder writes, the embedded provider reads. A build is durable when `add` returns: the folder
+The build target writes, the provider reads. A build is durable when `add` returns: the folder
 is synced and renamed first, then the row is committed, so that a crash leaves a folder without a
 row, which the next start removes, and never a row without its folder.
 """
@@ -30,7 +30,7 @@ STAGED: Final = ".new-"
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """What the builder made of an image: code and the environment that runs it.
+    """What a build made of an image: code and the environment that runs it.
 
     folder: read-only, holds package `function/`. python: the environment's interpreter.
     preload: modules that a zygote imports. lock_key: names the environment. form: how the handler
@@ -68,7 +68,7 @@ class Bundles:
             folder.mkdir(parents=True, exist_ok=True)
         self.store = BundleStore(data_dir / "bundles.sqlite", history)
         self._held: Counter[str] = Counter()
-        # Taken by the event loop too, so held for a rename at most.
+        # The event loop takes it too, so it is held for a rename at most.
         self._held_lock = threading.Lock()
         # One add or prune at a time.
         self._lock = threading.Lock()
@@ -179,7 +179,7 @@ class Bundles:
         return {path.name for path in paths if path.is_dir() and not path.name.startswith(".")}
 
     def _give_up(self, lock_key: str, aside: list[Path]) -> bool:
-        """Put the environment aside unless a build holds it; whether it was."""
+        """Set the environment aside unless a build holds it; returns whether it was."""
         with self._held_lock:
             if self._held[lock_key]:
                 return False
