@@ -24,18 +24,17 @@ def main(environ: Mapping[str, str]) -> int:
     """The exit code: 0 after a signal, 1 when it cannot run, 2 for a setting that does not fit."""
     try:
         settings = GatewaySettings.load(environ)
+        logging.basicConfig(level=settings.log_level.upper(), format=FORMAT, stream=sys.stderr)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(serve(settings, _ready))
     except SettingError as error:
         return _fail(str(error), BAD_SETTING)
-    logging.basicConfig(level=settings.log_level.upper(), format=FORMAT, stream=sys.stderr)
-    try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(serve(settings, _told))
     except SluiceError as error:
         return _fail(str(error), CANNOT_RUN)
     return 0
 
 
-def _told(gateway: Gateway) -> None:
+def _ready(gateway: Gateway) -> None:
     settings = gateway.settings
     LOG.info("ready api=%s:%d metrics_port=%d", settings.host, gateway.port, gateway.metrics_port)
     if not settings.basic_auth:

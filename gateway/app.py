@@ -11,8 +11,9 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
+from fastapi import APIRouter
 from prometheus_client import CollectorRegistry
 from prometheus_client.gc_collector import GCCollector
 from prometheus_client.platform_collector import PlatformCollector
@@ -29,9 +30,9 @@ from gateway.auth.credentials import REGISTRY_FILE, Credentials
 from gateway.autoscaling.autoscaler import Autoscaler
 from gateway.autoscaling.function_scaler import FunctionScaler
 from gateway.autoscaling.signals import Signals
-from gateway.backends import Backend, embedded
 from gateway.metrics import Metrics
 from gateway.ports import explain
+from gateway.providers import Provider, table
 from gateway.proxy.activator import Activator
 from gateway.proxy.connection_pool import ConnectionPool
 from gateway.proxy.invoker import Invoker
@@ -44,11 +45,14 @@ from sluice.http1.asgi import AsgiApplication
 from sluice.http1.server import Limits, Server
 from sluice.settings.sockets import socket_address
 
+if TYPE_CHECKING:
+    from gateway.building.target import Target
+
 LOG: Final = logging.getLogger(__name__)
 
 # A scrape that is under way when the gateway stops.
 EXPORTER_GRACE: Final = 2.0
-# What start-up made lives on; what calls make dies young (ADR 0002).
+# Objects made at start-up live on; those that calls make die young (ADR 0002).
 GC_THRESHOLDS: Final = (50_000, 20, 20)
 # The queue's writer waits this long for a busy loop to hand the interpreter over, some times a
 # group: 2.5x the calls accepted of Python's 5 ms (ADR 0010).
@@ -58,10 +62,9 @@ SWITCH_SECONDS: Final = 0.0005
 class Gateway:
     """All parts of one gateway. `port` and `metrics_port` are known once it has started."""
 
-    def __init__(self, settings: GatewaySettings, backend: Backend) -> None:
+    def __init__(self, settings: GatewaySettings, provider: Provider) -> None:
         secrets = _credentials(settings)
-        self.settings, self._backend = settings, backend
-        self._provider = backend.provider
+        self.settings, self._provider = settings, provider
         self._auth = Auth(secrets, enabled=settings.basic_auth)
         self._services = {
             "registry": UnixAddress(socket_address(settings.registry_path)),
@@ -100,9 +103,8 @@ class Gateway:
         settings = self.settings
         self._control = self._make_control()
         routers = [calls.routes(self._control, self.queue)]
-        if self._backend.builder is not None:
-            uploads = settings.data_dir / "uploads"
-            routers.append(build.routes(self._control, self._backend.builder, uploads))
+        if self._provider.target is not None:
+            routers.append(_build_routes(self._control, self._provider.target))
         self._api = AsgiApplication(system.application(self._control, self._registry, *routers))
         plane = Router(
             self._invoker, self._auth, self._services, self._api, settings, self.queue.submission
@@ -115,14 +117,7 @@ class Gateway:
         self._metrics_server = Server(self._exporter, limits)
 
     def _make_control(self) -> ControlPlane:
-        backend = self._backend
-        about = About(
-            release=importlib.metadata.version("sluice"),
-            sha=self.settings.commit,
-            provider=backend.name,
-            orchestration=backend.orchestration,
-            isolation=backend.isolation,
-        )
+        about = About(release=importlib.metadata.version("sluice"), sha=self.settings.commit)
         return ControlPlane(
             settings=self.settings,
             auth=self._auth,
@@ -130,20 +125,19 @@ class Gateway:
             about=about,
             invocation_count=self._invocations,
             shared_secrets=self._shared,
-            prune=backend.prune,
             signals=self._signals,
         )
 
     async def start(self) -> None:
-        """Take the ports, bring back what was deployed, then answer.
+        """Bind the ports, restore what was deployed, then serve.
 
         Raises SluiceError naming a port that cannot be had, before anything is started.
         """
         settings = self.settings
-        self._open.push_async_callback(self._backend.close)
+        self._open.push_async_callback(self._provider.close)
         listener = self._bind(settings.port, "SLUICE_PORT")
         metrics_listener = self._bind(settings.metrics_port, "SLUICE_METRICS_PORT")
-        await self._backend.start()
+        await self._provider.start()
         # In this order: the autoscaler reads from the activator what it steers.
         for listen in (
             self._activator.apply,
@@ -163,7 +157,7 @@ class Gateway:
         await self._server.listen_socket(listener)
 
     async def loops(self) -> None:
-        """Everything that goes on for as long as the gateway runs."""
+        """Run the loops of all parts until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._invoker.run())
             group.create_task(self._function_scaler.run())
@@ -213,13 +207,14 @@ class Gateway:
 
 @asynccontextmanager
 async def create(
-    settings: GatewaySettings, backend: Backend | None = None
+    settings: GatewaySettings, provider: Provider | None = None
 ) -> AsyncIterator[Gateway]:
     """A gateway that serves while the block runs, then drains and closes.
 
-    backend: where functions run; without it what the settings name. Raises SluiceError.
+    provider: where functions run, not started; by default the one that the settings name. Raises
+    SettingError for an unknown one, SluiceError.
     """
-    gateway = Gateway(settings, backend or embedded(settings))
+    gateway = Gateway(settings, provider or table.create(settings))
     try:
         await gateway.start()
         async with asyncio.TaskGroup() as group:
@@ -231,10 +226,10 @@ async def create(
         await gateway.close()
 
 
-async def serve(settings: GatewaySettings, told: Callable[[Gateway], None]) -> None:
+async def serve(settings: GatewaySettings, ready: Callable[[Gateway], None]) -> None:
     """Run a gateway until SIGTERM or SIGINT; a second one does not wait for calls under way.
 
-    told: called once it answers.
+    ready: called once it serves.
     """
     stop = asyncio.Event()
     this = asyncio.current_task()
@@ -253,12 +248,19 @@ async def serve(settings: GatewaySettings, told: Callable[[Gateway], None]) -> N
             gc.freeze()
             gc.set_threshold(*GC_THRESHOLDS)
             sys.setswitchinterval(SWITCH_SECONDS)
-            told(gateway)
+            ready(gateway)
             await stop.wait()
 
 
+def _build_routes(control: ControlPlane, target: "Target") -> APIRouter:
+    from gateway.building.builder import Builder  # noqa: PLC0415 - uv is only there to build
+
+    builder = Builder(control.settings, target)
+    return build.routes(control, builder, control.settings.data_dir / "uploads")
+
+
 def _credentials(settings: GatewaySettings) -> Credentials:
-    """Mounted ones as they are; those of the data folder are made when missing."""
+    """The mounted ones as they are, or those of the data folder, made when missing."""
     if settings.secret_mount_path:
         return credentials.read(settings.secrets_dir)
     return credentials.ensure(settings.secrets_dir)
@@ -273,7 +275,7 @@ def _process_registry() -> CollectorRegistry:
 
 
 def _limits(settings: GatewaySettings) -> Limits:
-    """Bodies are bounded by whoever takes them: calls, the API and builds differ."""
+    """Limits of heads and idle connections; each receiver of bodies has a limit of its own."""
     return Limits(
         head_bytes=settings.head_bytes,
         head_fields=settings.head_fields,

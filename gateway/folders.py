@@ -1,4 +1,4 @@
-"""Folders that are published whole or not at all, and removed even when they are read-only."""
+"""Folders that are published as a whole or not at all, and removed even when read-only."""
 
 import fcntl
 import os
@@ -12,7 +12,7 @@ from typing import Final
 
 # The unit of st_blocks.
 BLOCK_BYTES: Final = 512
-# How the names of folders begin that were given up and are not removed yet.
+# Prefix of folders that were renamed to be removed.
 ASIDE: Final = ".gone-"
 
 
@@ -38,7 +38,7 @@ def sync_tree(folder: Path) -> None:
 
 
 def make_read_only(folder: Path) -> None:
-    """Take the right to write from every file and folder below `folder`, itself included."""
+    """Remove write permission from every file and folder below `folder`, itself included."""
     for parent, _, names in os.walk(folder, topdown=False):
         for name in names:
             path = Path(parent) / name
@@ -47,7 +47,7 @@ def make_read_only(folder: Path) -> None:
 
 
 def publish(staged: Path, final: Path) -> None:
-    """Give a finished folder its name: after a crash it is there whole or not at all.
+    """Rename a finished folder to its final name; after a crash it is complete or not there.
 
     Both must have the same parent: a read-only folder cannot be moved to another one.
     """
@@ -62,7 +62,7 @@ def size_bytes(folder: Path) -> int:
 
 
 def freed_bytes(folder: Path) -> int:
-    """Disk space that goes when `folder` goes: files with another hard link elsewhere stay."""
+    """Disk space that removing `folder` frees: files with a hard link elsewhere keep theirs."""
     return sum(facts.st_blocks for facts in _facts(folder) if facts.st_nlink == 1) * BLOCK_BYTES
 
 
@@ -72,7 +72,7 @@ def _facts(folder: Path) -> Iterator[os.stat_result]:
 
 
 def set_aside(folder: Path) -> Path:
-    """Take a folder's name from it, at once; returns where it waits to be removed."""
+    """Rename a folder out of the way, atomically; returns its new path, which is to be removed."""
     aside = folder.with_name(f"{ASIDE}{folder.name}-{secrets.token_hex(4)}")
     if folder.is_dir():
         folder.rename(aside)
@@ -94,7 +94,7 @@ def remove(folder: Path) -> int:
 def claimed(path: Path) -> Iterator[bool]:
     """Whether this process alone holds `path` (file or folder) until the block ends.
 
-    The kernel gives the claim back when the holder ends, however it ends.
+    The kernel releases the claim when the process ends, however it ends.
     """
     descriptor = os.open(path, os.O_RDONLY)
     try:

@@ -176,7 +176,7 @@ class Metrics(Collector):
     def __init__(self) -> None:
         self.unknown = 0
         self._functions: dict[str, FunctionMetrics] = {}
-        self._loads: Loads = tuple
+        self._loads: Loads | None = None
 
     def function(self, name: str) -> FunctionMetrics:
         """The counters of function `name` (`name.namespace`), made when missing."""
@@ -195,7 +195,7 @@ class Metrics(Collector):
         return found.invocations if found is not None else 0
 
     def read_loads(self, loads: Loads) -> None:
-        """Take the gauges of each scrape from `loads`."""
+        """Take the gauges of each scrape from `loads`; the activator does so when it is made."""
         self._loads = loads
 
     def describe(self) -> Iterable[Metric]:
@@ -205,7 +205,10 @@ class Metrics(Collector):
         """Every series; of a function that was never called only how many replicas there are.
 
         With 2,000 of those a scrape holds calls up for 8 ms; series of zeros would make it 190 ms.
+        Raises RuntimeError when `read_loads` was not called.
         """
+        if self._loads is None:
+            raise RuntimeError("no source of loads: read_loads comes before the first scrape")
         functions = [each for each in self._functions.values() if each.started]
         yield from _by_code(functions)
         yield _single(STARTED, [(each.name, each.started) for each in functions])

@@ -24,13 +24,6 @@ PREFIX: Final = "SLUICE_"
 # Knobs of the other programs, which may share one environment with the gateway.
 FOREIGN_PREFIXES: Final = ("SLUICE_REGISTRY_", "SLUICE_TRIGGERS_", "SLUICE_CLI_")
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
-PROVIDERS: Final = ("embedded",)
-
-
-def _provider(text: str) -> str:
-    if text not in PROVIDERS:
-        raise ValueError(" or ".join(PROVIDERS))
-    return text
 
 
 def _callback_targets(text: str) -> str:
@@ -67,7 +60,7 @@ class GatewaySettings:
     provider: str = setting(
         "SLUICE_PROVIDER",
         "embedded",
-        _provider,
+        parse_text,
         "Where functions run: embedded, as processes of this machine.",
     )
     function_url: str = setting(

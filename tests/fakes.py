@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from gateway.providers import Listener
-from gateway.types.errors import InvalidRequestError, NotFoundError
+from gateway.providers import Listener, Pruned
+from gateway.types.errors import InvalidRequestError, NotFoundError, NotSupportedError
 from gateway.types.function import (
     DEFAULT_NAMESPACE,
     FunctionDeployment,
@@ -50,8 +50,14 @@ class FakeProvider:
     folder: where Unix sockets are made; None: replicas listen on 127.0.0.1, port 0.
     behaviour: what replicas answer, by function name in `behaviours`, else this one.
     starts: cleared, new replicas stay `starting` until it is set. start_failure: when not empty,
-    new replicas fail with it. deployed, scaled: what was asked, in order.
+    new replicas fail with it. deployed, scaled: what was asked, in order. pruned: what a prune
+    removes; None: this provider keeps nothing.
     """
+
+    name = "sluice-fake"
+    orchestration = "fake"
+    isolation = "none: a test"
+    target = None
 
     def __init__(self, folder: Path | None = None, behaviour: Behaviour = echo) -> None:
         self.folder = folder
@@ -64,6 +70,7 @@ class FakeProvider:
         self.scaled: list[tuple[FunctionId, int]] = []
         self.known_secrets: dict[str, dict[str, bytes]] = {}
         self.log_lines: list[LogLine] = []
+        self.pruned: Pruned | None = None
         self._functions: dict[FunctionId, _Function] = {}
         self._namespaces = {DEFAULT_NAMESPACE: Namespace(DEFAULT_NAMESPACE)}
         self._listeners: list[Listener] = []
@@ -111,6 +118,14 @@ class FakeProvider:
         self._logged.set()
 
     # Provider.
+
+    async def start(self) -> None:
+        return
+
+    async def prune(self) -> Pruned:
+        if self.pruned is None:
+            raise NotSupportedError("this provider keeps nothing that could be pruned")
+        return self.pruned
 
     async def deploy(self, deployment: FunctionDeployment) -> None:
         known = self.known_secrets.get(deployment.id.namespace, {})

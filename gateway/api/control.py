@@ -2,10 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
 from gateway.auth.authenticator import Auth
 from gateway.autoscaling.signals import Signals
@@ -17,13 +16,10 @@ from gateway.types.function import FunctionId
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """How the gateway presents itself. isolation: read at each request, it may change."""
+    """Which release of the gateway this is, and the commit it was built from."""
 
     release: str
     sha: str
-    provider: str
-    orchestration: str
-    isolation: Callable[[], str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +27,8 @@ class ControlPlane:
     """The parts that routes drive, made by gateway.app.
 
     invocation_count: calls of a function so far. stopping: set when the gateway shuts down, so
-    that streams without an end leave. shared_secrets: what every namespace is given. prune: removes
-    what no deployment uses and tells what it was; None where the provider keeps nothing of it.
-    signals: load that others measure and report.
+    that streams without an end leave. shared_secrets: what every namespace is given. signals: load
+    that others measure and report.
     """
 
     settings: GatewaySettings
@@ -43,7 +38,6 @@ class ControlPlane:
     invocation_count: Callable[[FunctionId], float]
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     shared_secrets: Mapping[str, bytes] = field(default_factory=dict)
-    prune: Callable[[], Awaitable[dict[str, Any]]] | None = None
     signals: Signals = field(default_factory=lambda: Signals(time.monotonic))
     creating: set[str] = field(default_factory=set)
 

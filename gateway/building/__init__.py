@@ -1,1 +1,1 @@
-"""How the embedded builder turns a build context into a bundle, step by step."""
+"""Builds images of contexts for any provider: every step up to the lock, then a target."""

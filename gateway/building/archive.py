@@ -1,7 +1,7 @@
 """Unpacks a build context: an uncompressed tar that may write into one folder and nowhere else.
 
-Every member is judged before anything of it is written, by its kind, name, size and place. A tar
-that breaks a rule is refused whole: what was unpacked until then is removed.
+Every member is checked before anything of it is written: its kind, name, size and path. A tar that
+breaks a rule is refused as a whole, and what was unpacked so far is removed.
 """
 
 import io
@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Final
 
 from gateway import folders
-from gateway.types.errors import InvalidRequestError
+from gateway.building.errors import ArchiveError
 
 CONTEXT: Final = "context"
 CONFIG: Final = "com.openfaas.docker.config"
@@ -41,13 +41,9 @@ KINDS: Final = {
 }
 
 
-class ArchiveError(InvalidRequestError):
-    """The tar cannot be used; the message names the member."""
-
-
 @dataclass(frozen=True, slots=True)
 class ArchiveLimits:
-    """members: most entries; member_bytes, total_bytes: largest file, and all files together."""
+    """members: most entries. member_bytes, total_bytes: of one file and of all files together."""
 
     members: int
     member_bytes: int
@@ -75,7 +71,7 @@ def unpack(tar: Path, folder: Path, limits: ArchiveLimits) -> Unpacked:
             stream.seek(0)
             return _Unpacking(stream, folder, limits).run()
     except (tarfile.TarError, ArithmeticError, LookupError, RecursionError, ValueError) as error:
-        # All that TarFile raises on headers made to hurt it.
+        # All that TarFile raises on malicious headers.
         folders.remove(folder)
         raise ArchiveError(f"not a readable tar archive: {error}") from error
     except BaseException:
@@ -84,7 +80,7 @@ def unpack(tar: Path, folder: Path, limits: ArchiveLimits) -> Unpacked:
 
 
 class _Unpacking:
-    """One tar on its way to disk."""
+    """Unpacks one tar."""
 
     def __init__(self, stream: IO[bytes], folder: Path, limits: ArchiveLimits) -> None:
         self._stream, self._folder, self._limits = stream, folder, limits
@@ -187,7 +183,7 @@ class _Unpacking:
             raise ArchiveError(f"the archive ends within member {name!r}")
 
     def _refuse_damage(self, offset: int) -> None:
-        # TarFile takes a damaged header for the end: only a block of zeros is one.
+        # TarFile takes a damaged header for the end of the archive; only a block of zeros is one.
         self._stream.seek(offset)
         if self._stream.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
             raise ArchiveError(f"the archive is damaged after {self._members} members")

@@ -1,18 +1,17 @@
-"""Makes bundles of build contexts: what the remote-builder API calls, with no container.
+"""Builds contexts for a target: what the remote-builder API calls, with no container.
 
 A build unpacks the tar, finds the handler without running it, resolves the requirements of
-runtime, template and function together, has their environment made once, and keeps code and
-environment under the image's name. Nothing that the developer sent runs in the gateway's process.
+runtime, template and function together, and has the target make an image of code and lock. Nothing
+that the developer sent runs in the gateway's process.
 """
 
 import asyncio
 import json
 import logging
-import os
 import platform
 import sqlite3
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,23 +19,21 @@ from typing import Final, Literal
 
 from gateway.building import inspection
 from gateway.building.archive import ArchiveLimits, Unpacked, unpack
-from gateway.building.bundle_store import BundleRow
-from gateway.building.bundles import CACHE, Bundle, Bundles
 from gateway.building.child import Report, python_command, run_child
 from gateway.building.context import (
     BuildConfig,
-    Context,
-    bundle_digest,
+    ContextParts,
     lay_out,
     read_config,
     read_context,
 )
-from gateway.building.environments import Environments, compile_modules
+from gateway.building.errors import BuildError
+from gateway.building.images import canonical_image
 from gateway.building.indexes import masked
-from gateway.building.locking import Demand, lock_key
+from gateway.building.locking import Demand
 from gateway.building.requirements import read_requirements, runtime_requirements
+from gateway.building.target import BuildContext, Target
 from gateway.building.threads import to_end
-from gateway.building.uv import BuildError, Uv
 from gateway.settings import GatewaySettings
 from gateway.types.errors import SluiceError
 from sluice.settings import parse_flag
@@ -49,14 +46,14 @@ REFRESH: Final = "SLUICE_REFRESH"
 PYTHON: Final = "PYTHON_VERSION"
 PROXIES: Final = frozenset({"http_proxy", "https_proxy", "no_proxy", "all_proxy"})
 # With the longest lines, every character escaped, an event stays below faas-cli's 64 KiB.
-LINES_AN_EVENT: Final = 8
+LINES_PER_EVENT: Final = 8
 WAITING_LINES: Final = 200
 ERROR_CHARACTERS: Final = 8000
 
 
 @dataclass(frozen=True, slots=True)
 class BuildEvent:
-    """What a build has to say. The last one has status success or failed; duration in seconds."""
+    """Progress of a build. The last one has status success or failed; duration in seconds."""
 
     log: tuple[str, ...]
     image: str = ""
@@ -66,17 +63,10 @@ class BuildEvent:
 
 
 class Builder:
-    """The embedded builder of one data folder."""
+    """Builds for one target."""
 
-    def __init__(
-        self,
-        settings: GatewaySettings,
-        bundles: Bundles,
-        environ: Mapping[str, str] = os.environ,
-    ) -> None:
-        """environ: read for the settings of pip and uv, which are not the gateway's knobs."""
-        self._settings, self._bundles = settings, bundles
-        self._environments = Environments(bundles, Uv(environ, bundles.cache_dir))
+    def __init__(self, settings: GatewaySettings, target: Target) -> None:
+        self._settings, self._target = settings, target
         self._limits = ArchiveLimits(
             settings.build_members, settings.build_bytes, settings.build_bytes
         )
@@ -104,11 +94,11 @@ class Builder:
         started = time.monotonic()
         image, error = "", ""
         try:
-            async with asyncio.timeout(self._settings.build_timeout), self._staging() as work:
+            async with asyncio.timeout(self._settings.build_timeout), self._workspace() as work:
                 unpacked = await to_end(lambda: unpack(tar, work / "unpacked", self._limits))
                 config = read_config(unpacked.config)
                 image = config.image
-                with self._bundles.hold(CACHE):
+                with self._target.cache.hold():
                     await self._make(config, unpacked, work, report)
         except SluiceError as failure:
             error = masked(str(failure))[:ERROR_CHARACTERS]
@@ -124,9 +114,9 @@ class Builder:
 
     async def _trim_cache(self) -> None:
         try:
-            freed = await to_end(lambda: self._bundles.trim_cache(self._settings.build_cache_bytes))
+            freed = await to_end(lambda: self._target.cache.trim(self._settings.build_cache_bytes))
         except OSError:
-            # The build stands; the next one tries again.
+            # The build succeeded; the next one trims again.
             log.exception("uv-cache could not be emptied")
             return
         if freed:
@@ -136,25 +126,21 @@ class Builder:
         self, config: BuildConfig, unpacked: Unpacked, work: Path, report: Report
     ) -> None:
         await _explain(config, unpacked, report)
-        context = await to_end(lambda: read_context(unpacked.context))
-        demand = await to_end(lambda: self._demand(config, context))
-        async with self._staging() as staged:
-            await to_end(lambda: lay_out(unpacked.context, context, staged))
-            form = await _inspected(staged, report)
-            lock = await self._environments.resolve(demand, work, report)
-            key = lock_key(lock)
-            with self._bundles.hold(key):
-                await self._environments.prepare(lock, demand.sdists, report)
-                digest = await to_end(lambda: bundle_digest(staged, key))
-                await compile_modules(staged, report)
-                preload = await to_end(lambda: self._environments.preload(demand, key))
-                row = BundleRow(config.image, digest, key, preload, form)
-                bundle = await to_end(lambda: self._bundles.add(staged, row))
-        await report(_summary(bundle))
+        parts = await to_end(lambda: read_context(unpacked.context))
+        demand = await to_end(lambda: self._demand(config, parts))
+        async with self._workspace() as folder:
+            await to_end(lambda: lay_out(unpacked.context, parts, folder))
+            form = await _inspected(folder, report)
+            lock = await self._target.resolver.resolve(demand, work, report)
+            context = BuildContext(canonical_image(config.image), folder, form)
+            result = await self._target.build(context, lock, report)
+        await report(
+            f"Built {context.image} as {result.digest[:12]}: {context.form}; {result.details}"
+        )
 
-    def _demand(self, config: BuildConfig, context: Context) -> Demand:
+    def _demand(self, config: BuildConfig, parts: ContextParts) -> Demand:
         wanted = runtime_requirements()
-        for source, path in context.requirements.items():
+        for source, path in parts.requirements.items():
             wanted += read_requirements(path, source, self._settings.build_urls)
         sdists = _flag(config, SDISTS)
         if sdists and not self._settings.build_sdists:
@@ -162,20 +148,20 @@ class Builder:
         return Demand(tuple(wanted), sdists, _flag(config, REFRESH))
 
     @asynccontextmanager
-    async def _staging(self) -> AsyncIterator[Path]:
-        """Bundles.staging, with its work on the disk off the loop."""
-        context = self._bundles.staging()
-        folder = await to_end(context.__enter__)
+    async def _workspace(self) -> AsyncIterator[Path]:
+        """A workspace of the target, made and removed on a thread."""
+        workspace = self._target.workspace()
+        folder = await to_end(workspace.__enter__)
         try:
             yield folder
         finally:
-            await to_end(lambda: context.__exit__(None, None, None))
+            await to_end(lambda: workspace.__exit__(None, None, None))
 
 
 async def _next_lines(lines: asyncio.Queue[str | None], room: asyncio.Semaphore) -> tuple[str, ...]:
-    """The lines that wait, a bounded number, at least one; none when the build has ended."""
+    """The next lines, at least one and a bounded number; none when the build has ended."""
     batch: list[str] = []
-    while len(batch) < LINES_AN_EVENT and not (batch and lines.empty()):
+    while len(batch) < LINES_PER_EVENT and not (batch and lines.empty()):
         line = await lines.get()
         if line is None:
             if batch:
@@ -186,9 +172,9 @@ async def _next_lines(lines: asyncio.Queue[str | None], room: asyncio.Semaphore)
     return tuple(batch)
 
 
-async def _inspected(staged: Path, report: Report) -> str:
-    """The form of the bundle's handler. Raises BuildError with what was looked for."""
-    command = python_command(inspection.__file__, staged)
+async def _inspected(folder: Path, report: Report) -> str:
+    """The form of the handler. Raises BuildError with what was looked for."""
+    command = python_command(inspection.__file__, folder)
     ended = await run_child(command, {}, report)
     try:
         outcome = json.loads(ended.output)
@@ -200,7 +186,7 @@ async def _inspected(staged: Path, report: Report) -> str:
 
 
 async def _explain(config: BuildConfig, unpacked: Unpacked, report: Report) -> None:
-    """Say what of the build's settings has no effect here. Names only: values may be secret."""
+    """Report which build settings have no effect here. Names only: values may be secret."""
     version = config.arguments.get(PYTHON, "")
     own = platform.python_version()
     if version and not f"{own}.".startswith(f"{version}."):
@@ -216,7 +202,7 @@ async def _explain(config: BuildConfig, unpacked: Unpacked, report: Report) -> N
     if config.platforms and not any(platform.machine() in _machines(p) for p in config.platforms):
         await report(f"Built for this machine ({platform.machine()}) only")
     if unpacked.secrets is not None:
-        await report("Build secrets are for Dockerfiles: the embedded builder does not open them")
+        await report("Build secrets are for Dockerfiles: this builder does not open them")
 
 
 def _machines(docker_platform: str) -> tuple[str, ...]:
@@ -230,8 +216,3 @@ def _flag(config: BuildConfig, name: str) -> bool:
         return parse_flag(text) if text else False
     except ValueError as error:
         raise BuildError(f"build argument {name}={text[:40]!r}: expected {error}") from error
-
-
-def _summary(bundle: Bundle) -> str:
-    preload = ", ".join(bundle.preload) or "nothing"
-    return f"Built {bundle.image} as {bundle.digest[:12]}: {bundle.form}; preloads {preload}"

@@ -1,6 +1,6 @@
 """Compiles a folder's modules ahead of their first import: `bytecode.py FOLDER PART PARTS`.
 
-A script of its own, run once a processor: in the gateway's process it would hold up calls. Neither
+A script of its own, run once per processor: in the gateway's process it would delay calls. Neither
 the environment's interpreter nor its .pth files are run: nothing of a wheel executes here.
 """
 

@@ -1,4 +1,4 @@
-"""Runs a program of a build: its lines are reported as they come, and it dies with the build."""
+"""Runs a program for a build: reports its lines as they come and kills it with the build."""
 
 import asyncio
 import os
@@ -60,7 +60,7 @@ async def run_child(
 
 
 def python_command(script: str, *arguments: str | Path) -> list[str | Path]:
-    """The command line of a script of this package, apart from every site and user folder."""
+    """The command line of a script of this package, isolated from site and user folders."""
     return [sys.executable, "-I", "-S", "-W", "ignore", script, *arguments]
 
 
@@ -106,6 +106,6 @@ def _text(line: bytes) -> str:
 
 async def _end(process: Process) -> None:
     if process.returncode is None:
-        # The child is not reaped yet, so its group still bears its id.
+        # The child is not reaped yet, so no other process group can have its id.
         os.killpg(process.pid, signal.SIGKILL)
         await process.wait()

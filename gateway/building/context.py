@@ -1,10 +1,8 @@
-"""Reads a build context as faas-cli packs it, and lays its parts out as a bundle's folder."""
+"""Reads a build context as faas-cli packs it, and lays its parts out as they are to run."""
 
-import hashlib
 import json
 import os
 import shutil
-import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -12,9 +10,8 @@ from typing import Any, Final
 
 import yaml
 
-from gateway.building.bundles import MANIFEST
+from gateway.building.errors import BuildError
 from gateway.building.images import canonical_image
-from gateway.building.uv import BuildError
 
 FUNCTION: Final = "function"
 HANDLER: Final = "handler.py"
@@ -25,8 +22,9 @@ TEMPLATE_BYTES: Final = 64 * 1024
 LEFT_OUT: Final = frozenset({".dockerignore", "Dockerfile", "meta.json", REQUIREMENTS, *TEMPLATE})
 # Left by tools on the developer's machine: of no use here, and different at every build.
 DEBRIS: Final = frozenset({"__pycache__", ".git", ".mypy_cache", ".pytest_cache", ".ruff_cache"})
-# The package of the runtime is in the same process as the bundle's modules.
-RESERVED: Final = frozenset({"sluice", MANIFEST.removesuffix(".json")})
+# The runtime's package, which is in the same process, and bundle.json, which the embedded target
+# writes beside the code: a context must build for every target.
+RESERVED: Final = frozenset({"sluice", "bundle"})
 SHOWN_FILES: Final = 20
 
 
@@ -40,15 +38,18 @@ class BuildConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class Context:
-    """A context's parts. function: the folder of the handler; requirements: file by its owner."""
+class ContextParts:
+    """Where the parts of a context are.
+
+    function: the folder of the handler. requirements: files by the name their author knows.
+    """
 
     function: Path
     requirements: Mapping[str, Path]
 
 
 class _Template(yaml.SafeLoader):
-    """Reads YAML without aliases: a few of them within one another stand for gigabytes."""
+    """Reads YAML without aliases: a few nested ones can expand to gigabytes."""
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
@@ -74,7 +75,7 @@ def read_config(content: bytes) -> BuildConfig:
     return BuildConfig(image.strip(), arguments, _texts(config, "platforms"))
 
 
-def read_context(root: Path) -> Context:
+def read_context(root: Path) -> ContextParts:
     """Where the parts of an unpacked context are. Raises BuildError when it holds no handler."""
     name = _handler_folder(root)
     function = root / name
@@ -82,32 +83,32 @@ def read_context(root: Path) -> Context:
         found = sorted(p.relative_to(root).as_posix() for p in root.rglob("*") if p.is_file())
         shown = ", ".join(found[:SHOWN_FILES]) or "nothing"
         raise BuildError(
-            f"no {name}/{HANDLER}: the embedded builder runs Python handlers (a Dockerfile is for "
+            f"no {name}/{HANDLER}: this builder runs Python handlers (a Dockerfile is for "
             f"clusters); the context holds {shown}"
         )
     files = {
         f"the template's {REQUIREMENTS}": root / REQUIREMENTS,
         f"{FUNCTION}/{REQUIREMENTS}": function / REQUIREMENTS,
     }
-    return Context(function, files)
+    return ContextParts(function, files)
 
 
-def lay_out(root: Path, context: Context, staged: Path) -> None:
-    """Move what runs into the bundle's folder: `function/` and the template's other files.
+def lay_out(root: Path, parts: ContextParts, folder: Path) -> None:
+    """Move what runs into `folder`: package `function/` and the template's other files.
 
     Raises BuildError when a name of the template is one that the runtime needs.
     """
-    context.function.rename(staged / FUNCTION)
-    (staged / FUNCTION / "__init__.py").touch()
+    parts.function.rename(folder / FUNCTION)
+    (folder / FUNCTION / "__init__.py").touch()
     for path in sorted(root.iterdir()):
         if path.name in LEFT_OUT:
             continue
         if path.name.partition(".")[0] in RESERVED:
             raise BuildError(f"the template's {path.name!r}: the runtime has that name already")
-        if (staged / path.name).exists():
+        if (folder / path.name).exists():
             raise BuildError(f"the template's {path.name!r} is there besides the handler's folder")
-        path.rename(staged / path.name)
-    _sweep(staged)
+        path.rename(folder / path.name)
+    _sweep(folder)
 
 
 def _sweep(folder: Path) -> None:
@@ -118,18 +119,6 @@ def _sweep(folder: Path) -> None:
         for name in files:
             if name.endswith(".pyc"):
                 (Path(parent) / name).unlink()
-
-
-def bundle_digest(staged: Path, lock_key: str) -> str:
-    """SHA-256 over the paths, modes and contents of the folder's files and its environment."""
-    files = sorted(path for path in staged.rglob("*") if path.is_file())
-    digest = hashlib.sha256(f"{lock_key}\n".encode())
-    for path in files:
-        mode = "x" if path.stat().st_mode & stat.S_IXUSR else "-"
-        with path.open("rb") as stream:
-            content = hashlib.file_digest(stream, "sha256").hexdigest()
-        digest.update(f"{content} {mode} {path.relative_to(staged).as_posix()}\n".encode())
-    return digest.hexdigest()
 
 
 def _handler_folder(root: Path) -> str:

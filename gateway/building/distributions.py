@@ -1,4 +1,4 @@
-"""Which modules the distributions of an environment give to `import`."""
+"""Which modules the distributions of an environment provide."""
 
 from collections.abc import Iterable
 from importlib.metadata import Distribution, distributions
@@ -14,8 +14,8 @@ STRAY: Final = frozenset({"benchmarks", "docs", "examples", "scripts", "test", "
 def import_names(site_packages: Path, wanted: Iterable[str]) -> tuple[str, ...]:
     """Modules of the wanted distributions (normalised names), sorted; those absent are left out.
 
-    Of a namespace package the first regular package below it: `google.protobuf`, not `google`. A
-    distribution's namesake stands for all of it: what comes beside it may need what is not
+    Of a namespace package the first regular package below it: `google.protobuf`, not `google`. Of a
+    distribution with a module of its own name only that one: the others may need what is not
     installed, as duckdb's adbc_driver_duckdb does.
     """
     names = set(wanted)

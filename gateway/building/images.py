@@ -1,11 +1,11 @@
-"""Image names: the rule they follow and the one form under which a build is remembered."""
+"""Image names: their grammar, and the canonical form under which a build is kept."""
 
 import re
 from typing import Final
 
 from gateway.types.errors import InvalidRequestError
 
-# The grammar of a reference as the container tools have it: host, path parts, tag.
+# The grammar of image references as container tools define it: host, path components, tag.
 HOST: Final = r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?(?::[0-9]{1,5})?/)?"
 PART: Final = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 TAG: Final = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}"
@@ -17,8 +17,8 @@ DEFAULT_TAG: Final = "latest"
 def canonical_image(image: str) -> str:
     """The image's name with its tag, `:latest` where none was written.
 
-    Raises InvalidRequestError when the name breaks the rule, or names a digest: what an image
-    holds is decided by the build.
+    Raises InvalidRequestError when the name breaks the grammar or names a digest, which only a
+    build can decide.
     """
     text = image.strip()
     if "@" in text:

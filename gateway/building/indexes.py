@@ -1,7 +1,7 @@
-"""What uv must know of the package indexes that pip uses: uv does not read pip's settings.
+"""Translates pip's settings of package indexes for uv, which does not read them.
 
-Everything goes by environment, never by arguments, which any process may read: an index URL may
-hold a password. What the operator told uv itself (UV_...) wins over what pip was told.
+Everything is passed in the environment, never as arguments, which any process can read: an index
+URL may hold a password. The operator's own UV_... variables win over pip's settings.
 """
 
 import os
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-# Variables that uv or the programs it starts need; the gateway's own and any secret stay behind.
+# Variables that uv or the programs it starts need; nothing else of the gateway's is passed on.
 PASSED: Final = re.compile(
     r"PATH|HOME|USER|LANG|LC_\w+|TMPDIR|XDG_\w+|NETRC|SSL_CERT_FILE|SSL_CERT_DIR|SSL_CLIENT_CERT"
     r"|(?:HTTPS?|ALL|NO)_PROXY|(?:https?|all|no)_proxy"
@@ -23,7 +23,7 @@ PASSED: Final = re.compile(
     r"|SYSTEM_CERTS|NATIVE_TLS|OFFLINE|EXCLUDE_NEWER|CONFIG_FILE|NO_CONFIG|LINK_MODE"
     r"|CONCURRENT_\w+|CREDENTIALS_DIR|TORCH_BACKEND)"
 )
-# Options of pip by the names its files and variables may give them.
+# Other names that pip accepts for an option.
 ALIASES: Final = {"default-timeout": "timeout", "pypi-url": "index-url", "index": "index-url"}
 USER_INFO: Final = re.compile(r"(?<=://)[^/@\s]+@")
 
@@ -45,7 +45,7 @@ class Indexes:
 def read_indexes(
     environ: Mapping[str, str], etc: Path = Path("/etc"), prefix: Path = Path(sys.prefix)
 ) -> Indexes:
-    """The indexes as pip's files and `environ` (the gateway's) have them, said in uv's words.
+    """The indexes that pip's files and `environ` (the gateway's) configure, as uv's variables.
 
     etc, prefix: where pip keeps the machine's settings and those of this Python.
     """
@@ -104,7 +104,7 @@ def _read_file(path: Path) -> dict[str, dict[str, str]]:
     try:
         parser.read(path, encoding="utf-8")
     except (ConfigError, OSError, UnicodeDecodeError):
-        # Pip itself refuses to run then; its operator knows.
+        # pip itself refuses to run with such a file, so the operator knows.
         return {}
     return {
         section: {_option(name): value for name, value in parser.items(section)}
@@ -118,15 +118,15 @@ def _option(name: str) -> str:
 
 
 def _find_links(text: str) -> list[str]:
-    """Places that exist: uv fails on a folder that is missing, pip does not."""
-    places = []
-    for place in text.split():
-        path = Path(place.removeprefix("file://")).expanduser()
-        if "://" in place.removeprefix("file://"):
-            places.append(place)
+    """Locations that exist: uv fails on a folder that is missing, pip does not."""
+    locations = []
+    for location in text.split():
+        path = Path(location.removeprefix("file://")).expanduser()
+        if "://" in location.removeprefix("file://"):
+            locations.append(location)
         elif path.exists():
-            places.append(str(path.absolute()))
-    return places
+            locations.append(str(path.absolute()))
+    return locations
 
 
 def _certificates(cert: str) -> dict[str, str]:

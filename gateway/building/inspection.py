@@ -18,7 +18,7 @@ from typing import Final
 EVENT: Final = "handle(event, context)"
 REQUEST: Final = "handle(req)"
 ASGI: Final = "app"
-# `handle` is there, and only running the module tells its parameters.
+# `handle` exists; its parameters are known only once the module runs.
 UNKNOWN: Final = "handle"
 FORMS: Final = (EVENT, REQUEST, ASGI, UNKNOWN)
 LOOKED_FOR: Final = f"{EVENT}, {REQUEST} or {ASGI} (an ASGI application)"

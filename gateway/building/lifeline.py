@@ -1,6 +1,6 @@
 """Runs a program that the kernel ends with its parent: `lifeline.py PARENT PROGRAM ARGUMENT...`.
 
-It also stands back behind the functions: a build may take long, calls may not.
+It also lowers the priority: a build may take long, calls may not.
 
 A script of its own, on the standard library alone, so that it starts in milliseconds. Without it a
 build would go on after a kill -9 of the gateway, against the next gateway's clean-up.

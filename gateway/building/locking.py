@@ -1,5 +1,6 @@
-"""What an environment is asked to hold, the lock it resolves to, and the names of both."""
+"""Resolves what an environment must hold to a lock of exact versions, and keeps resolutions."""
 
+import asyncio
 import hashlib
 import json
 import platform
@@ -9,11 +10,15 @@ import sysconfig
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
+from weakref import WeakValueDictionary
 
 from packaging.utils import canonicalize_name
 
-from gateway.building.requirements import RequirementError, Wanted
+from gateway.building.child import Report
+from gateway.building.errors import RequirementError
+from gateway.building.requirements import Wanted
+from gateway.building.uv import Uv
 
 HASH: Final = re.compile(r"--hash=(\S+)")
 
@@ -30,8 +35,63 @@ class Demand:
     refresh: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Lock:
+    """The exact versions that a demand resolves to. text: requirements with hashes, one a line."""
+
+    text: str
+    demand: Demand
+
+    @property
+    def key(self) -> str:
+        """Names the environment that the lock makes on this interpreter."""
+        return lock_key(self.text)
+
+
+class Resolutions(Protocol):
+    """Earlier resolutions by their key. Methods block and may be called from any thread."""
+
+    def resolution(self, key: str) -> str | None:
+        """The lock's text; None when these requirements were not resolved yet."""
+
+    def keep_resolution(self, key: str, lock_key: str, lock: str) -> None:
+        """Remember a lock's text; durable on return."""
+
+
+class Resolver:
+    """Resolves demands by uv, each once: the same demand again needs no network."""
+
+    def __init__(self, uv: Uv, resolutions: Resolutions) -> None:
+        self._uv, self._resolutions = uv, resolutions
+        self._busy: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    async def resolve(self, demand: Demand, work: Path, report: Report) -> Lock:
+        """The lock of a demand. work: a folder for temporary files.
+
+        Builds with the same demand wait for each other. Raises BuildError, RequirementError.
+        """
+        key = resolution_key(demand, self._uv.indexes)
+        async with self._busy.setdefault(key, asyncio.Lock()):
+            known = None if demand.refresh else self._resolutions.resolution(key)
+            if known is not None:
+                await report("Requirements were resolved by an earlier build")
+                return Lock(known, demand)
+            files = await asyncio.to_thread(_write_requirements, demand, work)
+            text = await self._uv.resolve(files, demand.wanted, demand.sdists, report)
+            lock = Lock(keep_accepted_hashes(text, demand.wanted), demand)
+            await asyncio.to_thread(self._resolutions.keep_resolution, key, lock.key, lock.text)
+        await report(f"Resolved {lock.text.count('==')} packages")
+        return lock
+
+
+def _write_requirements(demand: Demand, work: Path) -> list[Path]:
+    path = work / "requirements.in"
+    path.write_text("".join(f"{wanted.text}\n" for wanted in demand.wanted))
+    return [path]
+
+
 def resolution_key(demand: Demand, indexes: str) -> str:
-    """Names what the requirements resolve to: equal texts, interpreter and indexes, equal key."""
+    """A key that is equal for equal requirements, interpreter and indexes."""
     texts = sorted({(wanted.text, *sorted(wanted.hashes)) for wanted in demand.wanted})
     return _digest(texts, demand.sdists, indexes, interpreter_identity())
 
@@ -42,7 +102,7 @@ def lock_key(lock: str) -> str:
 
 
 def interpreter_identity() -> list[str]:
-    """What an environment depends on besides its lock: version, platform, place of Python."""
+    """What an environment depends on besides its lock: version, platform and path of Python."""
     # A virtual environment links to the interpreter that the one given was made with.
     base = Path(getattr(sys, "_base_executable", sys.executable)).resolve()
     return [
@@ -80,7 +140,7 @@ def _is_accepted(line: str, wanted: Wanted) -> bool:
 
 
 def _entries(lock: str) -> list[str]:
-    """The lock cut into one text a distribution: its line and the indented ones after it."""
+    """The lock split into one text per distribution: its line and the indented ones after it."""
     return re.findall(r"^\S.*\n(?:[ \t]+.*\n)*", lock, flags=re.MULTILINE)
 
 

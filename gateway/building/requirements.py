@@ -1,4 +1,4 @@
-"""Requirement files: what a template and a function may ask for, and who asked for what."""
+"""Requirement files: what a template and a function may require, and which file requires what."""
 
 import re
 from collections.abc import Iterable
@@ -10,7 +10,7 @@ from typing import Final
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
-from gateway.types.errors import InvalidRequestError
+from gateway.building.errors import RequirementError
 
 # What a replica's own process imports (runtime, http1): the versions that the gateway runs.
 RUNTIME: Final = ("httptools", "prometheus-client", "uvloop")
@@ -19,10 +19,6 @@ FILE_BYTES: Final = 256 * 1024
 LINES: Final = 2000
 COMMENT: Final = re.compile(r"(?:^|\s)#.*$")
 HASH: Final = re.compile(r"\s--hash[=\s]([a-z0-9]+):([0-9a-f]+)(?=\s|$)")
-
-
-class RequirementError(InvalidRequestError):
-    """A line that cannot be used; the message names file and line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +65,7 @@ def read_requirements(path: Path, source: str, allow_urls: bool) -> list[Wanted]
 
 
 def blamed(wanted: Iterable[Wanted], message: str) -> list[Wanted]:
-    """The requirements whose package `message` names, so that a conflict shows its sides."""
+    """The requirements whose package `message` names: the sides of a conflict."""
     words = {canonicalize_name(word) for word in re.findall(r"[A-Za-z0-9][\w.-]*", message)}
     words |= {canonicalize_name(word.rstrip(".")) for word in words}
     return [requirement for requirement in wanted if requirement.name in words]

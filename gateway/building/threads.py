@@ -1,4 +1,4 @@
-"""Work that may not block the loop and may not be left half way either."""
+"""Runs blocking work on a thread and waits for it even when the caller is cancelled."""
 
 import asyncio
 from collections.abc import Callable
@@ -8,8 +8,10 @@ T = TypeVar("T")
 
 
 async def to_end(work: Callable[[], T]) -> T:
-    """The result of `work`, run on a thread. A thread cannot be cancelled: a cancelled caller
-    waits until it has ended, so that nothing is cleaned up under its hands.
+    """The result of `work`, run on a thread.
+
+    A thread cannot be cancelled: a cancelled caller waits until it has ended, so that nothing is
+    cleaned up that it still uses.
     """
     running = asyncio.ensure_future(asyncio.to_thread(work))
     try:
@@ -17,6 +19,6 @@ async def to_end(work: Callable[[], T]) -> T:
     except asyncio.CancelledError:
         await asyncio.wait({running})
         if not running.cancelled():
-            # Seen here, so that it is not reported as forgotten: the cancellation goes first.
+            # Retrieved, so that asyncio does not log it: the caller gets the cancellation instead.
             running.exception()
         raise

@@ -1,4 +1,4 @@
-"""The commands of uv that a build runs, and what their failures mean to a developer."""
+"""Runs uv for a build and turns its failures into messages for the developer."""
 
 import re
 import sys
@@ -9,17 +9,13 @@ from typing import Final
 import uv
 
 from gateway.building.child import Ended, Report, run_child
+from gateway.building.errors import BuildError
 from gateway.building.indexes import Indexes, read_indexes
 from gateway.building.requirements import Wanted, blamed
-from gateway.types.errors import InvalidRequestError
 
 CACHE_VARIABLE: Final = "UV_CACHE_DIR"
 NO_WHEEL: Final = ("no usable wheels", "no wheels", "building from source is disabled")
 SDIST_HINT: Final = "build argument SLUICE_ALLOW_SDIST=true lets the builder build from source"
-
-
-class BuildError(InvalidRequestError):
-    """The build cannot succeed as asked; the message is for the developer."""
 
 
 class Uv:
@@ -46,9 +42,9 @@ class Uv:
     async def resolve(
         self, files: Sequence[Path], wanted: Sequence[Wanted], sdists: bool, report: Report
     ) -> str:
-        """The lock of what the requirement files ask for together: versions with hashes.
+        """The lock of all requirement files together: versions with hashes.
 
-        Raises BuildError with uv's message and the requirements that it speaks of.
+        Raises BuildError with uv's message and the requirements that it names.
         """
         options = ["--generate-hashes", "--no-header", "--no-annotate", "--quiet"]
         ended = await self._run(
@@ -90,7 +86,7 @@ def _check(ended: Ended) -> None:
 
 
 def _message(ended: Ended) -> str:
-    """What uv said, in one line, from its error on; a hint where the developer has a choice."""
+    """The output of uv from its error on, in one line, with a hint where there is a choice."""
     lines = [line.strip() for line in ended.errors]
     start = next((i for i, line in enumerate(lines) if line.startswith("error:")), 0)
     said = [re.sub(r"^(error|cause): ", "", line) for line in lines[start:]]

@@ -4,8 +4,9 @@ A provider takes and gives plain types, raises `gateway.types.errors` only and k
 operation may be repeated with the same effect. One contract suite runs on all of them.
 """
 
-from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Protocol
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 
 from gateway.types.function import (
     FunctionDeployment,
@@ -18,11 +19,51 @@ from gateway.types.function import (
     Usage,
 )
 
+if TYPE_CHECKING:
+    # Imports uv, which is not installed where nothing is built.
+    from gateway.building.target import Target
+
 Listener = Callable[[FunctionEvent], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """What a prune removed. removed: names by kind; freed_bytes: of disk."""
+
+    removed: Mapping[str, Sequence[str]]
+    freed_bytes: int
 
 
 class Provider(Protocol):
     """Runs functions and keeps what was deployed."""
+
+    @property
+    def name(self) -> str:
+        """As /system/info shows it."""
+
+    @property
+    def orchestration(self) -> str:
+        """What runs the processes, as /system/info shows it: `embedded`, `kubernetes`."""
+
+    @property
+    def isolation(self) -> str:
+        """What separates replicas from each other, or `none: ` and why; may change at start."""
+
+    @property
+    def target(self) -> "Target | None":
+        """Where builds for this provider end; None when images come from elsewhere."""
+
+    async def start(self) -> None:
+        """Bring back what was deployed; called once, from the main thread.
+
+        Raises SluiceError when it cannot run here.
+        """
+
+    async def close(self) -> None:
+        """End every replica and release what is held; deployments stay for the next start.
+
+        Called once, also for a provider that was never started or failed to start.
+        """
 
     async def deploy(self, deployment: FunctionDeployment) -> None:
         """Create the function or replace it; returns when the request is durable.
@@ -75,5 +116,5 @@ class Provider(Protocol):
     async def delete_secret(self, namespace: str, name: str) -> None:
         """Remove a secret. Raises NotFoundError."""
 
-    async def close(self) -> None:
-        """End every replica and release what is held; deployments stay for the next start."""
+    async def prune(self) -> Pruned:
+        """Remove what no deployment uses. Raises NotSupportedError when nothing is kept."""

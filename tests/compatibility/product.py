@@ -13,12 +13,11 @@ from pydantic import BaseModel
 
 from gateway.api.openfaas import wire as gateway_wire
 from gateway.app import Gateway
-from gateway.backends import embedded
-from gateway.building.bundles import Bundles
-from gateway.building.environments import Environments
-from gateway.building.locking import lock_key
-from gateway.building.uv import Uv
+from gateway.building.locking import Demand, Lock
 from gateway.metrics import METRICS as GATEWAY_METRICS
+from gateway.providers import table
+from gateway.providers.embedded.bundle_target import BundleTarget
+from gateway.providers.embedded.bundles import Bundles
 from gateway.queue import postgres
 from gateway.queue.metrics import METRICS as QUEUE_METRICS
 from gateway.queue.retries import ATTEMPTS, CODES, MAX_WAIT, MIN_WAIT, RetryPolicy
@@ -123,7 +122,7 @@ def annotations_of_cron() -> Mapping[str, object]:
 def gateway(folder: Path) -> Gateway:
     """A gateway that was made on an empty data folder and not started."""
     settings = GatewaySettings.load({"SLUICE_DATA_DIR": str(folder)})
-    return Gateway(settings, embedded(settings))
+    return Gateway(settings, table.create(settings))
 
 
 def registry(folder: Path) -> FastAPI:
@@ -167,12 +166,12 @@ def make_environment(data_dir: Path, lock: str, environ: Mapping[str, str]) -> s
         """The lines of a build tell nothing here."""
 
     bundles = Bundles(data_dir)
+    resolved = Lock(lock, Demand(()))
     try:
-        made = Environments(bundles, Uv(environ, bundles.cache_dir))
-        asyncio.run(made.prepare(lock, sdists=False, report=ignore))
+        asyncio.run(BundleTarget(bundles, environ).prepare(resolved, ignore))
     finally:
         bundles.close()
-    return lock_key(lock)
+    return resolved.key
 
 
 # A function that declares a batch has these series; the import makes them.

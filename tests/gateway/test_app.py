@@ -12,7 +12,7 @@ import pytest
 
 from gateway.app import Gateway, create
 from gateway.auth.credentials import read
-from gateway.backends import Backend
+from gateway.providers import table
 from gateway.settings import GatewaySettings
 from gateway.types.errors import SluiceError
 from tests.fakes import FakeProvider, deployment
@@ -24,13 +24,6 @@ def settings_in(folder: Path, **knobs: Any) -> GatewaySettings:
     return GatewaySettings(
         data_dir=folder / "data", port=0, metrics_port=0, drain_timeout=30.0, **knobs
     )
-
-
-def fake_backend(provider: FakeProvider) -> Backend:
-    async def start() -> None:
-        return
-
-    return Backend(provider, "fake", "fake", start, provider.close, lambda: "none: a fake")
 
 
 @asynccontextmanager
@@ -45,7 +38,7 @@ async def client_of(gateway: Gateway) -> AsyncIterator[httpx.AsyncClient]:
 async def test_gateway_serves_functions_api_and_metrics(tmp_path: Path) -> None:
     provider = FakeProvider(tmp_path)
     async with (
-        create(settings_in(tmp_path), fake_backend(provider)) as gateway,
+        create(settings_in(tmp_path), provider) as gateway,
         client_of(gateway) as client,
     ):
         body = {"service": "echo", "image": "echo:1"}
@@ -67,12 +60,32 @@ async def test_gateway_serves_functions_api_and_metrics(tmp_path: Path) -> None:
         assert (await client.get("/metrics")).status_code == 404
 
 
+async def test_gateway_runs_the_provider_that_the_settings_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    provider = FakeProvider(tmp_path)
+    monkeypatch.setitem(table.PROVIDERS, "fake", lambda _settings: provider)
+    async with (
+        create(settings_in(tmp_path, provider="fake")) as gateway,
+        client_of(gateway) as client,
+    ):
+        info = (await client.get("/system/info")).json()
+        assert (info["provider"]["provider"], info["isolation"]) == ("sluice-fake", "none: a test")
+        body = {"service": "echo", "image": "echo:1"}
+        assert (await client.post("/system/functions", json=body)).status_code == 202
+        called = await client.post("/function/echo", content=b"hello")
+        assert (called.status_code, [each.id.name for each in provider.deployed]) == (200, ["echo"])
+        # It has no target, so there is nothing that builds.
+        assert (await client.post("/build")).status_code == 404
+    assert not (tmp_path / "data" / "bundles.sqlite").exists()
+
+
 async def test_gateway_wakes_a_function_from_zero_for_a_call(tmp_path: Path) -> None:
     provider = FakeProvider(tmp_path)
     await provider.deploy(deployment("echo"))
     await provider.ready("echo")
     async with (
-        create(settings_in(tmp_path), fake_backend(provider)) as gateway,
+        create(settings_in(tmp_path), provider) as gateway,
         client_of(gateway) as client,
     ):
         zero = {"replicas": 0}
@@ -85,7 +98,7 @@ async def test_gateway_wakes_a_function_from_zero_for_a_call(tmp_path: Path) -> 
 async def test_gateway_gives_namespaces_the_registry_token(tmp_path: Path) -> None:
     provider = FakeProvider(tmp_path)
     async with (
-        create(settings_in(tmp_path), fake_backend(provider)) as gateway,
+        create(settings_in(tmp_path), provider) as gateway,
         client_of(gateway) as client,
     ):
         mark = {"openfaas": "1"}
@@ -102,7 +115,7 @@ async def test_gateway_ends_followed_logs_when_it_stops(tmp_path: Path) -> None:
     provider = FakeProvider(tmp_path)
     await provider.deploy(deployment("echo"))
     settings = settings_in(tmp_path)
-    async with create(settings, fake_backend(provider)) as gateway:
+    async with create(settings, provider) as gateway:
         found = read(settings.secrets_dir)
         login = (found.user.decode(), found.password.decode())
         client = httpx.AsyncClient(auth=login, timeout=60)
@@ -117,7 +130,7 @@ async def test_gateway_ends_followed_logs_when_it_stops(tmp_path: Path) -> None:
 
 async def test_gateway_stops_reading_an_api_body_over_the_limit(tmp_path: Path) -> None:
     settings = settings_in(tmp_path, basic_auth=False)
-    async with create(settings, fake_backend(FakeProvider(tmp_path))) as gateway:
+    async with create(settings, FakeProvider(tmp_path)) as gateway:
         reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
         writer.write(
             b"POST /system/functions HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -137,7 +150,7 @@ async def test_gateway_with_mounted_credentials_that_are_missing_says_which(
 ) -> None:
     settings = settings_in(tmp_path, secret_mount_path=str(tmp_path / "mounted"))
     with pytest.raises(SluiceError, match="basic-auth-user: cannot read it"):
-        async with create(settings, fake_backend(FakeProvider(tmp_path))):
+        async with create(settings, FakeProvider(tmp_path)):
             pytest.fail("it started")
 
 
@@ -147,7 +160,7 @@ async def test_gateway_port_taken_names_port_owner_and_setting(tmp_path: Path, k
         port = listener.getsockname()[1]
         settings = replace(settings_in(tmp_path), **{knob: port})
         with pytest.raises(SluiceError) as caught:
-            async with create(settings, fake_backend(FakeProvider(tmp_path))):
+            async with create(settings, FakeProvider(tmp_path)):
                 pytest.fail("it started")
     variable = {"port": "SLUICE_PORT", "metrics_port": "SLUICE_METRICS_PORT"}[knob]
     assert f"port {port} on 127.0.0.1 is taken by" in str(caught.value)

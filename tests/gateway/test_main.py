@@ -179,6 +179,14 @@ async def test_program_with_a_bad_setting_exits_2_and_names_it(tmp_path: Path) -
     assert (code, said) == (2, "gateway: SLUICE_PORT='http': expected a port from 0 to 65535\n")
 
 
+async def test_program_with_an_unknown_provider_exits_2_and_names_those_there_are(
+    tmp_path: Path,
+) -> None:
+    code, said = await run_once(tmp_path, SLUICE_PROVIDER="docker")
+    assert (code, said) == (2, "gateway: SLUICE_PROVIDER='docker': expected embedded\n")
+    assert not (tmp_path / "data" / "secrets").exists()
+
+
 async def test_program_whose_port_is_taken_exits_1_and_names_the_owner(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]

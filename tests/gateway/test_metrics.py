@@ -1,5 +1,6 @@
 """The series that Prometheus and OpenFaaS's dashboards read."""
 
+import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -94,6 +95,7 @@ def test_metrics_histogram_buckets_cumulate_up_to_infinity() -> None:
 
 def test_metrics_value_on_a_bound_falls_below_it() -> None:
     metrics = Metrics()
+    metrics.read_loads(list)
     function = metrics.function("f")
     function.started = 1
     function.answered(200, 0.005)
@@ -101,8 +103,14 @@ def test_metrics_value_on_a_bound_falls_below_it() -> None:
     assert samples["gateway_functions_seconds_bucket", "f", "200/0.005"] == 1
 
 
+def test_metrics_without_a_source_of_loads_are_an_error() -> None:
+    with pytest.raises(RuntimeError, match="read_loads comes before the first scrape"):
+        scrape(Metrics())
+
+
 def test_metrics_codes_of_one_function_are_bounded() -> None:
     metrics = Metrics()
+    metrics.read_loads(list)
     function = metrics.function("f")
     function.started = 700
     for code in range(200, 900):

@@ -40,7 +40,6 @@ def test_load_refuses_a_misspelt_name_and_leaves_other_programs_theirs() -> None
         ("SLUICE_JSON_BYTES", "1Gi", "no more than SLUICE_BODY_BYTES"),
         ("SLUICE_CALL_TIMEOUT", "0s", "a duration above 0"),
         ("SLUICE_BUILDS", "0", "a whole number, 1 or more"),
-        ("SLUICE_PROVIDER", "docker", "embedded"),
         ("SLUICE_LOG_LEVEL", "loud", "one of debug, info, warning, error"),
         ("SLUICE_BASIC_AUTH", "perhaps", "true or false"),
     ],

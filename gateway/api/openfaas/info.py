@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 
 from gateway.api.control import ControlPlane
-from gateway.types.errors import NotSupportedError, SluiceError
+from gateway.types.errors import SluiceError
 
 PROVIDER_SECONDS: Final = 2.0
 COMMIT_MESSAGE: Final = "Sluice"
@@ -17,7 +17,7 @@ COMMIT_MESSAGE: Final = "Sluice"
 def routes(control: ControlPlane) -> APIRouter:
     """Routes of /system/info, /system/prune and /healthz."""
     router = APIRouter()
-    about = control.about
+    about, provider = control.about, control.provider
 
     @router.get("/system/info")
     async def info(request: Request) -> Response:
@@ -26,26 +26,25 @@ def routes(control: ControlPlane) -> APIRouter:
             {
                 "arch": platform.machine(),
                 "provider": {
-                    "provider": about.provider,
-                    "orchestration": about.orchestration,
+                    "provider": provider.name,
+                    "orchestration": provider.orchestration,
                     "version": version,
                 },
                 "version": {"commit_message": COMMIT_MESSAGE, **version},
-                "isolation": about.isolation(),
+                "isolation": provider.isolation,
             }
         )
 
     @router.post("/system/prune")
     async def prune(request: Request) -> Response:
-        if control.prune is None:
-            raise NotSupportedError("this provider keeps nothing that could be pruned")
-        return JSONResponse(await control.prune())
+        pruned = await provider.prune()
+        return JSONResponse({**pruned.removed, "freedBytes": pruned.freed_bytes})
 
     @router.get("/healthz")
     async def healthz(request: Request) -> Response:
         try:
             async with asyncio.timeout(PROVIDER_SECONDS):
-                await control.provider.namespaces()
+                await provider.namespaces()
         except (SluiceError, OSError, TimeoutError) as error:
             return PlainTextResponse(f"provider: {str(error) or 'no response'}", status_code=502)
         return PlainTextResponse("OK")

@@ -4,8 +4,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from gateway.building.bundles import Bundle
 from gateway.providers.embedded import scratch
+from gateway.providers.embedded.bundles import Bundle
 from gateway.providers.embedded.cgroups import Groups, Limits
 from gateway.providers.embedded.logs import Logs
 from gateway.providers.embedded.paths import Paths

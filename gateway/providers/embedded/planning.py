@@ -3,7 +3,7 @@
 from contextlib import suppress
 from typing import Final
 
-from gateway.building.bundles import Bundle, Bundles
+from gateway.providers.embedded.bundles import Bundle, Bundles
 from gateway.providers.embedded.cgroups import Limits
 from gateway.providers.embedded.launch import LaunchContext, ReplicaSpec
 from gateway.providers.embedded.names import check_label, cpu_cores, memory_bytes

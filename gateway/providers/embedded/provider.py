@@ -10,9 +10,10 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
 
-from gateway.building.bundles import Bundles
-from gateway.providers import Listener
+from gateway.providers import Listener, Pruned
 from gateway.providers.embedded import scratch
+from gateway.providers.embedded.bundle_target import BundleTarget
+from gateway.providers.embedded.bundles import Bundles
 from gateway.providers.embedded.composition import assemble
 from gateway.providers.embedded.function_reconciler import FunctionReconciler, Reports
 from gateway.providers.embedded.names import check_label
@@ -44,10 +45,13 @@ DELETE_SECONDS: Final = 2.0  # a removal answers by then; what drains longer end
 class EmbeddedProvider:
     """Functions as processes of this machine. Implements gateway.providers.Provider."""
 
+    name: Final = "sluice-embedded"
+    orchestration: Final = "embedded"
+
     def __init__(
         self, settings: GatewaySettings, bundles: Bundles, environ: Mapping[str, str] | None = None
     ) -> None:
-        """environ: the gateway's own environment, the process's unless told."""
+        """bundles: closed with the provider. environ: the gateway's, by default the process's."""
         self._settings, self._bundles = settings, bundles
         self._environ = dict(os.environ if environ is None else environ)
         self._paths = Paths(settings.data_dir)
@@ -60,7 +64,9 @@ class EmbeddedProvider:
         self._listeners: list[Listener] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._upkeep: list[asyncio.Task[None]] = []
+        self._started = False
         self.isolation = "none: not started"
+        self.target = BundleTarget(bundles, self._environ)
 
     async def start(self) -> None:
         """Bring back what was deployed; must run in the main thread.
@@ -76,6 +82,7 @@ class EmbeddedProvider:
             self._add_reconciler(record).run()
         loops = (self._prune_forever(), self._trim_forever())
         self._upkeep = [asyncio.create_task(each) for each in loops]
+        self._started = True
         level = logging.INFO if self._context.isolated else logging.WARNING
         LOG.log(level, "started: functions=%d isolation=%s", len(self._reconcilers), self.isolation)
 
@@ -196,12 +203,24 @@ class EmbeddedProvider:
         """Remove a secret; a running replica keeps what it has seen."""
         await asyncio.to_thread(self._context.secrets.delete, namespace, name)
 
+    async def prune(self) -> Pruned:
+        removed = await asyncio.to_thread(self._bundles.prune, self.digests_in_use())
+        kinds = {"bundles": removed.bundles, "environments": removed.environments}
+        return Pruned(kinds, removed.freed_bytes)
+
     async def close(self) -> None:
-        if self._upkeep:
-            for task in self._upkeep:
-                task.cancel()
-            await asyncio.wait(self._upkeep)
-            await self._end_replicas()
+        try:
+            # Unless it started, the folder may be another gateway's.
+            if self._started:
+                await self._stop()
+        finally:
+            self._bundles.close()
+
+    async def _stop(self) -> None:
+        for task in self._upkeep:
+            task.cancel()
+        await asyncio.wait(self._upkeep)
+        await self._end_replicas()
         await self._store.close()
         await asyncio.to_thread(self._paths.close)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from gateway.building.bundles import Bundle
+from gateway.providers.embedded.bundles import Bundle
 from gateway.providers.embedded.zygotes import Environment, import_time
 from gateway.settings import GatewaySettings
 from gateway.types.errors import InvalidRequestError

@@ -44,7 +44,7 @@ def control(
         settings=GatewaySettings(data_dir=tmp_path, json_bytes=4096, log_streams=2),
         auth=Auth(CREDENTIALS),
         provider=provider,
-        about=About("1.2.3", "abc", "sluice-fake", "fake", lambda: "none: a test"),
+        about=About("1.2.3", "abc"),
         invocation_count=lambda function: invocations.get(function, 0.0),
     )
 

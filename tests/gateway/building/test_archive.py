@@ -3,7 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.building.archive import ArchiveError, ArchiveLimits, Unpacked, unpack
+from gateway.building.archive import ArchiveLimits, Unpacked, unpack
+from gateway.building.errors import ArchiveError
 from tests.build_contexts import Entry, config, entry, folder, link, write_tar
 
 LIMITS = ArchiveLimits(members=50, member_bytes=10_000, total_bytes=20_000)

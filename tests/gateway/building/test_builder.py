@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from gateway.building.builder import Builder, BuildEvent
-from gateway.building.bundles import MARKER, Bundle, Bundles
+from gateway.providers.embedded.bundle_target import BundleTarget
+from gateway.providers.embedded.bundles import MARKER, Bundle, Bundles
 from gateway.settings import GatewaySettings
 from tests.build_contexts import config, entry, folder, link, write_context, write_tar
 from tests.fake_index import PASSWORD, USER, serving
@@ -38,7 +39,7 @@ class Machine:
 
     def builder_with(self, **settings: str) -> Builder:
         table = GatewaySettings.load({"SLUICE_DATA_DIR": str(self.data), **settings})
-        return Builder(table, self.bundles, self.environ)
+        return Builder(table, BundleTarget(self.bundles, self.environ))
 
     def tar(self, files: Mapping[str, str], image: str = "fn:1", **arguments: str) -> Path:
         return write_context(self._root / "context.tar", files, image, arguments)
@@ -353,10 +354,10 @@ async def test_cache_above_its_limit_is_emptied_after_a_build(tmp_path: Path, sh
     files = {**HANDLER, "function/requirements.txt": "small"}
     machine.builder = machine.builder_with()
     await machine.bundle(files)
-    assert machine.bundles.cache_dir.is_dir()
+    assert machine.bundles.cache.folder.is_dir()
     machine.builder = machine.builder_with(SLUICE_BUILD_CACHE_BYTES="1")
     bundle = await machine.bundle(files)
-    assert not machine.bundles.cache_dir.exists()
+    assert not machine.bundles.cache.folder.exists()
     assert imported(bundle, "import small; print(small.VERSION)") == "2.0"
     machine.bundles.close()
 
@@ -425,7 +426,7 @@ async def test_real_library_comes_from_the_index_that_pip_uses(tmp_path: Path) -
     bundles = Bundles(tmp_path / "data")
     settings = GatewaySettings.load({"SLUICE_DATA_DIR": str(tmp_path / "data")})
     tar = write_context(tmp_path / "x.tar", {**HANDLER, "function/requirements.txt": "six==1.17.0"})
-    events = [event async for event in Builder(settings, bundles).build(tar)]
+    events = [event async for event in Builder(settings, BundleTarget(bundles)).build(tar)]
     assert events[-1].status == "success", events[-1].error
     bundle = bundles.resolve("fn:1")
     assert bundle is not None

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from gateway.building.context import bundle_digest, lay_out, read_config, read_context
+from gateway.building.context import lay_out, read_config, read_context
 from gateway.types.errors import InvalidRequestError
 
 HANDLER = {"function/handler.py": "def handle(req): pass\n"}
@@ -135,22 +135,3 @@ def test_second_function_folder_is_refused(tmp_path: Path) -> None:
     files = {"src/handler.py": "", "function/x.py": "", "template.yml": "handler_folder: src"}
     with pytest.raises(InvalidRequestError, match="'function' is there besides"):
         laid_out(tmp_path, files)
-
-
-@pytest.mark.parametrize(
-    ("change", "same"),
-    [
-        (lambda p: None, True),
-        (lambda p: p.touch(), True),
-        (lambda p: p.chmod(0o600), True),
-        (lambda p: p.chmod(0o700), False),
-        (lambda p: p.write_text("other"), False),
-        (lambda p: p.rename(p.with_name("renamed.py")), False),
-    ],
-)
-def test_digest_is_of_names_modes_and_contents(tmp_path: Path, change: Any, same: bool) -> None:
-    staged = laid_out(tmp_path, HANDLER)
-    before = bundle_digest(staged, "lock")
-    change(staged / "function" / "handler.py")
-    assert (bundle_digest(staged, "lock") == before) is same
-    assert bundle_digest(staged, "other lock") != bundle_digest(staged, "lock")

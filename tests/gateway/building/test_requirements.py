@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
+from gateway.building.errors import RequirementError
 from gateway.building.requirements import (
-    RequirementError,
     Wanted,
     blamed,
     read_requirements,

@@ -14,8 +14,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from gateway.building.bundles import Bundles
 from gateway.providers.embedded import EmbeddedProvider
+from gateway.providers.embedded.bundles import Bundles
 from gateway.types.function import (
     DEFAULT_NAMESPACE,
     FunctionEvent,

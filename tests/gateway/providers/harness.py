@@ -12,9 +12,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
 
-from gateway.building.bundle_store import BundleRow
-from gateway.building.bundles import MARKER, Bundle, Bundles
 from gateway.providers import Provider
+from gateway.providers.embedded.bundle_store import BundleRow
+from gateway.providers.embedded.bundles import MARKER, Bundle, Bundles
 from gateway.settings import GatewaySettings
 from gateway.types.function import (
     Address,

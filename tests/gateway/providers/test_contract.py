@@ -1,13 +1,17 @@
-"""What every provider does, whatever it runs functions with."""
+"""What every provider does, whatever it runs functions with.
 
-from collections.abc import AsyncIterator
+A new provider joins by a row in PROVIDERS.
+"""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from gateway.providers import Provider
 from gateway.providers.embedded import EmbeddedProvider
-from gateway.types.errors import InvalidRequestError, NotFoundError
+from gateway.types.errors import InvalidRequestError, NotFoundError, NotSupportedError
 from gateway.types.function import (
     DEFAULT_NAMESPACE,
     FunctionDeployment,
@@ -34,19 +38,49 @@ IMAGES = ("one", "two", "other")
 AT_ZERO = {"com.openfaas.scale.min": "0"}
 
 
-@pytest.fixture(params=["embedded", "fake"])
-async def provider(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Provider]:
-    made: EmbeddedProvider | FakeProvider
-    if request.param == "fake":
-        made = FakeProvider(tmp_path)
-    else:
-        bundles = make_bundles(tmp_path)
-        for image in IMAGES:
-            build(bundles, image, HELLO.replace("hello", image))
-        made = EmbeddedProvider(settings_of(tmp_path), bundles)
-        await made.start()
-    yield made
-    await made.close()
+def embedded(folder: Path) -> Provider:
+    bundles = make_bundles(folder)
+    for image in IMAGES:
+        build(bundles, image, HELLO.replace("hello", image))
+    return EmbeddedProvider(settings_of(folder), bundles)
+
+
+# Makes a provider, not started, that has the images of IMAGES: HTTP servers that answer with 200.
+# folder: empty, for its state.
+PROVIDERS: dict[str, Callable[[Path], Provider]] = {"embedded": embedded, "fake": FakeProvider}
+
+
+@pytest.fixture(params=PROVIDERS)
+def stopped(request: pytest.FixtureRequest, tmp_path: Path) -> Provider:
+    return PROVIDERS[request.param](tmp_path)
+
+
+@pytest.fixture
+async def provider(stopped: Provider) -> AsyncIterator[Provider]:
+    await stopped.start()
+    yield stopped
+    await stopped.close()
+
+
+async def test_provider_that_was_not_started_can_be_closed(stopped: Provider) -> None:
+    await stopped.close()
+
+
+async def test_provider_says_what_it_is_and_how_it_isolates(provider: Provider) -> None:
+    assert provider.name.startswith("sluice-")
+    assert provider.orchestration
+    assert provider.isolation != "none"
+
+
+async def test_prune_keeps_what_is_deployed(provider: Provider) -> None:
+    watcher = Watcher(provider)
+    await provider.deploy(asked("one", labels=AT_ZERO))
+    # A provider that keeps nothing says so.
+    with suppress(NotSupportedError):
+        await provider.prune()
+    await provider.scale(FunctionId("one"), 1)
+    (replica,) = await watcher.ready("one")
+    assert (await call(replica.address))[0] == 200
 
 
 async def test_deploy_starts_a_replica_that_answers(provider: Provider) -> None:

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from gateway.building.bundles import Bundles
 from gateway.providers.embedded import EmbeddedProvider
+from gateway.providers.embedded.bundles import Bundles
 from gateway.types.errors import InvalidRequestError, UnavailableError
 from gateway.types.function import (
     DEFAULT_NAMESPACE,
@@ -98,9 +98,9 @@ async def start(tmp_path: Path, bundles: Bundles) -> AsyncIterator[Start]:
         yield begin
 
 
-async def restarted(provider: EmbeddedProvider, tmp_path: Path, bundles: Bundles) -> Any:
+async def restarted(provider: EmbeddedProvider, tmp_path: Path) -> Any:
     await provider.close()
-    again = EmbeddedProvider(settings_of(tmp_path), bundles)
+    again = EmbeddedProvider(settings_of(tmp_path), Bundles(tmp_path))
     await again.start()
     return again
 
@@ -112,7 +112,7 @@ async def test_functions_and_counts_survive_a_restart(tmp_path: Path, bundles: B
     await first.deploy(asked("one", labels={"a": "b"}))
     await first.scale(FunctionId("one"), 2)
     created = (await first.status(FunctionId("one"))).created_at
-    again = await restarted(first, tmp_path, bundles)
+    again = await restarted(first, tmp_path)
     watcher = Watcher(again)
     await watcher.ready("one", 2)
     assert watcher.status("one").deployment == asked("one", labels={"a": "b"})
@@ -126,7 +126,7 @@ async def test_build_is_fixed_at_deploy_over_restarts(tmp_path: Path, bundles: B
     await first.start()
     await first.deploy(asked("one"))
     build(bundles, "one", HELLO.replace("hello", "newer"))
-    again = await restarted(first, tmp_path, bundles)
+    again = await restarted(first, tmp_path)
     watcher = Watcher(again)
     (replica,) = await watcher.ready("one")
     assert await call(replica.address) == (200, b"hello")
@@ -166,7 +166,7 @@ async def test_failed_update_is_tried_again_after_a_restart(
     await watcher.ready("one")
     await first.deploy(asked("one", image="broken"))
     await watcher.until(lambda: watcher.status("one").reason)
-    again = await restarted(first, tmp_path, bundles)
+    again = await restarted(first, tmp_path)
     watcher = Watcher(again)
     await watcher.until(lambda: "update failed" in watcher.status("one").reason)
     (replica,) = await watcher.ready("one")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.building.bundles import Bundle
+from gateway.providers.embedded.bundles import Bundle
 from gateway.providers.embedded.sandbox import Machine, OwnFolders, hidden_folders, threads
 from tests.gateway.providers.harness import asked, settings_of
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.building.bundles import Bundles
 from gateway.providers.embedded import EmbeddedProvider
+from gateway.providers.embedded.bundles import Bundles
 from gateway.providers.embedded.processes import family
 from gateway.types.function import (
     FunctionDeployment,

@@ -14,7 +14,7 @@ from gateway.queue.call import CallState, CallView
 from gateway.types.function import TcpAddress
 from tests.fake_replica import Behaviour, FakeReplica, ReplicaCall
 from tests.fakes import FakeProvider, deployment, echo
-from tests.gateway.test_app import client_of, fake_backend, settings_in
+from tests.gateway.test_app import client_of, settings_in
 
 PATIENCE = 60.0
 # So that a test of retries takes no seconds.
@@ -80,7 +80,7 @@ async def queue_in(
         await provider.deploy(deployment(name, annotations={**QUICK, **(annotations or {})}))
         await provider.ready(name)
     async with (
-        create(replace(settings_in(folder), **knobs), fake_backend(provider)) as gateway,
+        create(replace(settings_in(folder), **knobs), provider) as gateway,
         client_of(gateway) as client,
     ):
         yield Queue(gateway, provider, client)

@@ -11,6 +11,7 @@ from gateway.api.application import application
 from gateway.api.control import ControlPlane
 from gateway.api.guard import cleaned
 from gateway.auth.authenticator import Auth, FailureLimit
+from gateway.providers import Pruned
 from gateway.types.errors import UnavailableError
 from tests.gateway.api.conftest import CREDENTIALS, PASSWORD
 from tests.gateway.api.recording import RecordingProvider
@@ -194,23 +195,15 @@ async def test_home_leads_to_the_pages(api: httpx.AsyncClient) -> None:
 
 
 async def test_prune_tells_what_was_removed_or_that_there_is_nothing_to_prune(
-    api: httpx.AsyncClient, control: ControlPlane
+    api: httpx.AsyncClient, provider: RecordingProvider
 ) -> None:
     response = await api.post("/system/prune")
     assert (response.status_code, response.text.startswith("this provider keeps nothing")) == (
         501,
         True,
     )
-
-    async def prune() -> dict[str, Any]:
-        return {"bundles": ["a"], "freedBytes": 1}
-
-    app = application(replace(control, prune=prune), CollectorRegistry())
-    transport = httpx.ASGITransport(app=app)
-    async with httpx.AsyncClient(
-        transport=transport, base_url="http://gateway", auth=api.auth
-    ) as client:
-        assert (await client.post("/system/prune")).json() == {"bundles": ["a"], "freedBytes": 1}
+    provider.pruned = Pruned({"bundles": ("a",)}, 1)
+    assert (await api.post("/system/prune")).json() == {"bundles": ["a"], "freedBytes": 1}
 
 
 async def test_page_lists_functions_and_shows_names_as_text(

@@ -1,4 +1,4 @@
-"""The rows behind the bundles: images, their builds, and resolved requirements, in SQLite."""
+"""The SQLite tables of bundles: images, their builds, and resolved requirements."""
 
 import json
 import sqlite3
@@ -48,7 +48,7 @@ class Image:
 
 
 class BundleStore:
-    """One writing process a file; a row is durable when the method returns. Thread-safe."""
+    """One writing process per file; a row is durable when the method returns. Thread-safe."""
 
     def __init__(self, path: Path, history: int) -> None:
         """history: how many builds of one image are remembered."""

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.building.bundle_store import BundleRow
-from gateway.building.bundles import MARKER, Bundle, Bundles
+from gateway.providers.embedded.bundle_store import BundleRow
+from gateway.providers.embedded.bundles import MARKER, Bundle, Bundles
 from gateway.types.errors import InvalidRequestError
 
 
@@ -138,8 +138,8 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from gateway import folders
-from gateway.building.bundle_store import BundleRow
-from gateway.building.bundles import MARKER, Bundles
+from gateway.providers.embedded.bundle_store import BundleRow
+from gateway.providers.embedded.bundles import MARKER, Bundles
 bundles = Bundles(Path(sys.argv[1]))
 bundles.environment("env").mkdir()
 (bundles.environment("env") / MARKER).touch()
@@ -198,11 +198,11 @@ def test_prune_of_files_that_are_linked_elsewhere_frees_nothing(
 def test_prune_empties_the_cache_of_what_no_environment_uses(bundles: Bundles) -> None:
     environment(bundles, "kept", b"x" * 100_000)
     add(bundles, "fn:1", "d1", "kept")
-    bundles.cache_dir.mkdir()
-    (bundles.cache_dir / "used").hardlink_to(bundles.environment("kept") / "library")
-    (bundles.cache_dir / "unused").write_bytes(b"x" * 200_000)
+    bundles.cache.folder.mkdir()
+    (bundles.cache.folder / "used").hardlink_to(bundles.environment("kept") / "library")
+    (bundles.cache.folder / "unused").write_bytes(b"x" * 200_000)
     assert 200_000 <= bundles.prune([]).freed_bytes < 300_000
-    assert not bundles.cache_dir.exists()
+    assert not bundles.cache.folder.exists()
     assert (bundles.environment("kept") / "library").read_bytes() == b"x" * 100_000
 
 
@@ -223,11 +223,11 @@ def test_prune_forgets_the_resolutions_of_what_it_removes(bundles: Bundles) -> N
 
 
 def test_cache_is_emptied_above_its_limit_when_idle(bundles: Bundles) -> None:
-    assert bundles.trim_cache(0) == 0
-    bundles.cache_dir.mkdir()
-    (bundles.cache_dir / "wheel").write_bytes(b"x" * 50_000)
-    assert bundles.trim_cache(100_000) == 0
-    with bundles.hold("uv-cache"):
-        assert bundles.trim_cache(0) == 0
-    assert bundles.trim_cache(10_000) >= 50_000
-    assert not bundles.cache_dir.exists()
+    assert bundles.cache.trim(0) == 0
+    bundles.cache.folder.mkdir()
+    (bundles.cache.folder / "wheel").write_bytes(b"x" * 50_000)
+    assert bundles.cache.trim(100_000) == 0
+    with bundles.cache.hold():
+        assert bundles.cache.trim(0) == 0
+    assert bundles.cache.trim(10_000) >= 50_000
+    assert not bundles.cache.folder.exists()

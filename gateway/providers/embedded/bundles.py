@@ -1,6 +1,6 @@
-"""Which bundle an image name stands for, and where its code and its environment are.
+"""Maps image names to bundles, and bundles to the folders of their code and environment.
 
-The builder writes, the embedded provider reads. A build is durable when `add` returns: the folder
+The build target writes, the provider reads. A build is durable when `add` returns: the folder
 is synced and renamed first, then the row is committed, so that a crash leaves a folder without a
 row, which the next start removes, and never a row without its folder.
 """
@@ -16,21 +16,21 @@ from tempfile import mkdtemp
 from typing import Final
 
 from gateway import folders
-from gateway.building.bundle_store import BundleRow, BundleStore, Image
 from gateway.building.images import canonical_image
+from gateway.building.package_cache import PackageCache
+from gateway.providers.embedded.bundle_store import BundleRow, BundleStore, Image
 from gateway.types.errors import InvalidRequestError
 
 MARKER: Final = "environment.json"
 MANIFEST: Final = "bundle.json"
 LOCK_SUFFIX: Final = ".lock"
-# Held as if it were an environment while uv may use its cache.
 CACHE: Final = "uv-cache"
 STAGED: Final = ".new-"
 
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """What the builder made of an image: code and the environment that runs it.
+    """What a build made of an image: code and the environment that runs it.
 
     folder: read-only, holds package `function/`. python: the environment's interpreter.
     preload: modules that a zygote imports. lock_key: names the environment. form: how the handler
@@ -63,12 +63,12 @@ class Bundles:
         """Open the folder and remove what a killed build left; history: builds kept an image."""
         self.environments_dir = data_dir / "environments"
         self.bundles_dir = data_dir / "bundles"
-        self.cache_dir = data_dir / CACHE
+        self.cache = PackageCache(data_dir / CACHE)
         for folder in (self.environments_dir, self.bundles_dir):
             folder.mkdir(parents=True, exist_ok=True)
         self.store = BundleStore(data_dir / "bundles.sqlite", history)
         self._held: Counter[str] = Counter()
-        # Taken by the event loop too, so held for a rename at most.
+        # The event loop takes it too, so it is held for a rename at most.
         self._held_lock = threading.Lock()
         # One add or prune at a time.
         self._lock = threading.Lock()
@@ -112,7 +112,7 @@ class Bundles:
 
     @contextmanager
     def hold(self, lock_key: str) -> Iterator[None]:
-        """Keep a prune from removing an environment that no bundle uses yet, or the CACHE."""
+        """Keep a prune from removing an environment that no bundle uses yet."""
         with self._held_lock:
             self._held[lock_key] += 1
         try:
@@ -165,22 +165,8 @@ class Bundles:
             unused = [key for key in self._environments() - locks if self._give_up(key, aside)]
             self.store.forget_resolutions(self._environments())
         # Without the lock: a large tree takes a while to remove.
-        freed = sum(folders.remove(folder) for folder in aside) + self.trim_cache(0)
+        freed = sum(folders.remove(folder) for folder in aside) + self.cache.trim(0)
         return Pruned(tuple(gone), tuple(sorted(unused)), freed)
-
-    def trim_cache(self, limit_bytes: int) -> int:
-        """Empty the cache of downloaded libraries if it is larger; returns the bytes freed.
-
-        Environments keep theirs: they are links of their own. Nothing happens during a build, which
-        trims when it ends.
-        """
-        if not self.cache_dir.is_dir() or folders.size_bytes(self.cache_dir) <= limit_bytes:
-            return 0
-        with self._held_lock:
-            if self._held[CACHE]:
-                return 0
-            aside = folders.set_aside(self.cache_dir)
-        return folders.remove(aside)
 
     def _bundle(self, row: BundleRow) -> Bundle:
         python = self.environment(row.lock_key) / "bin" / "python"
@@ -193,7 +179,7 @@ class Bundles:
         return {path.name for path in paths if path.is_dir() and not path.name.startswith(".")}
 
     def _give_up(self, lock_key: str, aside: list[Path]) -> bool:
-        """Put the environment aside unless a build holds it; whether it was."""
+        """Set the environment aside unless a build holds it; returns whether it was."""
         with self._held_lock:
             if self._held[lock_key]:
                 return False
@@ -209,8 +195,6 @@ class Bundles:
                     if ours:
                         folders.remove(folder)
         for folder in self.environments_dir.glob(folders.ASIDE + "*"):
-            folders.remove(folder)
-        for folder in self.cache_dir.parent.glob(folders.ASIDE + "*"):
             folders.remove(folder)
         for lock_key in self._environments():
             lock = self.environment_lock(lock_key)
