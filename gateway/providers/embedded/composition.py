@@ -13,9 +13,10 @@ from gateway.providers.embedded.paths import Paths
 from gateway.providers.embedded.runtime_copy import copy_runtime, sources
 from gateway.providers.embedded.sandbox import Machine, hidden_folders
 from gateway.providers.embedded.secrets import SecretFiles
-from gateway.providers.embedded.warm_pool import WarmPool
+from gateway.providers.embedded.unspecialized import WarmPool
 from gateway.providers.embedded.zygotes import Zygotes
 from gateway.settings import GatewaySettings
+from sluice.launch import SANDBOX_PROBE
 
 PROBE_SECONDS: Final = 30.0
 NAMESPACES: Final = "namespaces"
@@ -54,7 +55,7 @@ async def probe_isolation(runtime: Path, tmp: Path) -> str:
         sys.executable,
         "-P",
         "-m",
-        "sluice.runtime.launching.sandbox",
+        SANDBOX_PROBE,
         str(tmp),
         cwd=runtime,
         env={"PYTHONPATH": str(runtime)},

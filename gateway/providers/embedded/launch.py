@@ -10,18 +10,19 @@ from gateway.providers.embedded.cgroups import Groups, Limits
 from gateway.providers.embedded.logs import Logs
 from gateway.providers.embedded.paths import Paths
 from gateway.providers.embedded.pipes import ReplicaPipes
-from gateway.providers.embedded.sandbox import (
-    PRIVATE_CACHE,
-    PRIVATE_TMP,
-    Machine,
-    OwnFolders,
-    threads,
-)
+from gateway.providers.embedded.sandbox import Machine, OwnFolders
 from gateway.providers.embedded.secrets import SecretFiles
 from gateway.providers.embedded.unspecialized import Shape, UnspecializedProcess, make_unspecialized
 from gateway.providers.embedded.zygotes import Environment, Zygotes
 from gateway.settings import GatewaySettings
 from gateway.types.function import FunctionDeployment
+from sluice.launch import (
+    CACHE_DIR_VARIABLE,
+    PRIVATE_CACHE,
+    PRIVATE_TMP,
+    SECRETS_DIR_VARIABLE,
+    ReplicaRequest,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +32,12 @@ class ReplicaSpec:
     deployment: FunctionDeployment
     bundle: Bundle | None
     environment: Environment
-    limits: Limits
+    shape: Shape
     grace: float
+
+    @property
+    def limits(self) -> Limits:
+        return self.shape.limits
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +64,6 @@ class ReplicaHandles:
     unspecialized: UnspecializedProcess
 
 
-def shape_of(context: LaunchContext, spec: ReplicaSpec) -> Shape:
-    """What the blanks of a plan's replicas must be made with."""
-    count = threads(spec.deployment.env_vars, spec.limits.cpu)
-    return Shape(context.isolated, count, spec.limits)
-
-
 def prepare(
     context: LaunchContext,
     spec: ReplicaSpec,
@@ -73,7 +72,7 @@ def prepare(
 ) -> ReplicaHandles:
     """What a new replica holds; blocks. Raises NotFoundError for a secret that is gone, OSError.
 
-    spare: the blank that it is made of, if there is one; the caller keeps it when this fails.
+    warm_process: what becomes the replica, if there is one; the caller keeps it when this fails.
     """
     function = spec.deployment.id
     secrets = context.secrets.show(function, spec.deployment.secrets)
@@ -98,7 +97,7 @@ def prepare(
 def _unspecialized(
     context: LaunchContext, spec: ReplicaSpec, replica: str, undo: ExitStack
 ) -> UnspecializedProcess:
-    unspecialized = make_unspecialized(context.groups, shape_of(context, spec), replica)
+    unspecialized = make_unspecialized(context.groups, spec.shape, replica)
     if unspecialized.group is not None:
         undo.callback(unspecialized.group.remove)
     undo.callback(unspecialized.close)
@@ -121,23 +120,19 @@ def remove(handles: ReplicaHandles) -> None:
 
 def _request(
     context: LaunchContext, spec: ReplicaSpec, replica: str, own: OwnFolders
-) -> dict[str, object]:
-    """The document of `sluice.launch.Request`."""
+) -> ReplicaRequest:
     variables = context.machine.variables(spec.deployment, spec.bundle, replica)
     sandbox = None
     if context.isolated:
         sandbox = context.machine.sandbox(spec.deployment, spec.bundle, own)
-        variables["SLUICE_CACHE_DIR"] = PRIVATE_CACHE
+        variables[CACHE_DIR_VARIABLE] = PRIVATE_CACHE
     else:
         variables |= {
-            "SLUICE_SECRETS_DIR": str(own.secrets),
-            "SLUICE_CACHE_DIR": str(own.cache),
+            SECRETS_DIR_VARIABLE: str(own.secrets),
+            CACHE_DIR_VARIABLE: str(own.cache),
             "TMPDIR": str(own.tmp),
             "HOME": str(own.tmp),
         }
-    here = PRIVATE_TMP if sandbox else str(own.tmp)
-    return {
-        "environ": variables,
-        "folder": str(spec.bundle.folder) if spec.bundle else here,
-        "sandbox": sandbox,
-    }
+    own_tmp = PRIVATE_TMP if sandbox else str(own.tmp)
+    folder = str(spec.bundle.folder) if spec.bundle else own_tmp
+    return ReplicaRequest(variables, folder, sandbox)

@@ -8,7 +8,8 @@ from gateway.providers.embedded.cgroups import Limits
 from gateway.providers.embedded.launch import LaunchContext, ReplicaSpec
 from gateway.providers.embedded.names import check_label, cpu_cores, memory_bytes
 from gateway.providers.embedded.records import Generation
-from gateway.providers.embedded.sandbox import check_variables, find_command
+from gateway.providers.embedded.sandbox import check_variables, find_command, threads
+from gateway.providers.embedded.unspecialized import Shape
 from gateway.types.errors import InvalidRequestError
 from gateway.types.function import FunctionDeployment
 from gateway.types.scaling import Scaling
@@ -29,6 +30,7 @@ class Planner:
     def __init__(self, bundles: Bundles, context: LaunchContext) -> None:
         self._bundles, self._machine = bundles, context.machine
         self._secrets, self._groups = context.secrets, context.groups
+        self._isolated = context.isolated
 
     def check(self, deployment: FunctionDeployment) -> tuple[str, int]:
         """The bundle's digest, empty for env_process, and the first count; blocks.
@@ -57,15 +59,11 @@ class Planner:
         """What replicas of the generation are made of. Raises InvalidRequestError."""
         deployment = generation.deployment
         bundle = self._bundle(generation)
-        return ReplicaSpec(
-            deployment,
-            bundle,
-            self._machine.environment(deployment, bundle),
-            Limits(
-                memory_bytes(deployment.limits, "limits"), cpu_cores(deployment.limits, "limits")
-            ),
-            _grace(deployment),
-        )
+        cores = cpu_cores(deployment.limits, "limits")
+        limits = Limits(memory_bytes(deployment.limits, "limits"), cores)
+        shape = Shape(self._isolated, threads(deployment.env_vars, cores), limits)
+        environment = self._machine.environment(deployment, bundle)
+        return ReplicaSpec(deployment, bundle, environment, shape, _grace(deployment))
 
     def limits_not_enforced(self, deployment: FunctionDeployment) -> str:
         """Which of the deployment's limits nothing here enforces; empty when all are."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from gateway.providers.embedded.launch import LaunchContext, ReplicaSpec
-from gateway.providers.embedded.replica import ReplicaProcess
+from gateway.providers.embedded.replica import Phase, ReplicaProcess
 from gateway.types.function import Replica, ReplicaState
 
 LOG: Final = logging.getLogger(__name__)
@@ -115,14 +115,14 @@ class ReplicaWorker:
         """A replica that was just started, successfully or not."""
         process = await self._start_once()
         for _ in range(MOST_LOST):
-            if not process.lost:
+            if process.phase is not Phase.LOST:
                 break
             # A zygote was killed with it on the way: that is no fault of the function.
             LOG.warning("start lost: function=%s replica=%s", self._spec.deployment.id, process.id)
             process = await self._start_once()
-        if process.lost:
-            process.fail()
-        if process.state is ReplicaState.FAILED and not process.was_ready:
+        if process.phase is Phase.LOST:
+            process.give_up()
+        if process.phase is Phase.START_FAILED:
             self._owner.worker_failed(self, process.reason)
         return process
 

@@ -7,13 +7,27 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from gateway.building.bundles import Bundle
 from gateway.providers.embedded.zygotes import Environment, import_time
 from gateway.settings import GatewaySettings
 from gateway.types.errors import InvalidRequestError
 from gateway.types.function import FunctionDeployment
+from sluice.launch import (
+    BUNDLE_VARIABLE,
+    GATEWAY_URL_VARIABLE,
+    LISTEN_FD,
+    LISTEN_FD_VARIABLE,
+    NAME_VARIABLE,
+    NAMESPACE_VARIABLE,
+    PRIVATE_TMP,
+    PROCESS_VARIABLE,
+    REPLICA_VARIABLE,
+    STATUS_FD,
+    STATUS_FD_VARIABLE,
+    Sandbox,
+)
 from sluice.settings import own_host
 
 # Passed on from the gateway's own environment; nothing else of it reaches a function.
@@ -22,8 +36,6 @@ DEFAULT_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/
 # OpenBLAS starts its threads when it is loaded, and a fork carries none along.
 ONE_THREAD: Final = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 THREADS: Final = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
-PRIVATE_CACHE: Final = "/tmp/.cache"  # noqa: S108 - likewise
-PRIVATE_TMP: Final = "/tmp"  # noqa: S108 - a folder of the replica's own is mounted there
 # Sockets of the machine's services and of the user's session.
 SERVICES: Final = "/run"
 COVERED: Final = (PRIVATE_TMP, "/var/tmp", SERVICES, "/dev")  # noqa: S108 - replaced in a replica
@@ -100,39 +112,39 @@ class Machine:
         base = self.base_variables()
         if bundle is not None:
             base["PATH"] = f"{bundle.python.parent}{os.pathsep}{base['PATH']}"
-        kind = {"SLUICE_BUNDLE": str(bundle.folder)} if bundle else {}
-        process = {} if bundle else {"SLUICE_FPROCESS": deployment.env_process}
+            served = {BUNDLE_VARIABLE: str(bundle.folder)}
+        else:
+            served = {PROCESS_VARIABLE: deployment.env_process}
         return {
             **base,
             **deployment.env_vars,
-            **kind,
-            **process,
-            "SLUICE_LISTEN_FD": "3",
-            "SLUICE_STATUS_FD": "4",
-            "SLUICE_REPLICA": replica,
-            "SLUICE_GATEWAY_URL": self.gateway_url(),
-            "OPENFAAS_NAME": deployment.id.name,
-            "OPENFAAS_NAMESPACE": deployment.id.namespace,
+            **served,
+            LISTEN_FD_VARIABLE: str(LISTEN_FD),
+            STATUS_FD_VARIABLE: str(STATUS_FD),
+            REPLICA_VARIABLE: replica,
+            GATEWAY_URL_VARIABLE: self.gateway_url(),
+            NAME_VARIABLE: deployment.id.name,
+            NAMESPACE_VARIABLE: deployment.id.namespace,
         }
 
     def sandbox(
         self, deployment: FunctionDeployment, bundle: Bundle | None, own: OwnFolders
-    ) -> dict[str, Any]:
-        """The document of `sluice.runtime.launching.sandbox.Sandbox` for a replica."""
+    ) -> Sandbox:
+        """What a replica sees of this machine."""
         shown = {str(self.runtime), *_resolver_files()}
         if bundle is None:
             shown |= {*_prefixes(Path(sys.executable)), *_command_files(deployment, self.environ)}
         else:
             shown |= {str(bundle.folder), *_prefixes(bundle.python)}
-        return {
-            "hide": list(self.hidden),
-            "show": sorted(filter(self._covers, shown | set(map(os.path.realpath, shown)))),
-            "tmp": str(own.tmp),
-            "secrets": str(own.secrets),
-            "cache": str(own.cache),
-            "tmp_bytes": self.settings.tmp_bytes,
-            "processes": self.settings.process_limit,
-        }
+        return Sandbox(
+            hide=self.hidden,
+            show=tuple(sorted(filter(self._covers, shown | set(map(os.path.realpath, shown))))),
+            tmp=str(own.tmp),
+            secrets=str(own.secrets),
+            cache=str(own.cache),
+            tmp_bytes=self.settings.tmp_bytes,
+            processes=self.settings.process_limit,
+        )
 
     def _covers(self, path: str) -> bool:
         """Whether `path` would be lost, and showing it would not show what is hidden."""

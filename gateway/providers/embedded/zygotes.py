@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import Final
 
 from gateway.providers.embedded.children import Child
-from gateway.providers.embedded.unspecialized import Shape, UnspecializedProcess
-from gateway.providers.embedded.warm_pool import WarmPool
+from gateway.providers.embedded.unspecialized import Shape, UnspecializedProcess, WarmPool
+from sluice import launch
+from sluice.launch import COLD_START, ZYGOTE
 
 LOG: Final = logging.getLogger(__name__)
 # Variables that a library or the interpreter reads once, when it is loaded.
 IMPORT_TIME: Final = ("PYTHON", "LD_", "OMP_", "OPENBLAS_", "MKL_", "NUMEXPR_", "ORT_", "MALLOC_")
 # Names the installation of an interpreter, which ours is not to look for; a function still sees it.
 ELSEWHERE: Final = "PYTHONHOME"
-MESSAGE_BYTES: Final = 4096
 LOG_TAIL_BYTES: Final = 2048
 STOP_GRACE: Final = 2.0
 
@@ -68,10 +68,10 @@ class _Zygote:
         child.ended.add_done_callback(self._ended)
 
     def _answered(self) -> None:
-        data = self.child.channel.recv(MESSAGE_BYTES)
+        event, _ = launch.receive(self.child.channel)
         asyncio.get_running_loop().remove_reader(self.child.channel.fileno())
-        if data and not self.warm.done():
-            self.warm.set_result(str(json.loads(data).get("reason", "")))
+        if event is not None and not self.warm.done():
+            self.warm.set_result(event.reason if isinstance(event, launch.Cold) else "")
 
     def _ended(self, code: asyncio.Future[int]) -> None:
         if not self.warm.done():
@@ -188,7 +188,7 @@ class Zygotes:
         return zygote
 
     def _start_cold(self, environment: Environment, unspecialized: UnspecializedProcess) -> None:
-        child = self._run(environment, ("--cold",), self._cold_errors(environment))
+        child = self._run(environment, (COLD_START,), self._cold_errors(environment))
         unspecialized.request(child.channel)
         child.close_channel()
 
@@ -197,7 +197,7 @@ class Zygotes:
 
     def _run(self, environment: Environment, words: Sequence[str], errors: Path) -> Child:
         python = str(environment.python)
-        command = [python, "-P", "-m", "sluice.runtime.launching.zygote", *words]
+        command = [python, "-P", "-m", ZYGOTE, *words]
         child = Child(command, environment.variables, self._runtime, errors)
         self._children.add(child)
         child.ended.add_done_callback(lambda _: self._children.discard(child))

@@ -21,21 +21,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import Final
 
-from sluice.launch import (
-    EXITED,
-    FAILED,
-    STARTED,
-    ProcessSpec,
-    ReplicaRequest,
-    Specialization,
-    Threads,
-    message,
-)
+from sluice import launch
+from sluice.launch import LISTEN_FD, STATUS_FD, ProcessSpec, ReplicaRequest, Specialization
 from sluice.runtime.launching import kernel
 from sluice.runtime.launching import sandbox as isolation
 from sluice.runtime.launching.kernel import KernelError
+from sluice.runtime.launching.warmup import Threads
 
-LISTEN_FD, STATUS_FD, LIFELINE_FD, FIRST_FREE_FD = 3, 4, 5, 6
+LIFELINE_FD, FIRST_FREE_FD = 5, 6
 JOINED: Final = b"j"  # on the lifeline: the replica is in its control groups
 
 
@@ -69,7 +62,7 @@ def supervise(spec: ProcessSpec, parent: int, threads: Threads) -> None:
         lifeline, held = os.pipe()
         replica = os.fork()
     except (KernelError, OSError) as error:
-        gateway.send(message(FAILED, reason=str(error)))
+        launch.send(gateway, launch.Failed(str(error)))
         return
     if replica == 0:
         os.close(held)
@@ -78,11 +71,11 @@ def supervise(spec: ProcessSpec, parent: int, threads: Threads) -> None:
     _close_but({gateway.fileno(), held, *spec.groups})
     watched = os.pidfd_open(replica)
     with suppress(OSError):  # a gateway that is gone ends the replica in _wait
-        socket.send_fds(gateway, [message(STARTED, pid=replica)], [watched])
+        launch.send(gateway, launch.Started(replica), [watched])
     _join(spec.groups, replica, held, gateway)
     status = _wait(gateway, replica, watched)
     with suppress(OSError):
-        gateway.send(message(EXITED, status=status))
+        launch.send(gateway, launch.Exited(status))
 
 
 def _join(groups: Sequence[int], replica: int, held: int, gateway: socket.socket) -> None:
@@ -99,7 +92,7 @@ def _join(groups: Sequence[int], replica: int, held: int, gateway: socket.socket
         return  # it has ended, before or after it was put there
     except OSError as error:
         with suppress(OSError):
-            gateway.send(message(FAILED, reason=f"join control group: {error.strerror}"))
+            launch.send(gateway, launch.Failed(f"join control group: {error.strerror}"))
         os.kill(replica, signal.SIGKILL)
 
 
@@ -132,7 +125,7 @@ def _become(spec: ProcessSpec, lifeline: int) -> int:
     for group in spec.groups:
         os.close(group)
     _reseed()
-    if spec.spare:
+    if spec.warm:
         from sluice.runtime.launching.prefault import prefault  # noqa: PLC0415 - a cold start is isolated before
 
         prefault()
@@ -158,13 +151,8 @@ def _become(spec: ProcessSpec, lifeline: int) -> int:
 def _place(specialization: Specialization, lifeline: int) -> None:
     """The handed descriptors at their numbers, every other one closed."""
     nothing = os.open(os.devnull, os.O_RDONLY)
-    sources = (
-        nothing,
-        specialization.listener,
-        specialization.status,
-        lifeline,
-        specialization.log,
-    )
+    given = specialization
+    sources = nothing, given.listener, given.status, lifeline, given.log
     # Copied upwards first: the number that one is to have may be another's now.
     lowest = max(*sources, FIRST_FREE_FD) + 1
     copies = [fcntl.fcntl(source, fcntl.F_DUPFD_CLOEXEC, lowest) for source in sources]
@@ -202,7 +190,7 @@ def _line_writer(descriptor: int) -> TextIOWrapper:
 
 
 def _report_failure(reason: str) -> None:
-    os.write(STATUS_FD, message(FAILED, reason=reason) + b"\n")
+    os.write(STATUS_FD, launch.encode(launch.Failed(reason)) + b"\n")
 
 
 def _serve(environ: Mapping[str, str]) -> int:

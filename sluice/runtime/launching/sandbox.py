@@ -5,58 +5,43 @@ child, which is PID 1 of the new namespaces. Standard library only.
 """
 
 import os
+import re
+import resource
 import select
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Final
 
+from sluice.launch import PRIVATE_CACHE, PRIVATE_TMP, SECRETS_DIR, Sandbox
 from sluice.runtime.launching import kernel
 from sluice.runtime.launching.kernel import KernelError
-from sluice.runtime.launching.limits import limit_processes, mount_memory
 
 DEVICES: Final = ("null", "zero", "full", "random", "urandom", "tty")
-SECRETS_DIR: Final = "/var/openfaas/secrets"
-PRIVATE_TMP: Final = "/tmp"  # noqa: S108 - a folder of the replica's own is mounted there
-CACHE_DIR: Final = "/tmp/.cache"  # noqa: S108 - likewise; the home's, where libraries look for it
 SHARED_MEMORY: Final = "/dev/shm"  # noqa: S108 - likewise
 SHARED_MEMORY_BYTES: Final = 256 << 20
 # A root without capabilities still owns these.
 ROOT_FILES: Final = ("/etc/shadow", "/etc/shadow-", "/etc/gshadow", "/etc/gshadow-", "/etc/sudoers")
 ROOT_FOLDERS: Final = ("/etc/ssh", "/etc/ssl/private", "/etc/kubernetes", "/boot")
+PID_MAX: Final = "/proc/sys/kernel/pid_max"
+# In an older kernel these numbers are the whole machine's: PID_MAX must not be written, and
+# RLIMIT_NPROC counts the user's processes everywhere.
+OWN_PID_MAX: Final = (6, 14)
+OWN_PROCESS_COUNT: Final = (5, 14)
+# The kernel gives these process ids out once, to what is started first.
+RESERVED_PIDS: Final = 300
+MOST_FILES: Final = 100_000  # of one mount: each takes about 1 kB of the kernel's memory
 
 
-@dataclass(frozen=True, slots=True)
-class Sandbox:
-    """What one replica sees. Paths are absolute and without links.
+def kernel_version(release: str = "") -> tuple[int, int]:
+    """Major and minor number of the kernel, or of `release`; zeros for a name that has none."""
+    found = re.match(r"(\d+)\.(\d+)", release or os.uname().release)
+    return (int(found[1]), int(found[2])) if found else (0, 0)
 
-    hide: folders replaced by empty ones. show: files and folders that stay visible, read-only,
-    though a hidden folder holds them. tmp: the folder seen as /tmp. secrets: the folder seen as
-    /var/openfaas/secrets, cache: seen as /tmp/.cache; empty for none. tmp_bytes: what /tmp holds
-    when it is memory; 0 for the folder, without limit. processes: as `limit_processes` takes it.
-    """
 
-    hide: tuple[str, ...]
-    show: tuple[str, ...]
-    tmp: str
-    secrets: str = ""
-    cache: str = ""
-    tmp_bytes: int = 0
-    processes: int = 0
-
-    @classmethod
-    def read(cls, document: Mapping[str, Any]) -> Self:
-        """The sandbox of a decoded JSON object, as `document` wrote it."""
-        hide, show = tuple(document["hide"]), tuple(document["show"])
-        tmp, secrets, cache = (str(document[name]) for name in ("tmp", "secrets", "cache"))
-        sizes = (int(document[name]) for name in ("tmp_bytes", "processes"))
-        return cls(hide, show, tmp, secrets, cache, *sizes)
-
-    def document(self) -> dict[str, Any]:
-        """The sandbox as JSON can carry it."""
-        return asdict(self)
+# Found once, in the zygote: replicas are forked from it.
+VERSION: Final = kernel_version()
 
 
 def die_with_parent(parent: int) -> None:
@@ -122,10 +107,10 @@ def confine(sandbox: Sandbox) -> None:
         if sandbox.secrets:
             kernel.bind(sources[sandbox.secrets], SECRETS_DIR)
         if sandbox.cache:
-            Path(CACHE_DIR).mkdir(exist_ok=True)
-            kernel.bind(sources[sandbox.cache], CACHE_DIR)
+            Path(PRIVATE_CACHE).mkdir(exist_ok=True)
+            kernel.bind(sources[sandbox.cache], PRIVATE_CACHE)
     kernel.set_attributes("/", kernel.ATTR_RDONLY | kernel.ATTR_NOSUID, 0, recursive=True)
-    for folder in (PRIVATE_TMP, SHARED_MEMORY, *([CACHE_DIR] if sandbox.cache else [])):
+    for folder in (PRIVATE_TMP, SHARED_MEMORY, *([PRIVATE_CACHE] if sandbox.cache else [])):
         kernel.set_attributes(folder, 0, kernel.ATTR_RDONLY)
     kernel.drop_privileges()
 
@@ -154,6 +139,29 @@ def _attempt(sandbox: Sandbox) -> str:
     except (KernelError, OSError) as error:
         return str(error)
     return ""
+
+
+def limit_processes(count: int) -> None:
+    """Keep this process's new PID (and user) namespace to about `count` processes and threads.
+
+    To be called within them, with /proc mounted and before privileges are dropped. A fork beyond
+    the limit fails as on a full machine: EAGAIN. Raises KernelError.
+    """
+    try:
+        if VERSION >= OWN_PID_MAX:
+            _write(PID_MAX, str(RESERVED_PIDS + count))
+        elif VERSION >= OWN_PROCESS_COUNT and os.geteuid() != 0:
+            _, hard = resource.getrlimit(resource.RLIMIT_NPROC)
+            most = count if hard == resource.RLIM_INFINITY else min(count, hard)
+            resource.setrlimit(resource.RLIMIT_NPROC, (most, most))
+    except (KernelError, OSError, ValueError) as error:
+        raise KernelError(f"limit processes to {count}: {error}") from error
+
+
+def mount_memory(target: str, mode: str, size: int) -> None:
+    """Mount an empty folder of `size` bytes, kept in memory, at `target`. Raises KernelError."""
+    options = f"mode={mode},size={size},nr_inodes={MOST_FILES}"
+    kernel.mount("tmpfs", target, kernel.MS_NOSUID | kernel.MS_NODEV, options)
 
 
 def _make_devices() -> None:

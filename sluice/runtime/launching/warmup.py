@@ -9,11 +9,12 @@ import importlib
 import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from sluice.launch import SetThreads
+SetThreads = Callable[[int], object]
 
 # What handlers import of the standard library and the runtime does not, found here by every fork,
 # and the page of metrics, which is rendered at the first scrape.
@@ -45,6 +46,14 @@ IDENTITY: Final = (
     b'\x08\x08:7\n\x10\n\x01x\x12\x01y"\x08Identity\x12\x01gZ\x0f\n\x01x\x12\n\n\x08\x08\x01\x12'
     b"\x04\n\x02\x08\x01b\x0f\n\x01y\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01B\x04\n\x00\x10\r"
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Threads:
+    """What sets the threads of numeric libraries, and how many they use in a fork until then."""
+
+    setters: Sequence[SetThreads]
+    count: int
 
 
 def find_thread_setters() -> list[SetThreads]:

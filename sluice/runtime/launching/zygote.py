@@ -25,14 +25,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from sluice.launch import FAILED, ProcessSpec, Threads, message
+from sluice import launch
+from sluice.launch import COLD_START, ProcessSpec
 from sluice.runtime.launching import sandbox, warmup
 from sluice.runtime.launching.fork import leave, supervise
+from sluice.runtime.launching.warmup import Threads
 
-WARM, COLD = "warm", "cold"
-COLD_START: Final = "--cold"
-MESSAGE_BYTES: Final = 4096
-MOST_DESCRIPTORS: Final = 16
 # With nothing asked for so long, in milliseconds, the zygote goes on preparing for the next start.
 QUIET: Final = 200
 
@@ -46,14 +44,14 @@ def main(arguments: Sequence[str]) -> int:
         return _start_cold(link)
     reason, threads = _preload(names)
     if reason:
-        link.send(message(COLD, reason=reason))
+        launch.send(link, launch.Cold(reason))
         # A library's threads may keep an interpreter from ending.
         os._exit(0)
     # Without a collection before, which the first start would wait for.
     gc.freeze()
     # The intermediate reports how its replica ended; nobody waits for the intermediate.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-    link.send(message(WARM))
+    launch.send(link, launch.Warm())
     _fork_on_request(link, threads)
     return 0
 
@@ -68,21 +66,21 @@ def _fork(spec: ProcessSpec, link: socket.socket, threads: Threads) -> None:
     try:
         child = os.fork()
     except OSError as error:
-        os.write(spec.supervision, message(FAILED, reason=f"fork: {error.strerror}"))
+        os.write(spec.supervision, launch.encode(launch.Failed(f"fork: {error.strerror}")))
         child = zygote
     if child == 0:
         link.close()
         leave(supervise, spec, zygote, threads)
-    for descriptor in (spec.supervision, spec.specialization, *spec.groups):
+    for descriptor in spec.descriptors:
         os.close(descriptor)
 
 
 def _start_cold(link: socket.socket) -> int:
     parent = os.getppid()
-    data, descriptors = _receive(link)
+    spec = ProcessSpec.receive(link)
     link.close()
-    if data:
-        supervise(ProcessSpec.read(data, descriptors), parent, Threads((), 0))
+    if spec is not None:
+        supervise(spec, parent, Threads((), 0))
     return 0
 
 
@@ -97,11 +95,10 @@ def _requests(link: socket.socket) -> Iterator[ProcessSpec]:
     patience: int | None = QUIET
     while True:
         if poll.poll(patience):
-            data, descriptors = _receive(link)
-            if not data:
+            spec = ProcessSpec.receive(link)
+            if spec is None:
                 return
-            spec = ProcessSpec.read(data, descriptors)
-            if spec.spare and patience is not None:
+            if spec.warm and patience is not None:
                 warm_pool.append(spec)
                 patience = 0
             else:
@@ -121,12 +118,6 @@ def _prepare() -> Iterator[bool]:
             yield True
     except Exception:  # noqa: BLE001 - a library may raise anything, and replicas start all the same
         traceback.print_exc()
-
-
-def _receive(link: socket.socket) -> tuple[bytes, list[int]]:
-    """The next request with its descriptors; empty at the end of the channel."""
-    data, descriptors, _, _ = socket.recv_fds(link, MESSAGE_BYTES, MOST_DESCRIPTORS)
-    return data, list(descriptors)
 
 
 def _preload(names: Sequence[str]) -> tuple[str, Threads]:
