@@ -24,17 +24,22 @@ class Reports:
 
 
 class FunctionReconciler:
-    """One function. plan: what replicas of a generation are made of; may raise SluiceError."""
+    """One function. plan: what replicas of a generation are made of; may raise SluiceError.
+
+    A generation is planned once, for its first replica: neither its deployment nor its bundle ever
+    changes. That keeps parsing and a database read out of a call's wait for a replica.
+    """
 
     def __init__(
         self,
         record: FunctionRecord,
         context: LaunchContext,
-        spec: Callable[[Generation], ReplicaSpec],
+        plan: Callable[[Generation], ReplicaSpec],
         reports: Reports,
     ) -> None:
         self.record = record
-        self._context, self._spec, self._reports = context, spec, reports
+        self._context, self._plan, self._reports = context, plan, reports
+        self._specs: dict[int, ReplicaSpec] = {}
         self._workers: list[ReplicaWorker] = []
         self._leaving: set[ReplicaProcess] = set()
         # The generation whose update failed, and why; its predecessor goes on serving.
@@ -69,6 +74,7 @@ class FunctionReconciler:
         same = target.number == self.record.target.number
         self.record = replace(self.record, target=target, replicas=replicas)
         self._failed, self._failure, self._start_failure = 0, "", ""
+        self._specs.clear()
         for worker in self._workers if same else ():
             worker.hurry()
         self.run()
@@ -97,18 +103,22 @@ class FunctionReconciler:
         """Bundles of its generations."""
         return {each.digest for each in self._generations() if each.digest}
 
-    async def close(self, removed: Callable[[], None], patience: float | None = None) -> None:
-        """Drain every replica and wait for its end. removed: called before the first is told to.
+    async def close(
+        self, removed: Callable[[], None] | None = None, patience: float | None = None
+    ) -> None:
+        """Drain every replica and wait for its end.
 
-        patience: seconds after which they are killed, at most their own grace.
+        removed: called once none takes a call any more, before the first is terminated. patience:
+        seconds after which they are killed, at most their own grace.
         """
         self._closed = True
-        slots, self._workers = self._workers, []
-        leaving = self._leave(slots)
-        removed()
+        workers, self._workers = self._workers, []
+        leaving = self._leave(workers)
+        if removed is not None:
+            removed()
         for process in leaving:
             process.terminate()
-        await asyncio.gather(*(worker.wait() for worker in slots))
+        await asyncio.gather(*(worker.wait() for worker in workers))
         ends = [process.gone for process in self._leaving]
         if ends:
             await asyncio.wait(ends, timeout=patience)
@@ -132,6 +142,7 @@ class FunctionReconciler:
         if worker not in self._workers:
             return
         self._start_failure = reason
+        self._specs.pop(worker.number, None)  # its bundle may be gone
         if self._updating and worker.number == self.record.target.number:
             self._give_up(self.record.target, reason)
         else:
@@ -169,7 +180,9 @@ class FunctionReconciler:
     def _add(self, generation: Generation, count: int) -> bool:
         """Start replicas; False when the generation cannot run at all, which is then dealt with."""
         try:
-            spec = self._spec(generation)
+            spec = self._specs.get(generation.number)
+            if spec is None:
+                spec = self._specs[generation.number] = self._plan(generation)
         except SluiceError as error:
             self._give_up(generation, str(error))
             return False
@@ -188,6 +201,7 @@ class FunctionReconciler:
         if self._updating and ready < max(record.replicas, 1):
             return
         self.record = replace(record, serving=target)
+        self._specs = {target.number: worker.spec}
         self._reports.serving(record.id, target)
         self._retire_surplus()
 

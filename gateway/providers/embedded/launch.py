@@ -6,7 +6,7 @@ from pathlib import Path
 
 from gateway.building.bundles import Bundle
 from gateway.providers.embedded import scratch
-from gateway.providers.embedded.cgroups import Groups, Limits
+from gateway.providers.embedded.cgroups import Groups
 from gateway.providers.embedded.logs import Logs
 from gateway.providers.embedded.paths import Paths
 from gateway.providers.embedded.pipes import ReplicaPipes
@@ -34,10 +34,6 @@ class ReplicaSpec:
     environment: Environment
     shape: Shape
     grace: float
-
-    @property
-    def limits(self) -> Limits:
-        return self.shape.limits
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +101,9 @@ def _unspecialized(
 
 
 def _limited(warm_process: UnspecializedProcess, spec: ReplicaSpec) -> UnspecializedProcess:
-    if warm_process.group is not None and warm_process.shape.limits != spec.limits:
-        warm_process.group.limit(spec.limits)
+    limits = spec.shape.limits
+    if warm_process.group is not None and warm_process.shape.limits != limits:
+        warm_process.group.limit(limits)
     return warm_process
 
 

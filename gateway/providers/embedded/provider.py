@@ -208,7 +208,7 @@ class EmbeddedProvider:
     async def _end_replicas(self) -> None:
         runners = [*self._reconcilers.values(), *self._ending]
         grace = self._settings.drain_timeout
-        await asyncio.gather(*(reconciler.close(_nothing, grace) for reconciler in runners))
+        await asyncio.gather(*(reconciler.close(patience=grace) for reconciler in runners))
         await asyncio.gather(*self._tasks)
         await self._context.zygotes.close()
         if self._context.groups is not None:
@@ -296,7 +296,3 @@ class EmbeddedProvider:
         folder, most = self._paths.cache(function), self._settings.cache_bytes
         if removed := await asyncio.to_thread(scratch.trim, folder, most):
             LOG.warning("cache over its size: function=%s removed_bytes=%d", function, removed)
-
-
-def _nothing() -> None:
-    """For functions that stop but stay deployed, there is nobody to tell."""

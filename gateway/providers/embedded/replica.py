@@ -352,7 +352,7 @@ class ReplicaProcess:
     def _watch_over(self) -> None:
         self._tasks.append(asyncio.create_task(self._check_health()))
         group = self._handles.unspecialized.group if self._handles else None
-        limit = self.spec.limits.memory
+        limit = self.spec.shape.limits.memory
         if limit is not None and (group is None or group.memory_bytes() is None):
             self._tasks.append(asyncio.create_task(self._check_memory(limit)))
 

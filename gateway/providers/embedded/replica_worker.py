@@ -51,7 +51,7 @@ class ReplicaWorker:
         self, number: int, spec: ReplicaSpec, context: LaunchContext, owner: Owner
     ) -> None:
         self.number = number
-        self._spec, self._context, self._owner = spec, context, owner
+        self.spec, self._context, self._owner = spec, context, owner
         self.process: ReplicaProcess | None = None
         self.restarts, self._before, self._pauses = 0, "", Pauses()
         self._hurry = asyncio.Event()
@@ -94,7 +94,7 @@ class ReplicaWorker:
             try:
                 await self._live()
             except Exception:
-                LOG.exception("slot failed: function=%s", self._spec.deployment.id)
+                LOG.exception("slot failed: function=%s", self.spec.deployment.id)
                 await self._pause(0.0)
 
     async def _live(self) -> None:
@@ -104,7 +104,7 @@ class ReplicaWorker:
         reason = await asyncio.shield(process.left)
         lived = asyncio.get_running_loop().time() - begun
         self._before, self.restarts = reason, self.restarts + 1
-        function = self._spec.deployment.id
+        function = self.spec.deployment.id
         LOG.warning("replica ended: function=%s replica=%s reason=%r", function, process.id, reason)
         # One that drains itself is replaced at once, unless it does nothing else.
         if process.state is not ReplicaState.DRAINING or lived < BRIEF:
@@ -118,7 +118,7 @@ class ReplicaWorker:
             if process.phase is not Phase.LOST:
                 break
             # A zygote was killed with it on the way: that is no fault of the function.
-            LOG.warning("start lost: function=%s replica=%s", self._spec.deployment.id, process.id)
+            LOG.warning("start lost: function=%s replica=%s", self.spec.deployment.id, process.id)
             process = await self._start_once()
         if process.phase is Phase.LOST:
             process.give_up()
@@ -128,7 +128,7 @@ class ReplicaWorker:
 
     async def _start_once(self) -> ReplicaProcess:
         changed: Callable[[], None] = lambda: self._owner.worker_changed(self)  # noqa: E731
-        self.process = process = ReplicaProcess(self._spec, self._context, changed)
+        self.process = process = ReplicaProcess(self.spec, self._context, changed)
         self._owner.worker_changed(self)
         await process.start()
         return process
