@@ -1,4 +1,4 @@
-"""Makes what replicas are made with: folders, runtime copy, zygotes, control groups, isolation."""
+"""Assembles what replicas are launched with: folders, runtime copy, zygotes, control groups."""
 
 import asyncio
 import sys
@@ -25,7 +25,7 @@ NAMESPACES: Final = "namespaces"
 async def assemble(
     settings: GatewaySettings, paths: Paths, environ: Mapping[str, str]
 ) -> tuple[LaunchContext, str]:
-    """What replicas are made with, and their isolation: `namespaces`, or `none: why`.
+    """The context of every launch, and the isolation: `namespaces`, or `none: why`.
 
     environ: the gateway's own.
     """
@@ -50,7 +50,7 @@ async def assemble(
 
 
 async def probe_isolation(runtime: Path, tmp: Path) -> str:
-    """Whether replicas get namespaces here, tried in a process of its own. tmp: seen as /tmp."""
+    """Whether replicas get namespaces here: a process tries. tmp: the folder it shows as /tmp."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-P",

@@ -1,4 +1,4 @@
-"""What a replica is made of and with, and everything about its start that blocks."""
+"""What a replica is made of, and the part of its start that blocks."""
 
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ from sluice.launch import (
 
 @dataclass(frozen=True, slots=True)
 class ReplicaSpec:
-    """What every replica of a generation is made of. grace: seconds it may drain."""
+    """What every replica of a generation is made of. grace: seconds it may take to drain."""
 
     deployment: FunctionDeployment
     bundle: Bundle | None
@@ -38,7 +38,7 @@ class ReplicaSpec:
 
 @dataclass(frozen=True, slots=True)
 class LaunchContext:
-    """What replicas are made with. isolated: whether the kernel gives them namespaces."""
+    """What all replicas are made with. isolated: whether they get namespaces."""
 
     settings: GatewaySettings
     machine: Machine
@@ -52,7 +52,7 @@ class LaunchContext:
 
 @dataclass(slots=True)
 class ReplicaHandles:
-    """What a replica holds of the machine until it has ended."""
+    """What a replica holds of the machine until it has ended. path: of its socket."""
 
     folder: Path
     path: str
@@ -66,7 +66,7 @@ def prepare(
     replica: str,
     warm_process: UnspecializedProcess | None,
 ) -> ReplicaHandles:
-    """What a new replica holds; blocks. Raises NotFoundError for a secret that is gone, OSError.
+    """Make what a new replica holds; blocks. Raises NotFoundError for a missing secret, OSError.
 
     warm_process: what becomes the replica, if there is one; the caller keeps it when this fails.
     """
@@ -108,7 +108,7 @@ def _limited(warm_process: UnspecializedProcess, spec: ReplicaSpec) -> Unspecial
 
 
 def remove(handles: ReplicaHandles) -> None:
-    """Give back what an ended replica held; blocks."""
+    """Remove what an ended replica held; blocks."""
     Path(handles.path).unlink(missing_ok=True)
     scratch.remove(handles.folder)
     if handles.unspecialized.group is not None:

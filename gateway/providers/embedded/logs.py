@@ -1,6 +1,6 @@
 """Logs of functions: from a replica's pipe to its file, to those who follow, and read back.
 
-The files are NAMESPACE/FUNCTION/REPLICA.log, rotated; each line begins with the time it came.
+The files are NAMESPACE/FUNCTION/REPLICA.log, rotated; each line begins with the time it arrived.
 """
 
 import asyncio
@@ -24,11 +24,11 @@ LOG: Final = logging.getLogger(__name__)
 CHUNK: Final = 64 << 10
 PIPE_CHUNKS: Final = 16  # a pipe holds 1 MiB at most
 READ_AHEAD: Final = 500  # lines a thread reads for the loop at once
-ROUTINE: Final = b" level=info logger=runtime "  # what every replica says
+ROUTINE: Final = b" level=info logger=runtime "  # the runtime's own lines
 FOLLOW_QUEUE: Final = 10_000
 LONGEST_LINE: Final = 64 << 10
 SUFFIX: Final = ".log"
-ENDED_REPLICAS: Final = 50  # whose logs are kept of one function
+ENDED_REPLICAS: Final = 50  # of each function, whose logs are kept
 BLOCK: Final = 64 << 10
 
 
@@ -49,7 +49,7 @@ class Follower:
         self._lines.put_nowait(line)
 
     async def next(self) -> LogLine:
-        """The next line, or one that tells how many are missing before it."""
+        """The next line, or one that says how many are missing before it."""
         if self._dropped and self._lines.empty():
             dropped, self._dropped = self._dropped, 0
             text = f"{dropped} log lines were left out: the reader is too slow"
@@ -58,30 +58,30 @@ class Follower:
 
 
 class Logs:
-    """The log files of one data folder and who follows them."""
+    """The log files of one data folder, and their followers."""
 
     def __init__(self, root: Path, settings: GatewaySettings) -> None:
         self._root, self._settings = root, settings
         self._followers: dict[FunctionId, set[Follower]] = {}
 
     def collect(self, function: FunctionId, replica: str, pipe: int) -> "Collector":
-        """Read `pipe`, which it takes over, to its end into the replica's file."""
+        """Read `pipe` to its end into the replica's file, and close it."""
         path = self._folder(function) / f"{replica}{SUFFIX}"
         writer = LogWriter(path, self._settings.log_file_bytes, self._settings.log_files)
 
-        def tell(at: datetime, text: bytes) -> None:
+        def notify(at: datetime, text: bytes) -> None:
             followers = self._followers.get(function, ())
             if followers:
                 line = LogLine(function, replica, at, text.decode("utf-8", "replace"))
                 for follower in followers:
                     follower.offer(line)
 
-        return Collector(pipe, writer, tell)
+        return Collector(pipe, writer, notify)
 
     async def read(self, query: LogQuery) -> AsyncIterator[LogLine]:
-        """The lines that `query` asks for; with `follow`, those to come as well, without end."""
+        """The lines that match `query`; with `follow`, also those to come, without end."""
         with self._following(query) as follower:
-            # No await until here: a line is either in the files as they are now or followed.
+            # No await before the files are opened: each line is either in them or followed.
             lines = read_logs(open_logs(self._folder(query.id), query), query)
             while batch := await asyncio.to_thread(lambda: list(islice(lines, READ_AHEAD))):
                 for line in batch:
@@ -90,7 +90,7 @@ class Logs:
                 yield await follower.next()
 
     async def prune(self, in_use: frozenset[str]) -> int:
-        """Remove what is too old or too much of ended replicas; returns the bytes freed."""
+        """Remove logs of ended replicas that are too old or too many; returns the bytes freed."""
         oldest = time.time() - self._settings.log_keep
         return await asyncio.to_thread(
             prune_logs, self._root, in_use, oldest, self._settings.log_bytes
@@ -114,31 +114,31 @@ class Logs:
 
 
 class Collector:
-    """Splits what a replica writes into lines; one that is too long is cut into several."""
+    """Splits a replica's output into lines; one that is too long is cut into several."""
 
     def __init__(
-        self, pipe: int, writer: "LogWriter", tell: Callable[[datetime, bytes], None]
+        self, pipe: int, writer: "LogWriter", notify: Callable[[datetime, bytes], None]
     ) -> None:
-        self._pipe, self._writer, self._tell = pipe, writer, tell
+        self._pipe, self._writer, self._notify = pipe, writer, notify
         self._rest = b""
-        # The last one of the replica's own that holds anything.
+        # The last line that is neither empty nor the runtime's own.
         self.last_line = b""
         self._loop = asyncio.get_running_loop()
         os.set_blocking(pipe, False)
         self._loop.add_reader(pipe, self._readable)
 
     def note(self, text: str) -> None:
-        """Write a line of the provider's own."""
+        """Add a line of the provider's own."""
         self._keep([text.encode()])
 
     def take(self) -> None:
-        """Take what is in the pipe."""
+        """Read what is in the pipe."""
         for _ in range(PIPE_CHUNKS):
             if self._pipe < 0 or not self._readable():
                 break
 
     def close(self) -> None:
-        """Take what is left in the pipe, which nobody writes to any more, and close the file."""
+        """Read what is left in the pipe, whose writers have ended, and close the file."""
         self.take()
         if self._pipe >= 0:
             self._end()
@@ -172,10 +172,10 @@ class Collector:
         try:
             self._writer.write(pieces)
         except OSError as error:
-            # A full disk must not stop the function, which would wait for its pipe to be read.
+            # A full disk must not block the function, which waits when its pipe is full.
             LOG.warning("log lines lost: count=%d error=%s", len(pieces), error.strerror)
         for at, piece in pieces:
-            self._tell(at, piece)
+            self._notify(at, piece)
 
     def _end(self) -> None:
         if self._rest:
@@ -195,7 +195,7 @@ def _pieces(line: bytes) -> list[bytes]:
 
 
 class LogWriter:
-    """Appends a replica's lines to its file, each with the time it came."""
+    """Appends a replica's lines to its file, each with the time it arrived."""
 
     def __init__(self, path: Path, file_bytes: int, files: int) -> None:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -204,7 +204,7 @@ class LogWriter:
         self._size = self._file.tell()
 
     def write(self, lines: Sequence[tuple[datetime, bytes]]) -> None:
-        """Append the lines, in a new file when this one is full."""
+        """Append the lines; to a new file when this one is full."""
         data = b"".join(_stamp(at) + b" " + text + b"\n" for at, text in lines)
         if self._size and self._size + len(data) > self._limit:
             self._rotate()
@@ -234,7 +234,7 @@ class LogFile:
 
 
 def open_logs(folder: Path, query: LogQuery) -> list[LogFile]:
-    """The files that may hold what `query` asks for; to be read, and closed, by `read_logs`."""
+    """Open the files that may hold lines for `query`; `read_logs` reads and closes them."""
     opened = []
     for path in sorted(folder.glob(f"*{SUFFIX}*")):
         instance = path.name.partition(SUFFIX)[0]
@@ -248,7 +248,7 @@ def open_logs(folder: Path, query: LogQuery) -> list[LogFile]:
 
 
 def read_logs(files: Sequence[LogFile], query: LogQuery) -> Iterator[LogLine]:
-    """The lines that `query` asks for, oldest first; blocks, and holds `query.tail` lines."""
+    """The lines for `query`, oldest first; blocks. Holds `query.tail` lines in memory."""
     try:
         if query.tail is not None:
             for file in files:
@@ -266,8 +266,8 @@ def read_logs(files: Sequence[LogFile], query: LogQuery) -> Iterator[LogLine]:
 def prune_logs(root: Path, in_use: frozenset[str], oldest: float, most_bytes: int) -> int:
     """Remove logs of replicas that are not `in_use`; returns the bytes freed.
 
-    oldest: unix seconds; what was last written before goes. Then the oldest go until all logs
-    together are within `most_bytes`, and until no function has more than ENDED_REPLICAS.
+    Those last written before `oldest`, in unix seconds, go first, and those of all but the newest
+    ENDED_REPLICAS of each function; then the oldest until all logs are within `most_bytes`.
     """
     found = [(path.stat(), path) for path in root.glob(f"*/*/*{SUFFIX}*")]
     total = sum(facts.st_size for facts, _ in found)
@@ -311,12 +311,12 @@ def _lines(source: LogFile, function: FunctionId) -> Iterator[LogLine]:
         try:
             at = datetime.fromisoformat(stamp.decode("ascii"))
         except ValueError:
-            continue  # half a line, from a machine that went down
+            continue  # half a line, from a machine that lost power
         yield LogLine(function, source.instance, at, text.decode("utf-8", "replace"))
 
 
 def _seek_tail(source: LogFile, lines: int) -> None:
-    """Move to where at most `lines` lines are left, reading from the end."""
+    """Seek, from the end, to where at most `lines` lines are left."""
     position, seen = source.end, 0
     while position > 0:
         start = max(position - BLOCK, 0)

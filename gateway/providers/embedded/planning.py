@@ -1,4 +1,4 @@
-"""Whether a deployment can run here, and what its replicas are then made of."""
+"""Decides whether a deployment can run here, and what its replicas are made of."""
 
 from contextlib import suppress
 from typing import Final
@@ -25,7 +25,7 @@ DRAIN_KNOBS: Final = ("write_timeout", "exec_timeout")
 
 
 class Planner:
-    """Turns what was asked for into what is run."""
+    """Checks deployments and makes the specs of their replicas."""
 
     def __init__(self, bundles: Bundles, context: LaunchContext) -> None:
         self._bundles, self._machine = bundles, context.machine
@@ -116,7 +116,7 @@ def _grace(deployment: FunctionDeployment) -> float:
     """Seconds after SIGTERM in which the runtime ends by itself, with a margin."""
     drain, announced = DEFAULT_DRAIN, 0.0
     for knob in DRAIN_KNOBS:
-        # The runtime itself refuses what does not parse, and says so.
+        # What does not parse is reported by the runtime, which refuses to start.
         with suppress(ValueError):
             drain = max(drain, parse_duration(deployment.env_vars.get(knob) or "0"))
     with suppress(ValueError):

@@ -10,7 +10,7 @@ from secrets import token_hex
 from typing import Final
 
 from gateway.providers.embedded import exit_reasons, processes
-from gateway.providers.embedded.health import answers
+from gateway.providers.embedded.health import responds
 from gateway.providers.embedded.launch import (
     LaunchContext,
     ReplicaHandles,
@@ -143,7 +143,7 @@ class ReplicaProcess:
         return Replica(self.id, self.address, self.state, restarts, self.reason or before)
 
     async def start(self) -> None:
-        """Start it; returns once it is ready or has ended, which `state` tells."""
+        """Start it; returns once it is ready or has ended, see `phase`."""
         try:
             await self._launch()
             patience = self._context.settings.start_timeout
@@ -154,7 +154,7 @@ class ReplicaProcess:
         except (SluiceError, OSError) as error:
             self._end(str(error))
         except BaseException:
-            # Cancelled, or a fault of ours: what it holds is given back either way.
+            # Cancelled, or a bug of the gateway: what it holds is given back either way.
             self.kill("stopped while it started")
             raise
 
@@ -181,14 +181,14 @@ class ReplicaProcess:
             self._end(self._why())  # the process that was to be specialized has ended
 
     async def _prepare(self, warm_process: UnspecializedProcess | None) -> ReplicaHandles:
-        """What it holds of the machine, its process included."""
+        """Make what it holds of the machine, its process included."""
         preparing = asyncio.create_task(
             asyncio.to_thread(prepare, self._context, self.spec, self.id, warm_process)
         )
         try:
             return await asyncio.shield(preparing)
         except asyncio.CancelledError:
-            # The thread goes on: what it makes is to be given back.
+            # The thread goes on, and what it makes must be given back.
             self._handles = await preparing
             raise
         except BaseException:
@@ -274,7 +274,7 @@ class ReplicaProcess:
                 raise ValueError(f"no event of an intermediate process: {event}")
 
     def _why(self) -> str:
-        """Why the process ended, the most telling reason first."""
+        """Why the process ended: the most specific reason that is known."""
         if self._handles is not None:
             self._handles.pipes.read_status(self._on_status)
             group = self._handles.unspecialized.group
@@ -293,14 +293,14 @@ class ReplicaProcess:
         return "the process that supervises it was killed"
 
     def _last_words(self) -> str:
-        """The last line that it wrote, within bounds."""
+        """The last line of its log, cut to LONGEST_LAST_LINE."""
         if self._collector is None:
             return ""
         self._collector.take()
         return self._collector.last_line.decode("utf-8", "replace").strip()[:LONGEST_LAST_LINE]
 
     def _end(self, reason: str) -> None:
-        """Record that the process has ended, or never was, and give everything back."""
+        """Record that the process has ended, or never existed, and give everything back."""
         if self.phase in ENDED:
             return
         self._take(self._ending())
@@ -361,7 +361,7 @@ class ReplicaProcess:
         while self.phase is Phase.READY:
             await asyncio.sleep(settings.health_interval)
             self._sample_cpu()
-            alive = await answers(self.address.path, settings.health_timeout)
+            alive = await responds(self.address.path, settings.health_timeout)
             if not alive and self.phase is Phase.READY:
                 self.kill(f"did not answer /_/health within {settings.health_timeout:g} s")
                 return
