@@ -6,6 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from sluice.launch import (
+    CACHE_DIR_VARIABLE,
+    GATEWAY_URL_VARIABLE,
+    SECRETS_DIR,
+    SECRETS_DIR_VARIABLE,
+)
 from sluice.ml.errors import UnavailableError
 
 
@@ -35,9 +41,9 @@ def runtime_config(environ: Mapping[str, str] = os.environ) -> RuntimeConfig:
     """
     fallback = Path(tempfile.gettempdir()) / "sluice-cache"
     return RuntimeConfig(
-        gateway_url=environ.get("SLUICE_GATEWAY_URL", "http://127.0.0.1:8080"),
-        secrets=Path(environ.get("SLUICE_SECRETS_DIR", "/var/openfaas/secrets")),
-        cache=Path(environ.get("SLUICE_CACHE_DIR", "") or fallback),
+        gateway_url=environ.get(GATEWAY_URL_VARIABLE, "http://127.0.0.1:8080"),
+        secrets=Path(environ.get(SECRETS_DIR_VARIABLE, SECRETS_DIR)),
+        cache=Path(environ.get(CACHE_DIR_VARIABLE, "") or fallback),
     )
 
 

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Mapping
 
+from sluice.launch import STATUS_FD_VARIABLE
 from sluice.runtime.serving.status import StatusPipe
 from sluice.runtime.settings import handler_environ, load_settings
 from sluice.settings import SettingError
@@ -42,9 +43,9 @@ def serve(environ: Mapping[str, str]) -> int:
 def _announce(environ: Mapping[str, str], reason: str) -> None:
     """Say why nothing is served, on stderr and to who started this."""
     sys.stderr.write(f"{reason}\n")
-    descriptor = environ.get("SLUICE_STATUS_FD", "")
+    descriptor = environ.get(STATUS_FD_VARIABLE, "")
     if descriptor.isdecimal():
         try:
             StatusPipe(int(descriptor)).failed(reason)
         except OSError:
-            sys.stderr.write(f"SLUICE_STATUS_FD={descriptor!r} is not an open descriptor\n")
+            sys.stderr.write(f"{STATUS_FD_VARIABLE}={descriptor!r} is not an open descriptor\n")

@@ -5,6 +5,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+from sluice.launch import (
+    BUNDLE_VARIABLE,
+    GATEWAY_URL_VARIABLE,
+    LISTEN_FD_VARIABLE,
+    NAME_VARIABLE,
+    NAMESPACE_VARIABLE,
+    PROCESS_VARIABLE,
+    REPLICA_VARIABLE,
+    SECRETS_DIR,
+    SECRETS_DIR_VARIABLE,
+    STATUS_FD_VARIABLE,
+)
 from sluice.settings import (
     Row,
     SettingError,
@@ -21,7 +33,7 @@ from sluice.settings import (
 )
 
 # What a handler may still see; every other SLUICE_* knob of the table is taken away from it.
-SHOWN_TO_HANDLERS: Final = frozenset({"SLUICE_SECRETS_DIR", "SLUICE_GATEWAY_URL", "SLUICE_REPLICA"})
+SHOWN_TO_HANDLERS: Final = frozenset({SECRETS_DIR_VARIABLE, GATEWAY_URL_VARIABLE, REPLICA_VARIABLE})
 DEFAULT_THREADS: Final = 32
 MOST_THREADS: Final = 256
 
@@ -40,7 +52,7 @@ class RuntimeSettings:
     """Every knob of the runtime; times in seconds, sizes in bytes."""
 
     listen_fd: int | None = setting(
-        "SLUICE_LISTEN_FD",
+        LISTEN_FD_VARIABLE,
         "",
         parse_descriptor,
         "Descriptor of an inherited listening socket; used before SLUICE_SOCKET and port.",
@@ -50,31 +62,31 @@ class RuntimeSettings:
     )
     port: int = setting("port", "8080", parse_port, "TCP port to listen on, on all interfaces.")
     status_fd: int | None = setting(
-        "SLUICE_STATUS_FD",
+        STATUS_FD_VARIABLE,
         "",
         parse_descriptor,
         "Descriptor of a pipe for one JSON object a line: ready, failed, replace.",
     )
     bundle: Path = setting(
-        "SLUICE_BUNDLE", ".", parse_path, "Folder that holds the package function/."
+        BUNDLE_VARIABLE, ".", parse_path, "Folder that holds the package function/."
     )
     process: str = setting(
-        "SLUICE_FPROCESS",
+        PROCESS_VARIABLE,
         "",
         parse_text,
         "Command run once per call instead of a Python handler, split on single spaces.",
     )
-    replica: str = setting("SLUICE_REPLICA", "", parse_text, "Id of this replica.")
-    name: str = setting("OPENFAAS_NAME", "", parse_text, "Name of the function.")
-    namespace: str = setting("OPENFAAS_NAMESPACE", "", parse_text, "Namespace of the function.")
+    replica: str = setting(REPLICA_VARIABLE, "", parse_text, "Id of this replica.")
+    name: str = setting(NAME_VARIABLE, "", parse_text, "Name of the function.")
+    namespace: str = setting(NAMESPACE_VARIABLE, "", parse_text, "Namespace of the function.")
     secrets_dir: Path = setting(
-        "SLUICE_SECRETS_DIR",
-        "/var/openfaas/secrets",
+        SECRETS_DIR_VARIABLE,
+        SECRETS_DIR,
         parse_path,
         "Folder of the function's secrets, one file each.",
     )
     gateway_url: str = setting(
-        "SLUICE_GATEWAY_URL", "", parse_text, "URL of the gateway as functions reach it."
+        GATEWAY_URL_VARIABLE, "", parse_text, "URL of the gateway as functions reach it."
     )
     exec_timeout: float = setting(
         "exec_timeout",

@@ -3,8 +3,9 @@ import os
 
 import pytest
 
+from sluice.launch import LONGEST_REASON
 from sluice.logs import KeyValueFormatter
-from sluice.runtime.serving.status import LONGEST_REASON, StatusPipe
+from sluice.runtime.serving.status import StatusPipe
 
 
 def line(message: str, **extra: object) -> str:

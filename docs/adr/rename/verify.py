@@ -16,9 +16,8 @@ from rename import Map, Source, module_of, new_path
 
 def files_of(commit: str) -> list[str]:
     """Paths of a commit's Python files."""
-    listed = subprocess.run(
-        ["git", "ls-tree", "-r", "--full-tree", "--name-only", commit], capture_output=True, text=True, check=True
-    )
+    command = ["git", "ls-tree", "-r", "--full-tree", "--name-only", commit]
+    listed = subprocess.run(command, capture_output=True, text=True, check=True)
     return [path for path in listed.stdout.splitlines() if path.endswith(".py")]
 
 

@@ -28,21 +28,21 @@ class Limits:
 class Group(Protocol):
     """The control group of one replica. Amounts are None where memory is not limited by it.
 
-    To join one costs up to 10 ms, for the kernel waits for every CPU: a replica without a limit
-    gets none, and one with a limit joins no other kind (ADR 0005).
+    Joining takes up to 10 ms, because the kernel waits for every CPU: a replica without a limit
+    gets no group, and one with a limit joins only the kinds that it needs (ADR 0005).
     """
 
     def join_files(self) -> Sequence[Path]:
         """Files into which a process writes `0` to join."""
 
     def limit(self, limits: "Limits") -> None:
-        """Set other limits of the kinds that it was made with. Raises OSError."""
+        """Change limits of the kinds that it was made with. Raises OSError."""
 
     def memory_bytes(self) -> int | None:
         """Memory charged now."""
 
     def peak_bytes(self) -> int | None:
-        """Most memory that was charged at once."""
+        """The most memory that was ever charged."""
 
     def out_of_memory(self) -> bool:
         """Whether the kernel has killed a process of the group for its memory."""
@@ -60,11 +60,11 @@ class Groups(Protocol):
         """A new group with these limits. Raises OSError."""
 
     def close(self) -> None:
-        """Remove the folder of all groups, which have ended."""
+        """Remove the folder of all groups, whose processes have ended."""
 
 
 class Unified:
-    """Version 2: one tree, delegated to us."""
+    """Version 2: one tree, delegated to this user."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -155,7 +155,7 @@ class _LegacyGroup:
             put(self.folders["cpu"] / "cpu.cfs_quota_us", _quota(limits.cpu))
 
     def _set_memory(self, most: int) -> None:
-        """Set both limits: what memory and swap take together may never be the lower one."""
+        """Set both limits: that of memory and swap together may never be the lower one."""
         file = self.folders["memory"] / "memory.limit_in_bytes"
         raised = most > (_number(file) or 0)
         if raised:
@@ -200,7 +200,7 @@ def _remove(folder: Path) -> None:
     except FileNotFoundError:
         return
     except OSError as error:
-        # What was killed just now still dies; the next start removes the folder.
+        # A killed process has not ended yet; the next start of the gateway removes the folder.
         LOG.warning("control group left: folder=%s error=%s", folder.name, error.strerror)
 
 
@@ -209,7 +209,7 @@ def _quota(cores: float) -> int:
 
 
 def put(path: Path, value: object) -> None:
-    """Write a value into a file of the kernel's."""
+    """Write a value into a file of the kernel."""
     with path.open("w") as file:
         file.write(str(value))
 
@@ -233,6 +233,6 @@ def _fields(path: Path) -> dict[str, int]:
 
 
 def wanted(folder: Path) -> str:
-    """What to write to hand on those of memory and cpu that a folder offers."""
+    """What to write into cgroup.subtree_control to pass on memory and cpu, if offered."""
     offered = text(folder / "cgroup.controllers").split()
     return " ".join(f"+{kind}" for kind in ("memory", "cpu") if kind in offered)

@@ -1,7 +1,7 @@
-"""Which control groups limit replicas here: version 2 where it is ours, else version 1.
+"""Finds the control groups that limit replicas: version 2 where this user has it, else version 1.
 
-Every replica with a limit has a folder named after it below a folder of this gateway's own, which
-is removed when the gateway stops, and at the next start after a kill.
+Every replica with a limit has a folder below a folder of this gateway's own, which is removed when
+the gateway stops or, after it was killed, at its next start.
 """
 
 import os
@@ -30,7 +30,7 @@ OWN: Final = Path("/proc/self/cgroup")
 
 
 def find_groups(data_dir: Path, root: Path = ROOT, own: Path = OWN) -> Groups | None:
-    """The control groups that this process may use for `data_dir`, emptied; None for none."""
+    """The control groups that this process may use for `data_dir`, emptied, or None."""
     name = f"sluice-{sha256(os.fsencode(data_dir)).hexdigest()[:12]}"
     try:
         paths = dict(line.split(":", 2)[1:] for line in own.read_text().splitlines())
@@ -56,7 +56,7 @@ def _unified(root: Path, paths: dict[str, str], name: str) -> Groups | None:
 
 
 def _enable(parent: Path) -> None:
-    """Hand memory and cpu on to the children of `parent`, where no process may then be left."""
+    """Pass memory and cpu on to the children of `parent`, which must then hold no process."""
     control = parent / "cgroup.subtree_control"
     if "memory" in text(control).split():
         return
@@ -75,7 +75,7 @@ def _legacy(root: Path, paths: dict[str, str], name: str) -> Groups | None:
     folders: dict[str, Path] = {}
     for kinds, path in paths.items():
         for kind in {"memory", "cpu"} & set(kinds.split(",")):
-            # Within a container the path may be the host's and not be there.
+            # In a container the path may be the host's, which does not exist there.
             own = root / kind / path.lstrip("/")
             folder = (own if own.is_dir() else root / kind) / name
             empty(folder)

@@ -1,4 +1,4 @@
-"""Child processes of the gateway: started with a private channel, awaited without a thread."""
+"""Child processes of the gateway, each with a private channel; awaited without a thread."""
 
 import asyncio
 import os
@@ -11,15 +11,15 @@ from pathlib import Path
 
 
 class Child:
-    """A process that speaks datagrams over `channel`. `ended` gets its exit code.
+    """A process with a datagram socket to it, `channel`. ended: settles with its exit code.
 
-    To be made in the gateway's main thread: the child asks to die with the thread that made it.
+    Must be made in the gateway's main thread: the child dies with the thread that made it.
     """
 
     def __init__(
         self, command: Sequence[str], environ: Mapping[str, str], folder: Path, errors: Path
     ) -> None:
-        """Start `command` CHANNEL PARENT; what it writes goes to the file `errors`."""
+        """Start `command` CHANNEL PARENT; its output goes to the file `errors`."""
         self.channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.channel.setblocking(False)
         arguments = [*command, str(theirs.fileno()), str(os.getpid())]
@@ -33,7 +33,7 @@ class Child:
                     stdout=output,
                     stderr=output,
                     pass_fds=[theirs.fileno()],
-                    # A Ctrl-C at the gateway's terminal is the gateway's alone.
+                    # A Ctrl-C at the gateway's terminal is for the gateway only.
                     start_new_session=True,
                 )
             except OSError:
@@ -49,7 +49,7 @@ class Child:
         return self._process.pid
 
     def close_channel(self) -> None:
-        """Say that nothing more is asked of the child: it ends by itself."""
+        """Close the channel, by which the child ends once it has nothing left to do."""
         if self.channel.fileno() >= 0:
             self._loop.remove_reader(self.channel.fileno())
             self.channel.close()
@@ -59,7 +59,7 @@ class Child:
             signal.pidfd_send_signal(self._watched, signal.SIGKILL) if self._watched >= 0 else None
 
     async def stop(self, grace: float) -> None:
-        """Close the channel and wait for the end, which is forced after `grace` seconds."""
+        """Close the channel and wait for the end; kills the child after `grace` seconds."""
         self.close_channel()
         await asyncio.wait([self.ended], timeout=grace)
         self.kill()

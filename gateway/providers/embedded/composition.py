@@ -1,4 +1,4 @@
-"""Makes what replicas are made with: folders, runtime copy, zygotes, control groups, isolation."""
+"""Assembles what replicas are launched with: folders, runtime copy, zygotes, control groups."""
 
 import asyncio
 import sys
@@ -13,9 +13,10 @@ from gateway.providers.embedded.paths import Paths
 from gateway.providers.embedded.runtime_copy import copy_runtime, sources
 from gateway.providers.embedded.sandbox import Machine, hidden_folders
 from gateway.providers.embedded.secrets import SecretFiles
-from gateway.providers.embedded.warm_pool import WarmPool
+from gateway.providers.embedded.unspecialized import WarmPool
 from gateway.providers.embedded.zygotes import Zygotes
 from gateway.settings import GatewaySettings
+from sluice.launch import SANDBOX_PROBE
 
 PROBE_SECONDS: Final = 30.0
 NAMESPACES: Final = "namespaces"
@@ -24,7 +25,7 @@ NAMESPACES: Final = "namespaces"
 async def assemble(
     settings: GatewaySettings, paths: Paths, environ: Mapping[str, str]
 ) -> tuple[LaunchContext, str]:
-    """What replicas are made with, and their isolation: `namespaces`, or `none: why`.
+    """The context of every launch, and the isolation: `namespaces`, or `none: why`.
 
     environ: the gateway's own.
     """
@@ -49,12 +50,12 @@ async def assemble(
 
 
 async def probe_isolation(runtime: Path, tmp: Path) -> str:
-    """Whether replicas get namespaces here, tried in a process of its own. tmp: seen as /tmp."""
+    """Whether replicas get namespaces here: a process tries. tmp: the folder it shows as /tmp."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-P",
         "-m",
-        "sluice.runtime.launching.sandbox",
+        SANDBOX_PROBE,
         str(tmp),
         cwd=runtime,
         env={"PYTHONPATH": str(runtime)},

@@ -1,4 +1,4 @@
-"""Why a replica ended, in the words that are shown to who deployed it."""
+"""Texts that say why a replica ended, for whoever deployed it."""
 
 import signal
 from typing import Final
@@ -9,20 +9,20 @@ MEBIBYTE: Final = 1 << 20
 
 
 def of_exit(code: int, last_line: str) -> str:
-    """The reason of one that exited, or was ended by signal -`code`. last_line: of its log."""
+    """Of a replica that exited, or was ended by signal -`code`. last_line: of its log."""
     if code < 0:
         return f"killed by signal {-code} ({signal.Signals(-code).name})"
     return f"exited with code {code}" + (f": {last_line}" if last_line else "")
 
 
 def of_interpreter(deployment: FunctionDeployment, last_line: str) -> str:
-    """The reason of one whose interpreter ended before it was anybody's replica."""
+    """Of a replica whose interpreter ended before it was specialized."""
     named = sorted(name for name in deployment.env_vars if name.startswith("PYTHON"))
     because = f" with envVars {', '.join(named)}" if named else ""
     return f"its interpreter does not start{because}: {last_line}"
 
 
 def over_memory(deployment: FunctionDeployment, used: int) -> str:
-    """The reason of one that took more than its limit. used: bytes."""
+    """Of a replica that took more memory than its limit. used: bytes."""
     limit = deployment.limits.memory if deployment.limits else ""
     return f"memory limit {limit} exceeded: used {round(used / MEBIBYTE)} MiB"

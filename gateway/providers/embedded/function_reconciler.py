@@ -1,4 +1,4 @@
-"""Keeps one function as it is asked to be: generations, replica count, updates, reasons."""
+"""Brings one function to its desired state: generations, replica count, updates, reasons."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -17,27 +17,32 @@ KILLED_WITHIN: Final = 10.0  # seconds; a process in the kernel's hands may take
 
 @dataclass(frozen=True, slots=True)
 class Reports:
-    """Whom a runner tells. changed: every change; serving: a generation's first readiness."""
+    """Callbacks. changed: on every change. serving: on a generation's first ready replica."""
 
     changed: Callable[[FunctionStatus], None]
     serving: Callable[[FunctionId, Generation], None]
 
 
 class FunctionReconciler:
-    """One function. plan: what replicas of a generation are made of; may raise SluiceError."""
+    """One function. plan: makes the spec of a generation's replicas; may raise SluiceError.
+
+    A generation is planned once, for its first replica: neither its deployment nor its bundle ever
+    changes. That keeps parsing and a database read out of a call's wait for a replica.
+    """
 
     def __init__(
         self,
         record: FunctionRecord,
         context: LaunchContext,
-        spec: Callable[[Generation], ReplicaSpec],
+        plan: Callable[[Generation], ReplicaSpec],
         reports: Reports,
     ) -> None:
         self.record = record
-        self._context, self._spec, self._reports = context, spec, reports
+        self._context, self._plan, self._reports = context, plan, reports
+        self._specs: dict[int, ReplicaSpec] = {}
         self._workers: list[ReplicaWorker] = []
         self._leaving: set[ReplicaProcess] = set()
-        # The generation whose update failed, and why; its predecessor goes on serving.
+        # The generation whose update failed, and why; its predecessor keeps serving.
         self._failed, self._failure = 0, ""
         self._start_failure = ""
         self._closed = False
@@ -54,7 +59,7 @@ class FunctionReconciler:
         )
 
     def run(self) -> None:
-        """Start what is to run; also after every change of the record."""
+        """Reconcile once: retire what is surplus, start what is missing, report the status."""
         if self._closed:
             return
         self._retire_surplus()
@@ -62,13 +67,14 @@ class FunctionReconciler:
             missing = count - len(self._of(generation))
             if missing > 0 and not self._add(generation, missing):
                 return
-        self._tell()
+        self._report()
 
     def deploy(self, target: Generation, replicas: int) -> None:
-        """Run another generation, or the same one with its failures forgotten."""
+        """Run another generation; for the same one, forget its failures and try again now."""
         same = target.number == self.record.target.number
         self.record = replace(self.record, target=target, replicas=replicas)
         self._failed, self._failure, self._start_failure = 0, "", ""
+        self._specs.clear()
         for worker in self._workers if same else ():
             worker.hurry()
         self.run()
@@ -86,7 +92,7 @@ class FunctionReconciler:
         )
 
     def replicas(self) -> set[str]:
-        """Ids of the replicas there are."""
+        """Ids of the replicas that exist, leaving ones included."""
         return {process.id for process in self._processes()}
 
     def secrets(self) -> set[str]:
@@ -97,18 +103,22 @@ class FunctionReconciler:
         """Bundles of its generations."""
         return {each.digest for each in self._generations() if each.digest}
 
-    async def close(self, removed: Callable[[], None], patience: float | None = None) -> None:
-        """Drain every replica and wait for its end. removed: called before the first is told to.
+    async def close(
+        self, removed: Callable[[], None] | None = None, patience: float | None = None
+    ) -> None:
+        """Drain every replica and wait for its end.
 
-        patience: seconds after which they are killed, at most their own grace.
+        removed: called once none takes a call any more, before the first is terminated. patience:
+        seconds after which they are killed, at most their own grace.
         """
         self._closed = True
-        slots, self._workers = self._workers, []
-        leaving = self._leave(slots)
-        removed()
+        workers, self._workers = self._workers, []
+        leaving = self._leave(workers)
+        if removed is not None:
+            removed()
         for process in leaving:
             process.terminate()
-        await asyncio.gather(*(worker.wait() for worker in slots))
+        await asyncio.gather(*(worker.wait() for worker in workers))
         ends = [process.gone for process in self._leaving]
         if ends:
             await asyncio.wait(ends, timeout=patience)
@@ -119,26 +129,27 @@ class FunctionReconciler:
             await asyncio.wait(ends, timeout=KILLED_WITHIN)
 
     def worker_changed(self, worker: ReplicaWorker) -> None:
-        """A replica of the slot has another state."""
+        """The worker's replica has another state."""
         if self._closed:
             return
         if worker.ready and worker in self._workers:
             self._start_failure = ""
             self._promote(worker)
-        self._tell()
+        self._report()
 
     def worker_failed(self, worker: ReplicaWorker, reason: str) -> None:
-        """A replica ended by itself before it was ready."""
+        """The worker's replica ended by itself before it was ready."""
         if worker not in self._workers:
             return
         self._start_failure = reason
+        self._specs.pop(worker.number, None)  # its bundle may be gone
         if self._updating and worker.number == self.record.target.number:
             self._give_up(self.record.target, reason)
         else:
-            self._tell()
+            self._report()
 
     def replica_leaves(self, process: ReplicaProcess) -> None:
-        """A slot has a successor for a replica that may not have ended yet."""
+        """The worker is about to replace a replica that may not have ended yet."""
         self._track(process)
 
     @property
@@ -148,7 +159,7 @@ class FunctionReconciler:
 
     @property
     def _outlived(self) -> bool:
-        """Whether an older generation than the target is there to serve."""
+        """Whether a generation older than the target serves."""
         serving = self.record.serving
         return serving is not None and serving.number != self.record.target.number
 
@@ -157,19 +168,21 @@ class FunctionReconciler:
         return self._failed == self.record.target.number
 
     def _wanted(self) -> list[tuple[Generation, int]]:
-        """Which generations are to run, and how many replicas of each."""
+        """Which generations must run, and how many replicas of each."""
         record = self.record
         if record.serving is None or not self._outlived:
             return [] if self._gave_up else [(record.target, record.replicas)]
         if self._gave_up:
             return [(record.serving, record.replicas)]
-        # Even at zero one is started: a failing update is to be seen before it is needed.
+        # Even at zero one is started: a failing update must show before a call needs it.
         return [(record.serving, record.replicas), (record.target, max(record.replicas, 1))]
 
     def _add(self, generation: Generation, count: int) -> bool:
-        """Start replicas; False when the generation cannot run at all, which is then dealt with."""
+        """Start replicas; False when the generation cannot run at all, which is then given up."""
         try:
-            spec = self._spec(generation)
+            spec = self._specs.get(generation.number)
+            if spec is None:
+                spec = self._specs[generation.number] = self._plan(generation)
         except SluiceError as error:
             self._give_up(generation, str(error))
             return False
@@ -179,7 +192,7 @@ class FunctionReconciler:
         return True
 
     def _promote(self, worker: ReplicaWorker) -> None:
-        """Let the target take over once as many of its replicas are ready as were asked for."""
+        """Let the target serve once as many of its replicas are ready as are desired."""
         record, target = self.record, self.record.target
         known = record.serving is not None and record.serving.number == target.number
         if worker.number != target.number or known:
@@ -188,13 +201,14 @@ class FunctionReconciler:
         if self._updating and ready < max(record.replicas, 1):
             return
         self.record = replace(record, serving=target)
+        self._specs = {target.number: worker.spec}
         self._reports.serving(record.id, target)
         self._retire_surplus()
 
     def _give_up(self, generation: Generation, reason: str) -> None:
-        """Stop trying to run a generation; the one that serves goes on."""
+        """Stop trying to run a generation; the one that serves keeps serving."""
         if generation.number != self.record.target.number:
-            # What served before cannot any more: only the target is left.
+            # The serving generation cannot run any more: only the target is left.
             self.record = replace(self.record, serving=None)
         else:
             self._failed = generation.number
@@ -202,29 +216,29 @@ class FunctionReconciler:
         self.run()
 
     def _retire_surplus(self) -> None:
-        """Tell of the replicas that are no longer wanted, then have them end."""
+        """Report replicas that are no longer wanted as draining, then terminate them."""
         wanted = {generation.number: count for generation, count in self._wanted()}
         surplus: list[ReplicaWorker] = []
         for number in {worker.number for worker in self._workers}:
             # Ready ones stay longest, and of those the oldest.
-            slots = sorted(self._of_number(number), key=lambda worker: not worker.ready)
-            surplus += slots[wanted.get(number, 0) :]
+            workers = sorted(self._of_number(number), key=lambda worker: not worker.ready)
+            surplus += workers[wanted.get(number, 0) :]
         if not surplus:
             return
         self._workers = [worker for worker in self._workers if worker not in surplus]
         leaving = self._leave(surplus)
-        self._tell()
+        self._report()
         for process in leaving:
             process.terminate()
 
-    def _leave(self, slots: Sequence[ReplicaWorker]) -> list[ReplicaProcess]:
-        leaving = [process for worker in slots if (process := worker.retire())]
+    def _leave(self, workers: Sequence[ReplicaWorker]) -> list[ReplicaProcess]:
+        leaving = [process for worker in workers if (process := worker.retire())]
         for process in leaving:
             self._track(process)
         return leaving
 
     def _track(self, process: ReplicaProcess) -> None:
-        """Show a replica that ends until it is gone."""
+        """Keep a leaving replica in the status until it is gone."""
         if process.gone.done():
             return
         self._leaving.add(process)
@@ -233,7 +247,7 @@ class FunctionReconciler:
     def _is_gone(self, process: ReplicaProcess) -> None:
         self._leaving.discard(process)
         if not self._closed:
-            self._tell()
+            self._report()
 
     def _reason(self) -> str:
         if self._failure:
@@ -252,5 +266,5 @@ class FunctionReconciler:
     def _of_number(self, number: int) -> list[ReplicaWorker]:
         return [worker for worker in self._workers if worker.number == number]
 
-    def _tell(self) -> None:
+    def _report(self) -> None:
         self._reports.changed(self.status)

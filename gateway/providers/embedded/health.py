@@ -1,4 +1,4 @@
-"""Whether a replica still answers, asked over its own socket."""
+"""Checks by a request whether a replica still responds."""
 
 import asyncio
 from contextlib import suppress
@@ -6,12 +6,12 @@ from typing import Final
 
 REQUEST: Final = b"GET /_/health HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"
 FIRST_BYTES: Final = b"HTTP/1."
-# A timer that is later than this means that the gateway itself was held up, not the replica.
+# Seconds. A timer that is later than this was late because the gateway was blocked: ask again.
 LATE: Final = 0.5
 
 
-async def answers(path: str, patience: float) -> bool:
-    """Whether the replica at socket `path` gives any HTTP answer within `patience` seconds."""
+async def responds(path: str, patience: float) -> bool:
+    """Whether the replica at socket `path` gives any HTTP response within `patience` seconds."""
     loop = asyncio.get_running_loop()
     while True:
         due = loop.time() + patience

@@ -1,4 +1,4 @@
-"""What a replica is made of and with, and everything about its start that blocks."""
+"""What a replica is made of, and the part of its start that blocks."""
 
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -6,38 +6,39 @@ from pathlib import Path
 
 from gateway.providers.embedded import scratch
 from gateway.providers.embedded.bundles import Bundle
-from gateway.providers.embedded.cgroups import Groups, Limits
+from gateway.providers.embedded.cgroups import Groups
 from gateway.providers.embedded.logs import Logs
 from gateway.providers.embedded.paths import Paths
 from gateway.providers.embedded.pipes import ReplicaPipes
-from gateway.providers.embedded.sandbox import (
-    PRIVATE_CACHE,
-    PRIVATE_TMP,
-    Machine,
-    OwnFolders,
-    threads,
-)
+from gateway.providers.embedded.sandbox import Machine, OwnFolders
 from gateway.providers.embedded.secrets import SecretFiles
 from gateway.providers.embedded.unspecialized import Shape, UnspecializedProcess, make_unspecialized
 from gateway.providers.embedded.zygotes import Environment, Zygotes
 from gateway.settings import GatewaySettings
 from gateway.types.function import FunctionDeployment
+from sluice.launch import (
+    CACHE_DIR_VARIABLE,
+    PRIVATE_CACHE,
+    PRIVATE_TMP,
+    SECRETS_DIR_VARIABLE,
+    ReplicaRequest,
+)
 
 
 @dataclass(frozen=True, slots=True)
 class ReplicaSpec:
-    """What every replica of a generation is made of. grace: seconds it may drain."""
+    """What every replica of a generation is made of. grace: seconds it may take to drain."""
 
     deployment: FunctionDeployment
     bundle: Bundle | None
     environment: Environment
-    limits: Limits
+    shape: Shape
     grace: float
 
 
 @dataclass(frozen=True, slots=True)
 class LaunchContext:
-    """What replicas are made with. isolated: whether the kernel gives them namespaces."""
+    """What all replicas are made with. isolated: whether they get namespaces."""
 
     settings: GatewaySettings
     machine: Machine
@@ -51,18 +52,12 @@ class LaunchContext:
 
 @dataclass(slots=True)
 class ReplicaHandles:
-    """What a replica holds of the machine until it has ended."""
+    """What a replica holds of the machine until it has ended. path: of its socket."""
 
     folder: Path
     path: str
     pipes: ReplicaPipes
     unspecialized: UnspecializedProcess
-
-
-def shape_of(context: LaunchContext, spec: ReplicaSpec) -> Shape:
-    """What the blanks of a plan's replicas must be made with."""
-    count = threads(spec.deployment.env_vars, spec.limits.cpu)
-    return Shape(context.isolated, count, spec.limits)
 
 
 def prepare(
@@ -71,9 +66,9 @@ def prepare(
     replica: str,
     warm_process: UnspecializedProcess | None,
 ) -> ReplicaHandles:
-    """What a new replica holds; blocks. Raises NotFoundError for a secret that is gone, OSError.
+    """Make what a new replica holds; blocks. Raises NotFoundError for a missing secret, OSError.
 
-    spare: the blank that it is made of, if there is one; the caller keeps it when this fails.
+    warm_process: what becomes the replica, if there is one; the caller keeps it when this fails.
     """
     function = spec.deployment.id
     secrets = context.secrets.show(function, spec.deployment.secrets)
@@ -98,7 +93,7 @@ def prepare(
 def _unspecialized(
     context: LaunchContext, spec: ReplicaSpec, replica: str, undo: ExitStack
 ) -> UnspecializedProcess:
-    unspecialized = make_unspecialized(context.groups, shape_of(context, spec), replica)
+    unspecialized = make_unspecialized(context.groups, spec.shape, replica)
     if unspecialized.group is not None:
         undo.callback(unspecialized.group.remove)
     undo.callback(unspecialized.close)
@@ -106,13 +101,14 @@ def _unspecialized(
 
 
 def _limited(warm_process: UnspecializedProcess, spec: ReplicaSpec) -> UnspecializedProcess:
-    if warm_process.group is not None and warm_process.shape.limits != spec.limits:
-        warm_process.group.limit(spec.limits)
+    limits = spec.shape.limits
+    if warm_process.group is not None and warm_process.shape.limits != limits:
+        warm_process.group.limit(limits)
     return warm_process
 
 
 def remove(handles: ReplicaHandles) -> None:
-    """Give back what an ended replica held; blocks."""
+    """Remove what an ended replica held; blocks."""
     Path(handles.path).unlink(missing_ok=True)
     scratch.remove(handles.folder)
     if handles.unspecialized.group is not None:
@@ -121,23 +117,19 @@ def remove(handles: ReplicaHandles) -> None:
 
 def _request(
     context: LaunchContext, spec: ReplicaSpec, replica: str, own: OwnFolders
-) -> dict[str, object]:
-    """The document of `sluice.launch.Request`."""
+) -> ReplicaRequest:
     variables = context.machine.variables(spec.deployment, spec.bundle, replica)
     sandbox = None
     if context.isolated:
         sandbox = context.machine.sandbox(spec.deployment, spec.bundle, own)
-        variables["SLUICE_CACHE_DIR"] = PRIVATE_CACHE
+        variables[CACHE_DIR_VARIABLE] = PRIVATE_CACHE
     else:
         variables |= {
-            "SLUICE_SECRETS_DIR": str(own.secrets),
-            "SLUICE_CACHE_DIR": str(own.cache),
+            SECRETS_DIR_VARIABLE: str(own.secrets),
+            CACHE_DIR_VARIABLE: str(own.cache),
             "TMPDIR": str(own.tmp),
             "HOME": str(own.tmp),
         }
-    here = PRIVATE_TMP if sandbox else str(own.tmp)
-    return {
-        "environ": variables,
-        "folder": str(spec.bundle.folder) if spec.bundle else here,
-        "sandbox": sandbox,
-    }
+    own_tmp = PRIVATE_TMP if sandbox else str(own.tmp)
+    folder = str(spec.bundle.folder) if spec.bundle else own_tmp
+    return ReplicaRequest(variables, folder, sandbox)

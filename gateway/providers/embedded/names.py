@@ -1,4 +1,4 @@
-"""Rules of names and amounts that a developer writes, with errors that say the rule."""
+"""Rules for names and amounts in a deployment, with errors that state the rule."""
 
 import re
 from typing import Final

@@ -1,4 +1,4 @@
-"""Where the provider keeps what it makes, and the clean-up after a killed gateway."""
+"""Folders and sockets of the provider, and the clean-up after a killed gateway."""
 
 import fcntl
 import os
@@ -19,7 +19,7 @@ BACKLOG: Final = 1024
 
 
 class Paths:
-    """Folders of one data folder, which this object alone uses until `close`."""
+    """Paths in one data folder, which no other gateway uses until `close`."""
 
     def __init__(self, data_dir: Path) -> None:
         self.data_dir = Path(os.path.realpath(data_dir))
@@ -41,30 +41,30 @@ class Paths:
         self._make_sockets()
 
     def close(self) -> None:
-        """Give up the claim; what was made for replicas goes."""
+        """Remove what was made for replicas and give up the claim."""
         self._remove_leftovers()
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
 
     def make_replica(self, replica: str) -> Path:
-        """A new private folder for what is the replica's own; seen by it as /tmp."""
+        """Make a private folder for one replica, which sees it as /tmp."""
         folder = self.replicas / replica
         folder.mkdir(mode=0o700)
         return folder
 
     def make_cache(self, function: FunctionId) -> Path:
-        """The folder that outlives the function's replicas and is theirs alone."""
+        """Make the folder that a function's replicas share and that outlives them."""
         folder = self.cache(function)
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         return folder
 
     def remove_cache(self, function: FunctionId) -> None:
-        """Forget what a removed function kept."""
+        """Remove the cache of a removed function."""
         scratch.remove(self.cache(function))
 
     def cache(self, function: FunctionId) -> Path:
-        """Where that folder is, or would be."""
+        """Where a function's cache is, or would be."""
         return self.data_dir / "cache" / function.namespace / function.name
 
     def listen(self) -> tuple[str, socket.socket]:
@@ -96,7 +96,7 @@ class Paths:
             self.sockets.mkdir(mode=0o700)
             return
         self.sockets = Path(os.path.realpath(tempfile.mkdtemp(prefix="sluice-")))
-        # Names the folder to the next start, should this process be killed.
+        # If this process is killed, the next start finds the folder by this link.
         self._short_link.symlink_to(self.sockets)
 
     def _remove_leftovers(self) -> None:

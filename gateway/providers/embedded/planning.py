@@ -1,4 +1,4 @@
-"""Whether a deployment can run here, and what its replicas are then made of."""
+"""Decides whether a deployment can run here, and what its replicas are made of."""
 
 from contextlib import suppress
 from typing import Final
@@ -8,7 +8,8 @@ from gateway.providers.embedded.cgroups import Limits
 from gateway.providers.embedded.launch import LaunchContext, ReplicaSpec
 from gateway.providers.embedded.names import check_label, cpu_cores, memory_bytes
 from gateway.providers.embedded.records import Generation
-from gateway.providers.embedded.sandbox import check_variables, find_command
+from gateway.providers.embedded.sandbox import check_variables, find_command, threads
+from gateway.providers.embedded.unspecialized import Shape
 from gateway.types.errors import InvalidRequestError
 from gateway.types.function import FunctionDeployment
 from gateway.types.scaling import Scaling
@@ -24,11 +25,12 @@ DRAIN_KNOBS: Final = ("write_timeout", "exec_timeout")
 
 
 class Planner:
-    """Turns what was asked for into what is run."""
+    """Checks deployments and makes the specs of their replicas."""
 
     def __init__(self, bundles: Bundles, context: LaunchContext) -> None:
         self._bundles, self._machine = bundles, context.machine
         self._secrets, self._groups = context.secrets, context.groups
+        self._isolated = context.isolated
 
     def check(self, deployment: FunctionDeployment) -> tuple[str, int]:
         """The bundle's digest, empty for env_process, and the first count; blocks.
@@ -57,15 +59,11 @@ class Planner:
         """What replicas of the generation are made of. Raises InvalidRequestError."""
         deployment = generation.deployment
         bundle = self._bundle(generation)
-        return ReplicaSpec(
-            deployment,
-            bundle,
-            self._machine.environment(deployment, bundle),
-            Limits(
-                memory_bytes(deployment.limits, "limits"), cpu_cores(deployment.limits, "limits")
-            ),
-            _grace(deployment),
-        )
+        cores = cpu_cores(deployment.limits, "limits")
+        limits = Limits(memory_bytes(deployment.limits, "limits"), cores)
+        shape = Shape(self._isolated, threads(deployment.env_vars, cores), limits)
+        environment = self._machine.environment(deployment, bundle)
+        return ReplicaSpec(deployment, bundle, environment, shape, _grace(deployment))
 
     def limits_not_enforced(self, deployment: FunctionDeployment) -> str:
         """Which of the deployment's limits nothing here enforces; empty when all are."""
@@ -118,7 +116,7 @@ def _grace(deployment: FunctionDeployment) -> float:
     """Seconds after SIGTERM in which the runtime ends by itself, with a margin."""
     drain, announced = DEFAULT_DRAIN, 0.0
     for knob in DRAIN_KNOBS:
-        # The runtime itself refuses what does not parse, and says so.
+        # What does not parse is reported by the runtime, which refuses to start.
         with suppress(ValueError):
             drain = max(drain, parse_duration(deployment.env_vars.get(knob) or "0"))
     with suppress(ValueError):

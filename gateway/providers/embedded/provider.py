@@ -1,4 +1,4 @@
-"""The embedded provider: keeps what was deployed and has one runner for each function."""
+"""The embedded provider: stores deployments and has one reconciler for each function."""
 
 import asyncio
 import logging
@@ -39,7 +39,7 @@ from gateway.types.function import (
 LOG: Final = logging.getLogger(__name__)
 PRUNE_SECONDS: Final = 300.0
 TRIM_SECONDS: Final = 10.0
-DELETE_SECONDS: Final = 2.0  # a removal answers by then; what drains longer ends by itself
+DELETE_SECONDS: Final = 2.0  # a removal returns by then; a longer drain goes on after it
 
 
 class EmbeddedProvider:
@@ -129,8 +129,9 @@ class EmbeddedProvider:
             reconciler.scale(replicas)
 
     async def _wake(self, reconciler: FunctionReconciler, replicas: int) -> None:
-        """Start while the disk takes the count, for 2 ms less of waiting; not known to have
-        happened before it has.
+        """Start replicas while the count is written, which saves a call 2 ms of waiting.
+
+        Returns once the store has committed the count.
         """
         reconciler.scale(replicas)
         try:
@@ -225,16 +226,16 @@ class EmbeddedProvider:
         await asyncio.to_thread(self._paths.close)
 
     async def _end_replicas(self) -> None:
-        runners = [*self._reconcilers.values(), *self._ending]
+        reconcilers = [*self._reconcilers.values(), *self._ending]
         grace = self._settings.drain_timeout
-        await asyncio.gather(*(reconciler.close(_nothing, grace) for reconciler in runners))
+        await asyncio.gather(*(reconciler.close(patience=grace) for reconciler in reconcilers))
         await asyncio.gather(*self._tasks)
         await self._context.zygotes.close()
         if self._context.groups is not None:
             await asyncio.to_thread(self._context.groups.close)
 
     def digests_in_use(self) -> frozenset[str]:
-        """Bundles that deployed functions stand on: a prune keeps them."""
+        """Bundles of deployed functions, which a prune keeps."""
         return frozenset(digest for each in self._reconcilers.values() for digest in each.digests())
 
     def zygote_processes(self) -> Sequence[int]:
@@ -255,7 +256,7 @@ class EmbeddedProvider:
 
     @asynccontextmanager
     async def _changing(self, function: FunctionId) -> AsyncIterator[None]:
-        """One change of a function at a time, in the order in which they came."""
+        """Hold the function's lock: its changes are made one at a time, in their order."""
         lock = self._locks.setdefault(function, asyncio.Lock())
         self._changes[function] += 1
         try:
@@ -274,7 +275,7 @@ class EmbeddedProvider:
         self._spawn(self._store.set_serving(function, generation.number))
 
     async def _end(self, function: FunctionId, reconciler: FunctionReconciler) -> None:
-        """Let the calls of a removed function end, then clear away what it kept."""
+        """Drain a removed function, then remove what it kept."""
         self._ending.add(reconciler)
         try:
             await reconciler.close(lambda: self._tell(FunctionRemoved(function)))
@@ -304,7 +305,7 @@ class EmbeddedProvider:
             await asyncio.sleep(PRUNE_SECONDS)
 
     async def _trim_forever(self) -> None:
-        """Keep the caches of functions that run within their size."""
+        """Trim the caches of running functions to their size, again and again."""
         while True:
             for function, reconciler in list(self._reconcilers.items()):
                 if reconciler.replicas():
@@ -315,7 +316,3 @@ class EmbeddedProvider:
         folder, most = self._paths.cache(function), self._settings.cache_bytes
         if removed := await asyncio.to_thread(scratch.trim, folder, most):
             LOG.warning("cache over its size: function=%s removed_bytes=%d", function, removed)
-
-
-def _nothing() -> None:
-    """For functions that stop but stay deployed, there is nobody to tell."""

@@ -1,4 +1,4 @@
-"""What is durable of a function: its generations, and how they are written down."""
+"""The stored form of a function: its generations and the JSON of its deployments."""
 
 import json
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ class Generation:
 
 @dataclass(frozen=True, slots=True)
 class FunctionRecord:
-    """A function as it is to run. serving: the newest generation that was ever ready, if any."""
+    """The desired state of a function. serving: the newest generation ever ready, if any."""
 
     id: FunctionId
     replicas: int

@@ -1,24 +1,26 @@
-"""A slot: keeps one replica of a generation running, with a growing pause after each failure."""
+"""Keeps one replica of a generation running, with a growing pause after each failure."""
 
 import asyncio
 import logging
-from collections.abc import Callable
+from functools import partial
 from typing import Final, Protocol
 
 from gateway.providers.embedded.launch import LaunchContext, ReplicaSpec
-from gateway.providers.embedded.replica import ReplicaProcess
+from gateway.providers.embedded.replica import Phase, ReplicaProcess
 from gateway.types.function import Replica, ReplicaState
 
 LOG: Final = logging.getLogger(__name__)
 FIRST_PAUSE: Final = 0.1
 LONGEST_PAUSE: Final = 30.0
 STEADY: Final = 60.0  # seconds alive after which the pause starts over
-MOST_LOST: Final = 4  # starts in a row that may be lost with their zygote
+MOST_LOST: Final = (
+    4  # starts in a row, lost with their zygote, that are no failure yet
+)
 BRIEF: Final = 1.0  # a replica that asks to be replaced before this is treated as failed
 
 
 class Pauses:
-    """Seconds before each restart: doubling, from the first again after a steady life."""
+    """Seconds before each restart: doubled each time, reset once a replica ran for STEADY."""
 
     def __init__(self) -> None:
         self._next = FIRST_PAUSE
@@ -32,26 +34,26 @@ class Pauses:
 
 
 class Owner(Protocol):
-    """The function that a slot belongs to."""
+    """The function that a worker belongs to."""
 
     def worker_changed(self, worker: "ReplicaWorker") -> None:
-        """A replica of the slot has another state."""
+        """The worker's replica has another state."""
 
     def worker_failed(self, worker: "ReplicaWorker", reason: str) -> None:
-        """A replica ended by itself before it was ready."""
+        """The worker's replica ended by itself before it was ready."""
 
     def replica_leaves(self, process: ReplicaProcess) -> None:
-        """The slot has no more to do with a replica that has not ended yet."""
+        """The worker is about to replace a replica that may not have ended yet."""
 
 
 class ReplicaWorker:
-    """One place of a generation. number: of the generation."""
+    """Runs one replica of a generation at a time. number: of the generation."""
 
     def __init__(
         self, number: int, spec: ReplicaSpec, context: LaunchContext, owner: Owner
     ) -> None:
         self.number = number
-        self._spec, self._context, self._owner = spec, context, owner
+        self.spec, self._context, self._owner = spec, context, owner
         self.process: ReplicaProcess | None = None
         self.restarts, self._before, self._pauses = 0, "", Pauses()
         self._hurry = asyncio.Event()
@@ -62,22 +64,22 @@ class ReplicaWorker:
         return self.process is not None and self.process.state is ReplicaState.READY
 
     def view(self) -> Replica | None:
-        """The slot's replica; None before its first one."""
+        """The replica as the status shows it; None before the first one."""
         return self.process.view(self.restarts, self._before) if self.process else None
 
     def hurry(self) -> None:
-        """Cut a pause short and let the next one be the first again."""
+        """End the current pause now, and begin again with the shortest."""
         self._pauses = Pauses()
         self._hurry.set()
 
     def retire(self) -> ReplicaProcess | None:
-        """Start no more; the replica that is to be terminated, marked as draining, if any."""
+        """Start no more; returns the replica to be terminated, if any, marked as draining."""
         process = self.process
         if process is None or process.gone.done():
             self._task.cancel()
             return None
         if process.state is ReplicaState.STARTING:
-            # Its start is cancelled, which kills it: it has no call to answer.
+            # Its start is cancelled, which kills it: it has no calls yet.
             self._task.cancel()
             process.drain()
             return process
@@ -86,7 +88,7 @@ class ReplicaWorker:
         return process
 
     async def wait(self) -> None:
-        """Return when the slot starts nothing any more."""
+        """Return once the worker has stopped."""
         await asyncio.wait([self._task])
 
     async def _run(self) -> None:
@@ -94,7 +96,7 @@ class ReplicaWorker:
             try:
                 await self._live()
             except Exception:
-                LOG.exception("slot failed: function=%s", self._spec.deployment.id)
+                LOG.exception("worker failed: function=%s", self.spec.deployment.id)
                 await self._pause(0.0)
 
     async def _live(self) -> None:
@@ -104,31 +106,31 @@ class ReplicaWorker:
         reason = await asyncio.shield(process.left)
         lived = asyncio.get_running_loop().time() - begun
         self._before, self.restarts = reason, self.restarts + 1
-        function = self._spec.deployment.id
+        function = self.spec.deployment.id
         LOG.warning("replica ended: function=%s replica=%s reason=%r", function, process.id, reason)
-        # One that drains itself is replaced at once, unless it does nothing else.
+        # One that asked to be replaced is replaced at once, unless it does so all the time.
         if process.state is not ReplicaState.DRAINING or lived < BRIEF:
             await self._pause(lived)
         self._owner.replica_leaves(process)
 
     async def _start(self) -> ReplicaProcess:
-        """A replica that was just started, successfully or not."""
+        """Start a replica; returns it once it is ready or has ended."""
         process = await self._start_once()
         for _ in range(MOST_LOST):
-            if not process.lost:
+            if process.phase is not Phase.LOST:
                 break
-            # A zygote was killed with it on the way: that is no fault of the function.
-            LOG.warning("start lost: function=%s replica=%s", self._spec.deployment.id, process.id)
+            # Its zygote was killed: that is not the function's fault.
+            LOG.warning("start lost: function=%s replica=%s", self.spec.deployment.id, process.id)
             process = await self._start_once()
-        if process.lost:
-            process.fail()
-        if process.state is ReplicaState.FAILED and not process.was_ready:
+        if process.phase is Phase.LOST:
+            process.give_up()
+        if process.phase is Phase.START_FAILED:
             self._owner.worker_failed(self, process.reason)
         return process
 
     async def _start_once(self) -> ReplicaProcess:
-        changed: Callable[[], None] = lambda: self._owner.worker_changed(self)  # noqa: E731
-        self.process = process = ReplicaProcess(self._spec, self._context, changed)
+        changed = partial(self._owner.worker_changed, self)
+        self.process = process = ReplicaProcess(self.spec, self._context, changed)
         self._owner.worker_changed(self)
         await process.start()
         return process

@@ -1,4 +1,4 @@
-"""The code that runs in every function's process, apart from the gateway's own installation."""
+"""Copies the code that runs in every function's process out of the gateway's installation."""
 
 import hashlib
 import importlib.util
@@ -25,9 +25,9 @@ def sources(packages: Sequence[str] = PACKAGES) -> dict[str, Path]:
 
 
 def copy_runtime(folder: Path, packages: dict[str, Path]) -> Path:
-    """`folder`/HASH with the packages' modules, made when it is not there; others are removed.
+    """`folder`/HASH with the packages' modules, made if it does not exist; others are removed.
 
-    Called when no replica runs: an older copy is of no use to anyone.
+    Must be called when no replica runs: one could still use an older copy.
     """
     files = {
         Path(package, path.relative_to(source)): path.read_bytes()

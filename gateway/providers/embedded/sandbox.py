@@ -1,4 +1,4 @@
-"""What a replica is started with: its variables, and what it sees of the machine."""
+"""A replica's variables, and what its sandbox shows of this machine."""
 
 import os
 import pwd
@@ -7,27 +7,39 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from gateway.providers.embedded.bundles import Bundle
 from gateway.providers.embedded.zygotes import Environment, import_time
 from gateway.settings import GatewaySettings
 from gateway.types.errors import InvalidRequestError
 from gateway.types.function import FunctionDeployment
+from sluice.launch import (
+    BUNDLE_VARIABLE,
+    GATEWAY_URL_VARIABLE,
+    LISTEN_FD,
+    LISTEN_FD_VARIABLE,
+    NAME_VARIABLE,
+    NAMESPACE_VARIABLE,
+    PRIVATE_TMP,
+    PROCESS_VARIABLE,
+    REPLICA_VARIABLE,
+    STATUS_FD,
+    STATUS_FD_VARIABLE,
+    Sandbox,
+)
 from sluice.settings import own_host
 
-# Passed on from the gateway's own environment; nothing else of it reaches a function.
+# Passed on from the gateway's environment; a function sees nothing else of it.
 PASSED_ON: Final = ("LANG", "LC_ALL", "LC_CTYPE", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR")
 DEFAULT_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-# OpenBLAS starts its threads when it is loaded, and a fork carries none along.
+# Libraries that start their threads when they are loaded: a fork would lack them.
 ONE_THREAD: Final = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 THREADS: Final = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
-PRIVATE_CACHE: Final = "/tmp/.cache"  # noqa: S108 - likewise
-PRIVATE_TMP: Final = "/tmp"  # noqa: S108 - a folder of the replica's own is mounted there
 # Sockets of the machine's services and of the user's session.
 SERVICES: Final = "/run"
 COVERED: Final = (PRIVATE_TMP, "/var/tmp", SERVICES, "/dev")  # noqa: S108 - replaced in a replica
-# Never covered, though somebody's home folder may be one of them or below one.
+# Never covered, even if a home folder is one of them or lies in one.
 SYSTEM: Final = tuple(
     map(Path, ("/bin", "/dev", "/etc", "/lib", "/lib64", "/proc", "/sbin", "/sys", "/usr"))
 )
@@ -38,7 +50,7 @@ MOST_VARIABLE_BYTES: Final = 512 << 10
 
 @dataclass(frozen=True, slots=True)
 class OwnFolders:
-    """What a replica has to itself: tmp; and shares with its function's: secrets, cache."""
+    """Folders of a replica: tmp is its own, its function's replicas share secrets and cache."""
 
     tmp: Path
     secrets: Path
@@ -47,10 +59,10 @@ class OwnFolders:
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What of this machine matters to every replica.
+    """What every replica needs to know of this machine.
 
-    environ: the gateway's own. runtime: copy of the runtime's code. home: what zygotes take for
-    theirs. hidden: folders that no replica may read.
+    environ: the gateway's own. runtime: copy of the runtime's code. home: HOME of zygotes. hidden:
+    folders that no replica may read.
     """
 
     settings: GatewaySettings
@@ -66,18 +78,18 @@ class Machine:
             **passed,
             "PATH": self.environ.get("PATH") or DEFAULT_PATH,
             "HOME": PRIVATE_TMP,
-            # onnxruntime reports home at import unless told not to.
+            # onnxruntime sends telemetry at import otherwise.
             "ORT_DISABLE_TELEMETRY": "1",
         }
 
     def gateway_url(self) -> str:
-        """The gateway as functions reach it."""
+        """The gateway's URL for functions."""
         if self.settings.function_url:
             return self.settings.function_url
         return f"http://{own_host(self.settings.host)}:{self.settings.port}"
 
     def environment(self, deployment: FunctionDeployment, bundle: Bundle | None) -> Environment:
-        """What the function's replicas are forked from. Without a bundle: our own interpreter."""
+        """The environment of the function's zygote. Without a bundle: the gateway's interpreter."""
         early = import_time(deployment.env_vars)
         path = os.pathsep.join(filter(None, [str(self.runtime), early.get("PYTHONPATH", "")]))
         one_thread = {name: early.get(name, "1") for name in ONE_THREAD}
@@ -96,54 +108,54 @@ class Machine:
     def variables(
         self, deployment: FunctionDeployment, bundle: Bundle | None, replica: str
     ) -> dict[str, str]:
-        """A replica's whole environment, but for where its secrets are."""
+        """A replica's whole environment, except the variables of its own folders."""
         base = self.base_variables()
         if bundle is not None:
             base["PATH"] = f"{bundle.python.parent}{os.pathsep}{base['PATH']}"
-        kind = {"SLUICE_BUNDLE": str(bundle.folder)} if bundle else {}
-        process = {} if bundle else {"SLUICE_FPROCESS": deployment.env_process}
+            served = {BUNDLE_VARIABLE: str(bundle.folder)}
+        else:
+            served = {PROCESS_VARIABLE: deployment.env_process}
         return {
             **base,
             **deployment.env_vars,
-            **kind,
-            **process,
-            "SLUICE_LISTEN_FD": "3",
-            "SLUICE_STATUS_FD": "4",
-            "SLUICE_REPLICA": replica,
-            "SLUICE_GATEWAY_URL": self.gateway_url(),
-            "OPENFAAS_NAME": deployment.id.name,
-            "OPENFAAS_NAMESPACE": deployment.id.namespace,
+            **served,
+            LISTEN_FD_VARIABLE: str(LISTEN_FD),
+            STATUS_FD_VARIABLE: str(STATUS_FD),
+            REPLICA_VARIABLE: replica,
+            GATEWAY_URL_VARIABLE: self.gateway_url(),
+            NAME_VARIABLE: deployment.id.name,
+            NAMESPACE_VARIABLE: deployment.id.namespace,
         }
 
     def sandbox(
         self, deployment: FunctionDeployment, bundle: Bundle | None, own: OwnFolders
-    ) -> dict[str, Any]:
-        """The document of `sluice.runtime.launching.sandbox.Sandbox` for a replica."""
+    ) -> Sandbox:
+        """What a replica sees of this machine."""
         shown = {str(self.runtime), *_resolver_files()}
         if bundle is None:
             shown |= {*_prefixes(Path(sys.executable)), *_command_files(deployment, self.environ)}
         else:
             shown |= {str(bundle.folder), *_prefixes(bundle.python)}
-        return {
-            "hide": list(self.hidden),
-            "show": sorted(filter(self._covers, shown | set(map(os.path.realpath, shown)))),
-            "tmp": str(own.tmp),
-            "secrets": str(own.secrets),
-            "cache": str(own.cache),
-            "tmp_bytes": self.settings.tmp_bytes,
-            "processes": self.settings.process_limit,
-        }
+        return Sandbox(
+            hide=self.hidden,
+            show=tuple(sorted(filter(self._covers, shown | set(map(os.path.realpath, shown))))),
+            tmp=str(own.tmp),
+            secrets=str(own.secrets),
+            cache=str(own.cache),
+            tmp_bytes=self.settings.tmp_bytes,
+            processes=self.settings.process_limit,
+        )
 
     def _covers(self, path: str) -> bool:
-        """Whether `path` would be lost, and showing it would not show what is hidden."""
-        place = Path(path)
-        if any(Path(hidden).is_relative_to(place) for hidden in self.hidden):
+        """Whether `path` is covered and can be shown without showing a hidden folder."""
+        shown = Path(path)
+        if any(Path(hidden).is_relative_to(shown) for hidden in self.hidden):
             return False
-        return any(place.is_relative_to(folder) for folder in (*self.hidden, *COVERED))
+        return any(shown.is_relative_to(folder) for folder in (*self.hidden, *COVERED))
 
 
 def hidden_folders(settings: GatewaySettings, sockets: Path, home: str) -> tuple[str, ...]:
-    """What no replica may read: the data folder, credentials, the user's home, service sockets."""
+    """Folders that no replica may read: data, credentials, the user's home, service sockets."""
     account = [pwd.getpwuid(os.geteuid()).pw_dir] if _has_account() else []
     homes = filter(_may_be_hidden, map(_real, filter(None, [home, *account])))
     own = map(_real, map(str, (settings.data_dir, settings.secrets_dir, sockets, SERVICES)))
@@ -151,7 +163,7 @@ def hidden_folders(settings: GatewaySettings, sockets: Path, home: str) -> tuple
 
 
 def _may_be_hidden(home: Path) -> bool:
-    """Whether a home folder is one, and not the system's or an installation of ours."""
+    """Whether it is a user's home, not a system folder or the gateway's installation."""
     kept = (*SYSTEM, *map(Path, _prefixes(Path(sys.executable))))
     return home not in SHARED and not any(home.is_relative_to(folder) for folder in kept)
 
@@ -161,7 +173,7 @@ def _real(path: str) -> Path:
 
 
 def check_variables(variables: Mapping[str, str]) -> None:
-    """Raise InvalidRequestError for what cannot be a process's environment."""
+    """Raise InvalidRequestError unless the variables can be a process's environment."""
     for name, value in variables.items():
         if not name or "=" in name or "\0" in name:
             raise InvalidRequestError(f"envVars {name[:80]!r}: expected a name without '=' or NUL")
@@ -175,13 +187,13 @@ def check_variables(variables: Mapping[str, str]) -> None:
 
 
 def find_command(env_process: str, environ: Mapping[str, str]) -> str | None:
-    """The program that env_process runs, None when there is no such one."""
+    """The program that env_process runs; None when it does not exist."""
     words = env_process.split()
     return shutil.which(words[0], path=environ.get("PATH") or DEFAULT_PATH) if words else None
 
 
 def threads(variables: Mapping[str, str], cores: float | None) -> int:
-    """How many threads numeric libraries may use: as asked for, else one a core of the limit."""
+    """How many threads numeric libraries may use: as set, else one for each core of the limit."""
     for name in THREADS:
         if variables.get(name, "").isdecimal() and int(variables[name]) > 0:
             return int(variables[name])
@@ -198,7 +210,7 @@ def _has_account() -> bool:
 
 
 def _prefixes(python: Path) -> Iterator[str]:
-    """Installations that an interpreter lives in: its environment's and the one below it."""
+    """Installations that an interpreter belongs to: its environment and those it links to."""
     for _ in range(LINKS_FOLLOWED):
         yield str(python.parent.parent)
         if not python.is_symlink():
@@ -213,6 +225,6 @@ def _command_files(deployment: FunctionDeployment, environ: Mapping[str, str]) -
 
 
 def _resolver_files() -> Sequence[str]:
-    """The file that names are looked up with, where it is a service's."""
+    """The file that /etc/resolv.conf links to, which may lie in a covered folder."""
     path = os.path.realpath("/etc/resolv.conf")
     return [path] if Path(path).is_file() else []

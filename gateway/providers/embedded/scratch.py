@@ -1,8 +1,8 @@
-"""Folders that functions write: measured, kept within a size and removed, whatever is in them.
+"""Folders that functions write: measures, trims and removes them, whatever they contain.
 
-A function chooses names, depth, modes and links, and may change them while this looks. So nothing
-here follows a link or recurses without bound, and all is reached from the descriptor of a folder
-that was opened without following one.
+A function chooses names, depth, modes and links, and may change them meanwhile. So nothing here
+follows a link or recurses without bound; files are reached from the descriptor of a folder that was
+opened without following a link.
 """
 
 import os
@@ -16,7 +16,7 @@ from secrets import token_hex
 from typing import Final
 
 BLOCK_BYTES: Final = 512
-# Looking at them takes 0.1 s, of a thread.
+# To look at so many takes a thread 0.1 s.
 MOST_FILES: Final = 20_000
 MOST_LEVELS: Final = 64
 OPEN_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -33,7 +33,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """What a folder holds. whole: false when not all of it could be looked at."""
+    """The content of a folder. whole: false when not all of it could be looked at."""
 
     files: tuple[Entry, ...]
     whole: bool
@@ -44,7 +44,7 @@ class Kept:
 
 
 def measure(folder: Path) -> Kept:
-    """The files below `folder`, none where it is not there.
+    """The files below `folder`; none if it does not exist.
 
     Not whole with more than MOST_FILES files and folders, MOST_LEVELS levels, or a locked folder.
     """
@@ -64,9 +64,9 @@ def measure(folder: Path) -> Kept:
 
 
 def trim(folder: Path, most_bytes: int) -> int:
-    """Bytes removed so that the rest fits into `most_bytes`: what was written longest ago goes.
+    """Remove what was written longest ago until the rest fits `most_bytes`; returns bytes removed.
 
-    All of it goes where there are too many files or levels to choose from.
+    Removes everything when there are too many files or levels to choose from.
     """
     kept = measure(folder)
     if not kept.whole:
@@ -83,14 +83,14 @@ def trim(folder: Path, most_bytes: int) -> int:
 
 
 def remove(folder: Path) -> None:
-    """Remove a folder that nothing uses any more, with all below it, if it is there."""
+    """Remove a folder that is no longer used, with all below it, if it exists."""
     clear(folder)
     with suppress(OSError):
         folder.rmdir()
 
 
 def clear(folder: Path) -> None:
-    """Empty a folder, if it is there; what the system refuses to remove stays."""
+    """Empty a folder, if it exists; what the system refuses to remove stays."""
     with suppress(OSError):
         _unlock(folder)
         top = os.open(folder, OPEN_FOLDER)
@@ -103,7 +103,7 @@ def clear(folder: Path) -> None:
 def _clear(top: int) -> None:
     """Empty the folder behind `top`: a folder within a folder is moved up to it first.
 
-    So any depth needs two descriptors and no path.
+    So a tree of any depth needs two descriptors and no path.
     """
     mark, number = token_hex(8), 0
     waiting = deque(_names(top))
@@ -131,7 +131,7 @@ def _clear(top: int) -> None:
 
 
 def _entries(parts: tuple[str, ...], names: list[str], descriptor: int) -> Iterator[Entry]:
-    """The files of one folder, but for those that went meanwhile."""
+    """The files of one folder, except those removed meanwhile."""
     for name in names:
         with suppress(OSError):
             facts = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
@@ -140,7 +140,7 @@ def _entries(parts: tuple[str, ...], names: list[str], descriptor: int) -> Itera
 
 @contextmanager
 def _opened(folder: Path, parts: tuple[str, ...]) -> Iterator[int]:
-    """The descriptor of a folder below `folder`; no level of the way may be a link."""
+    """The descriptor of a folder below `folder`; no part of the path may be a link."""
     descriptor = os.open(folder, OPEN_FOLDER)
     try:
         for part in parts:
@@ -170,10 +170,10 @@ def _forget(descriptor: int, name: str) -> None:
 
 
 def _unlock(path: Path | str, parent: int | None = None) -> None:
-    """Let a folder that its owner has closed be opened."""
+    """Give the owner access to a folder whose mode denies it."""
     descriptor = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
     try:
-        # By its descriptor: the name may be a link by now.
+        # By descriptor: the name may have become a link.
         Path(f"/proc/self/fd/{descriptor}").chmod(0o700)
     finally:
         os.close(descriptor)

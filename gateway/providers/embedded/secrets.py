@@ -1,4 +1,4 @@
-"""Secrets of functions: one file each, readable by this user alone, and what a function sees."""
+"""Secrets of functions: one file each, which only this user can read, and each function's view."""
 
 import os
 import shutil
@@ -13,16 +13,15 @@ from gateway.providers.embedded.names import check_label, check_secret
 from gateway.types.errors import InvalidRequestError, NotFoundError
 from gateway.types.function import FunctionId
 
-MOST_BYTES: Final = 1 << 20  # as Kubernetes has it
+MOST_BYTES: Final = 1 << 20  # Kubernetes' limit
 STAGED: Final = ".new-"
 
 
 class SecretFiles:
     """Secrets below `root`/NAMESPACE/NAME; every method blocks.
 
-    views: holds a folder for each function with its own secrets only. The files in it are further
-    names of the same files, so a value is on the disk once; a replica sees its function's folder,
-    so a replaced secret reaches it at once.
+    views: holds a folder for each function, with hard links to its own secrets only. So a value is
+    on the disk once, and a replica, which sees its function's folder, sees a new value at once.
     """
 
     def __init__(self, root: Path, views: Path) -> None:
@@ -40,7 +39,7 @@ class SecretFiles:
         return sorted(path.name for path in folder.iterdir() if not path.name.startswith(STAGED))
 
     def put(self, namespace: str, name: str, value: bytes) -> None:
-        """Create or replace a secret; on the disk when this returns."""
+        """Create or replace a secret; durable on return."""
         check_label("namespace", namespace)
         check_secret(name)
         if len(value) > MOST_BYTES:
@@ -108,7 +107,7 @@ class SecretFiles:
         shutil.rmtree(self._views / f"{function.namespace}.{function.name}", ignore_errors=True)
 
     def _link(self, source: Path, view: Path) -> None:
-        # A link cannot replace one in place: a name beside it can, by a rename.
+        # link() does not replace an existing name; a rename does.
         staged = view / f"{STAGED}{token_hex(8)}"
         try:
             staged.hardlink_to(source)

@@ -1,6 +1,6 @@
 """Deployments, desired counts and namespaces in SQLite, written by one thread.
 
-What a method changed is on the disk when it returns.
+A change is durable when its method returns.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from gateway.types.function import DEFAULT_NAMESPACE, FunctionId, Namespace
 
 T = TypeVar("T")
 
-# Only ever appended to: a data folder of any older release is brought up to date at start.
+# Append only: a data folder of any older release is migrated at start.
 MIGRATIONS: Final = (
     """
     CREATE TABLE namespaces (name TEXT PRIMARY KEY, labels TEXT NOT NULL, annotations TEXT NOT NULL)
@@ -57,21 +57,21 @@ class Store:
         await asyncio.get_running_loop().run_in_executor(self._thread, self._open)
 
     async def close(self) -> None:
-        """Close the file; what was asked for before is done first."""
+        """Close the file once all earlier requests are done."""
         if self._database is not None:
             await asyncio.get_running_loop().run_in_executor(self._thread, self._database.close)
         self._thread.shutdown()
 
     async def functions(self) -> list[FunctionRecord]:
-        """Every function there is."""
+        """Every function."""
         return await self._run(_read_functions)
 
     async def put_function(self, record: FunctionRecord) -> None:
-        """Keep the record's target and count; other generations but the serving one go."""
+        """Store the record's target and count; drop other generations except the serving one."""
         await self._run(lambda database: _write_function(database, record))
 
     async def set_serving(self, function: FunctionId, number: int) -> None:
-        """Keep that a generation was ready; nothing when it was replaced already."""
+        """Store that a generation was ready; does nothing if it was already replaced."""
         place = (function.namespace, function.name)
         statement = (
             "UPDATE functions SET serving = ? WHERE namespace = ? AND name = ? AND EXISTS (SELECT 1"
@@ -80,12 +80,12 @@ class Store:
         await self._execute(statement, (number, *place, *place, number))
 
     async def set_replicas(self, function: FunctionId, replicas: int) -> None:
-        """Keep another desired count."""
+        """Store the desired count."""
         statement = "UPDATE functions SET replicas = ? WHERE namespace = ? AND name = ?"
         await self._execute(statement, (replicas, function.namespace, function.name))
 
     async def delete_function(self, function: FunctionId) -> None:
-        """Forget the function with its generations."""
+        """Delete the function with its generations."""
         statement = "DELETE FROM functions WHERE namespace = ? AND name = ?"
         await self._execute(statement, (function.namespace, function.name))
 
@@ -97,7 +97,7 @@ class Store:
         return [Namespace(name, json.loads(one), json.loads(two)) for name, one, two in rows]
 
     async def put_namespace(self, namespace: Namespace) -> None:
-        """Keep the namespace, in place of one of that name."""
+        """Store the namespace, replacing one of that name."""
         await self._execute(
             "INSERT INTO namespaces VALUES (?, ?, ?) ON CONFLICT (name) DO UPDATE"
             " SET labels = excluded.labels, annotations = excluded.annotations",
@@ -109,7 +109,7 @@ class Store:
         )
 
     async def delete_namespace(self, name: str) -> None:
-        """Forget an empty namespace."""
+        """Delete an empty namespace."""
         await self._execute("DELETE FROM namespaces WHERE name = ?", (name,))
 
     def _open(self) -> None:
@@ -135,7 +135,7 @@ class Store:
         await self._run(lambda database: database.execute(statement, values))
 
     async def _run(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """What `work` returns, run as one transaction in the thread of the file."""
+        """Run `work` as one transaction in the thread of the file; returns its result."""
 
         def transaction() -> T:
             if self._database is None:

@@ -1,4 +1,4 @@
-"""Zygotes: one process for each environment that functions run in, which forks their replicas."""
+"""Zygotes: one process for each environment of functions, which forks their replicas."""
 
 import asyncio
 import json
@@ -11,21 +11,21 @@ from pathlib import Path
 from typing import Final
 
 from gateway.providers.embedded.children import Child
-from gateway.providers.embedded.unspecialized import Shape, UnspecializedProcess
-from gateway.providers.embedded.warm_pool import WarmPool
+from gateway.providers.embedded.unspecialized import Shape, UnspecializedProcess, WarmPool
+from sluice import launch
+from sluice.launch import COLD_START, ZYGOTE
 
 LOG: Final = logging.getLogger(__name__)
-# Variables that a library or the interpreter reads once, when it is loaded.
+# Prefixes of variables that a library or the interpreter reads once, when it is loaded.
 IMPORT_TIME: Final = ("PYTHON", "LD_", "OMP_", "OPENBLAS_", "MKL_", "NUMEXPR_", "ORT_", "MALLOC_")
-# Names the installation of an interpreter, which ours is not to look for; a function still sees it.
+# Would send the zygote's interpreter to another installation; a function still sees it.
 ELSEWHERE: Final = "PYTHONHOME"
-MESSAGE_BYTES: Final = 4096
 LOG_TAIL_BYTES: Final = 2048
 STOP_GRACE: Final = 2.0
 
 
 def import_time(variables: Mapping[str, str]) -> dict[str, str]:
-    """Those of a function's variables that must be set before its libraries are imported."""
+    """The variables of a function that must be set before its libraries are imported."""
     return {
         name: value
         for name, value in variables.items()
@@ -35,7 +35,7 @@ def import_time(variables: Mapping[str, str]) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """What replicas that come from one zygote share.
+    """What the replicas of one zygote share.
 
     lock_key: names the libraries. preload: modules or distributions to import. variables: the
     zygote's whole environment.
@@ -56,7 +56,7 @@ class Environment:
 
 
 class _Zygote:
-    """One zygote. warm: settles with why nothing can be forked from it, '' when it can."""
+    """One zygote. warm: settles with why it cannot fork, '' when it can."""
 
     def __init__(self, child: Child, errors: Path) -> None:
         self.child, self._errors = child, errors
@@ -64,14 +64,14 @@ class _Zygote:
         self.expiry: asyncio.TimerHandle | None = None
         loop = asyncio.get_running_loop()
         self.warm: asyncio.Future[str] = loop.create_future()
-        loop.add_reader(child.channel.fileno(), self._answered)
+        loop.add_reader(child.channel.fileno(), self._has_reported)
         child.ended.add_done_callback(self._ended)
 
-    def _answered(self) -> None:
-        data = self.child.channel.recv(MESSAGE_BYTES)
+    def _has_reported(self) -> None:
+        event, _ = launch.receive(self.child.channel)
         asyncio.get_running_loop().remove_reader(self.child.channel.fileno())
-        if data and not self.warm.done():
-            self.warm.set_result(str(json.loads(data).get("reason", "")))
+        if event is not None and not self.warm.done():
+            self.warm.set_result(event.reason if isinstance(event, launch.Cold) else "")
 
     def _ended(self, code: asyncio.Future[int]) -> None:
         if not self.warm.done():
@@ -81,12 +81,12 @@ class _Zygote:
 
 
 class Zygotes:
-    """Starts blanks: by a fork where an environment allows it, else from a cold interpreter."""
+    """Makes processes: by a fork where an environment allows it, else by a cold interpreter."""
 
     def __init__(
         self, runtime: Path, folder: Path, warm_pool: WarmPool, keep: float, patience: float
     ) -> None:
-        """runtime: copy of the runtime's code. folder: for error output.
+        """runtime: copy of the runtime's code. folder: for the output of zygotes.
 
         keep: seconds that a zygote without replicas lives. patience: seconds for its imports.
         """
@@ -98,9 +98,9 @@ class Zygotes:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def warm_process(self, environment: Environment, shape: Shape) -> UnspecializedProcess | None:
-        """A blank that has been started already, if there is one.
+        """A process that was made ahead, if there is one that fits.
 
-        A call that gives one is to be followed by one of `release`.
+        If so, `release` must follow once the replica has ended.
         """
         zygote = self._zygotes.get(environment.key)
         warm_process = self._warm_pool.take(environment.key, shape) if zygote else None
@@ -109,9 +109,9 @@ class Zygotes:
         return warm_process
 
     async def start(self, environment: Environment, unspecialized: UnspecializedProcess) -> str:
-        """Have a blank started; why it starts cold, '' when forked.
+        """Have a process made; returns why it starts cold, '' when it was forked.
 
-        Each call is to be followed by one of `release`. Raises OSError when no process starts.
+        `release` must follow once the replica has ended. Raises OSError when no process starts.
         """
         reason = await self._fork(environment, unspecialized)
         if reason:
@@ -119,7 +119,7 @@ class Zygotes:
         return reason
 
     def started(self, environment: Environment, shape: Shape) -> None:
-        """Say that a replica is ready: another like it may be wanted next."""
+        """Note that a replica is ready, and have a warm process made for the next start."""
         zygote = self._zygotes.get(environment.key)
         if zygote is not None:
             channel = zygote.child.channel
@@ -130,18 +130,18 @@ class Zygotes:
             )
 
     def release(self, environment: Environment) -> None:
-        """Say that a replica of the environment has ended."""
+        """Note that a replica of the environment has ended."""
         zygote = self._zygotes.get(environment.key)
         if zygote is not None and zygote.replicas > 0:
             zygote.replicas -= 1
             self._expire_later(environment.key, zygote)
 
     def last_words(self, environment: Environment) -> str:
-        """What the last interpreter that started cold for the environment wrote last."""
+        """The last line written by the environment's last cold interpreter."""
         return _last_words(self._cold_errors(environment))
 
     def processes(self) -> list[int]:
-        """Process ids of the zygotes that live."""
+        """Process ids of the running zygotes."""
         return [zygote.child.pid for zygote in self._zygotes.values()]
 
     async def close(self) -> None:
@@ -157,7 +157,7 @@ class Zygotes:
         since, reason = self._cold.get(environment.key, (0.0, ""))
         if reason and now - since < self._keep:
             return reason
-        for _ in range(2):  # a second time when a zygote turns out to have ended
+        for _ in range(2):  # a second time if the zygote has ended
             zygote = self._zygotes.get(environment.key) or self._spawn(environment)
             self._hold(zygote)
             if reason := await self._warmth(zygote):
@@ -188,7 +188,7 @@ class Zygotes:
         return zygote
 
     def _start_cold(self, environment: Environment, unspecialized: UnspecializedProcess) -> None:
-        child = self._run(environment, ("--cold",), self._cold_errors(environment))
+        child = self._run(environment, (COLD_START,), self._cold_errors(environment))
         unspecialized.request(child.channel)
         child.close_channel()
 
@@ -197,7 +197,7 @@ class Zygotes:
 
     def _run(self, environment: Environment, words: Sequence[str], errors: Path) -> Child:
         python = str(environment.python)
-        command = [python, "-P", "-m", "sluice.runtime.launching.zygote", *words]
+        command = [python, "-P", "-m", ZYGOTE, *words]
         child = Child(command, environment.variables, self._runtime, errors)
         self._children.add(child)
         child.ended.add_done_callback(lambda _: self._children.discard(child))

@@ -1,1 +1,1 @@
-"""From a process that may fork to a replica in its sandbox."""
+"""Makes replicas: zygote, fork, namespaces, sandbox."""

@@ -1,8 +1,8 @@
-"""A replica's start: from a process that may fork to the runtime serving calls.
+"""Starts a replica: from a zygote or a cold interpreter to the runtime serving calls.
 
 The intermediate process makes the namespaces, starts the replica in them, reports how it ended
-and kills it when the gateway closes its end of the supervision socket. The replica waits for the
-order that says whose it is: it may be made before anybody needs it.
+and kills it when the gateway closes its end of the supervision socket. The replica waits to be
+specialized: it may have been made before any function needs it.
 """
 
 import fcntl
@@ -21,26 +21,19 @@ from pathlib import Path
 from types import ModuleType
 from typing import Final
 
-from sluice.launch import (
-    EXITED,
-    FAILED,
-    STARTED,
-    ProcessSpec,
-    ReplicaRequest,
-    Specialization,
-    Threads,
-    message,
-)
+from sluice import launch
+from sluice.launch import LISTEN_FD, STATUS_FD, ProcessSpec, ReplicaRequest, Specialization
 from sluice.runtime.launching import kernel
 from sluice.runtime.launching import sandbox as isolation
 from sluice.runtime.launching.kernel import KernelError
+from sluice.runtime.launching.warmup import Threads
 
-LISTEN_FD, STATUS_FD, LIFELINE_FD, FIRST_FREE_FD = 3, 4, 5, 6
+LIFELINE_FD, FIRST_FREE_FD = 5, 6
 JOINED: Final = b"j"  # on the lifeline: the replica is in its control groups
 
 
 def leave(function: Callable[..., int | None], *arguments: object) -> None:
-    """Run `function` and end this forked process without the clean-up of the one it left."""
+    """Run `function`, then end this forked process without its parent's clean-up."""
     code = 1
     try:
         code = function(*arguments) or 0
@@ -65,11 +58,11 @@ def supervise(spec: ProcessSpec, parent: int, threads: Threads) -> None:
             kernel.adopt_orphans()
         if spec.threads != threads.count:
             for set_threads in threads.setters:
-                set_threads(spec.threads)  # here, for the fork ends what they start
+                set_threads(spec.threads)  # before the fork, which ends the threads they start
         lifeline, held = os.pipe()
         replica = os.fork()
     except (KernelError, OSError) as error:
-        gateway.send(message(FAILED, reason=str(error)))
+        launch.send(gateway, launch.Failed(str(error)))
         return
     if replica == 0:
         os.close(held)
@@ -77,18 +70,18 @@ def supervise(spec: ProcessSpec, parent: int, threads: Threads) -> None:
         leave(_become, spec, lifeline)
     _close_but({gateway.fileno(), held, *spec.groups})
     watched = os.pidfd_open(replica)
-    with suppress(OSError):  # a gateway that is gone ends the replica in _wait
-        socket.send_fds(gateway, [message(STARTED, pid=replica)], [watched])
+    with suppress(OSError):  # without a gateway, _wait ends the replica
+        launch.send(gateway, launch.Started(replica), [watched])
     _join(spec.groups, replica, held, gateway)
     status = _wait(gateway, replica, watched)
     with suppress(OSError):
-        gateway.send(message(EXITED, status=status))
+        launch.send(gateway, launch.Exited(status))
 
 
 def _join(groups: Sequence[int], replica: int, held: int, gateway: socket.socket) -> None:
-    """Put the replica into its control groups and tell it, or end it.
+    """Put the replica into its control groups and let it run the function, or end it.
 
-    From here, because it takes 10 to 14 ms in which the replica can do more than wait.
+    The intermediate process does it because it takes 10 to 14 ms, in which the replica mounts.
     """
     try:
         for group in groups:
@@ -96,10 +89,10 @@ def _join(groups: Sequence[int], replica: int, held: int, gateway: socket.socket
             os.close(group)
         os.write(held, JOINED)
     except (ProcessLookupError, BrokenPipeError):
-        return  # it has ended, before or after it was put there
+        return  # the replica has ended
     except OSError as error:
         with suppress(OSError):
-            gateway.send(message(FAILED, reason=f"join control group: {error.strerror}"))
+            launch.send(gateway, launch.Failed(f"join control group: {error.strerror}"))
         os.kill(replica, signal.SIGKILL)
 
 
@@ -116,9 +109,9 @@ def _wait(gateway: socket.socket, replica: int, watched: int) -> int:
 
 
 def _end_orphans() -> None:
-    """Without a namespace a replica's descendants outlive it; they are this process's now."""
+    """End the descendants of a replica without a namespace; they became this process's children."""
     children = Path(f"/proc/self/task/{os.getpid()}/children")
-    # Where the replica's namespace has covered /proc, nothing is left of it either.
+    # In a namespace /proc may be covered, and the end of PID 1 ended all others.
     while children.exists() and (orphans := children.read_text().split()):
         for orphan in map(int, orphans):
             os.kill(orphan, signal.SIGKILL)
@@ -126,14 +119,14 @@ def _end_orphans() -> None:
 
 
 def _become(spec: ProcessSpec, lifeline: int) -> int:
-    """The replica's own code: what it may do for anybody, then as it is ordered, the runtime."""
+    """Run the replica: what every function needs, then its specialization, then the runtime."""
     isolation.die_with_writer(lifeline)
     os.setsid()
     for group in spec.groups:
         os.close(group)
     _reseed()
-    if spec.spare:
-        from sluice.runtime.launching.prefault import prefault  # noqa: PLC0415 - a cold start is isolated before
+    if spec.warm:
+        from sluice.runtime.launching.prefault import prefault  # noqa: PLC0415 - a cold start isolates first
 
         prefault()
     specialization = Specialization.receive(socket.socket(fileno=spec.specialization))
@@ -148,7 +141,7 @@ def _become(spec: ProcessSpec, lifeline: int) -> int:
     except (KernelError, OSError) as error:
         _report_failure(str(error))
         return 1
-    # Nothing of the function runs outside of its control groups.
+    # The function's code runs only in its control groups.
     if os.read(LIFELINE_FD, 1) != JOINED:
         return 1
     os.close(LIFELINE_FD)
@@ -156,20 +149,15 @@ def _become(spec: ProcessSpec, lifeline: int) -> int:
 
 
 def _place(specialization: Specialization, lifeline: int) -> None:
-    """The handed descriptors at their numbers, every other one closed."""
+    """Put the received descriptors at their numbers and close every other one."""
     nothing = os.open(os.devnull, os.O_RDONLY)
-    sources = (
-        nothing,
-        specialization.listener,
-        specialization.status,
-        lifeline,
-        specialization.log,
-    )
-    # Copied upwards first: the number that one is to have may be another's now.
+    given = specialization
+    sources = nothing, given.listener, given.status, lifeline, given.log
+    # Copied upwards first: the number that one must have may now be another's.
     lowest = max(*sources, FIRST_FREE_FD) + 1
     copies = [fcntl.fcntl(source, fcntl.F_DUPFD_CLOEXEC, lowest) for source in sources]
-    places = ((0,), (LISTEN_FD,), (STATUS_FD,), (LIFELINE_FD,), (1, 2))
-    for copy, numbers in zip(copies, places, strict=True):
+    numbers_of = ((0,), (LISTEN_FD,), (STATUS_FD,), (LIFELINE_FD,), (1, 2))
+    for copy, numbers in zip(copies, numbers_of, strict=True):
         for number in numbers:
             os.dup2(copy, number, inheritable=number < LISTEN_FD)
     os.closerange(FIRST_FREE_FD, os.sysconf("SC_OPEN_MAX"))
@@ -182,14 +170,14 @@ def _enter(request: ReplicaRequest) -> None:
     os.environ.update(request.environ)
     time.tzset()
     tempfile.tempdir = None
-    # Line by line: a log line is to be seen when it is written, not when a block is full. New
-    # objects, because the zygote's remember that they were files.
+    # Line by line: a log line must be visible when it is written, not when a block is full. New
+    # objects, because the zygote's still behave as files.
     sys.stdout = sys.__stdout__ = _line_writer(1)  # type: ignore[misc]  # typed as final
     sys.stderr = sys.__stderr__ = _line_writer(2)  # type: ignore[misc]  # typed as final
 
 
 def _reseed() -> None:
-    """Have randomness of our own in place of the zygote's."""
+    """Seed the random number generators anew: they have the zygote's state."""
     random.seed()
     numbers: ModuleType | None = sys.modules.get("numpy.random")
     if numbers is not None:
@@ -202,12 +190,12 @@ def _line_writer(descriptor: int) -> TextIOWrapper:
 
 
 def _report_failure(reason: str) -> None:
-    os.write(STATUS_FD, message(FAILED, reason=reason) + b"\n")
+    os.write(STATUS_FD, launch.encode(launch.Failed(reason)) + b"\n")
 
 
 def _serve(environ: Mapping[str, str]) -> int:
     try:
-        from sluice.runtime.main import serve  # noqa: PLC0415 - a cold start is isolated before it
+        from sluice.runtime.main import serve  # noqa: PLC0415 - a cold start isolates first
     except ImportError as error:
         _report_failure(f"the environment cannot import the runtime: {error}")
         return 1

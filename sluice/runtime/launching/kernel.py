@@ -1,4 +1,4 @@
-"""System calls that Python 3.11 lacks: unshare, mount and what a process may do. Linux only."""
+"""System calls that Python 3.11 lacks: unshare, mount, prctl and capset. Linux only."""
 
 import ctypes
 import errno
@@ -26,7 +26,7 @@ _libc: Final = ctypes.CDLL(None, use_errno=True)
 
 
 class KernelError(Exception):
-    """The kernel refused a step; the text names step and reason."""
+    """The kernel refused a step. The text names the step and the reason."""
 
 
 def unshare(flags: int) -> None:
@@ -40,9 +40,9 @@ def mount(kind: str, target: str, flags: int, options: str = "") -> None:
 
 
 def bind(source: str, target: str, flags: int = MS_REC) -> None:
-    """Show the file or folder `source` at `target` as well.
+    """Show the file or folder `source` at `target` as well, with all that is mounted below it.
 
-    With what is mounted below it: a user namespace may not uncover what lies under a mount.
+    A user namespace must not uncover what lies under a mount.
     """
     _mount(source, target, None, MS_BIND | flags, "")
 
@@ -53,7 +53,7 @@ def make_private(target: str) -> None:
 
 
 def set_attributes(target: str, added: int, cleared: int, *, recursive: bool = False) -> None:
-    """Change ATTR_* of the mount at `target`, and with `recursive` of all below."""
+    """Change ATTR_* of the mount at `target`; recursive: also of all mounts below it."""
     attributes = struct.pack("=QQQQ", added, cleared, 0, 0)
     _call(
         f"set attributes of mount {target}",
@@ -70,7 +70,7 @@ def set_attributes(target: str, added: int, cleared: int, *, recursive: bool = F
 def die_with_parent() -> None:
     """Have the kernel kill this process when its parent's thread ends.
 
-    A change of credentials clears it, and a parent that ended before leaves it without effect.
+    A change of credentials clears it, and it has no effect when the parent has already ended.
     """
     _prctl("ask to die with the parent", PR_SET_PDEATHSIG, signal.SIGKILL)
 

@@ -1,8 +1,8 @@
-"""Does in a spare, before anybody waits, what every start does.
+"""Writes, in a warm process, to the pages that every start writes to.
 
 A fork shares its zygote's pages until it writes to them, and each copy takes 5 us: the import of
-`predict` made 1,260 of them, after this it makes 500, for 5 of its 17 ms. It takes a spare 10 ms
-and 5 MiB, most of which the replica would have needed anyway.
+`predict` made 1,260 of them and makes 500 after this, which saves 5 of its 17 ms. It costs a warm
+process 10 ms and 5 MiB, most of which the replica would have needed anyway.
 """
 
 import asyncio
@@ -14,12 +14,12 @@ from typing import Final, NamedTuple
 
 from sluice.runtime.launching import warmup
 
-# Modules that no handler is likely to have a use for, imported for the sake of importing.
+# Modules that hardly any handler uses: importing them touches the pages that imports touch.
 UNNEEDED: Final = ("cmd", "code", "codeop", "pprint", "sched")
 
 
 def prefault() -> None:
-    """Import, make types, start a thread, run a loop and a model; nothing of it is kept."""
+    """Import, make types, start a thread, run a loop and a model, and keep none of it."""
     for name in UNNEEDED:
         if name not in sys.modules:
             importlib.import_module(name)
@@ -28,8 +28,8 @@ def prefault() -> None:
     thread = threading.Thread(target=_nothing)
     thread.start()
     thread.join()
-    # Not uvloop's: libuv keeps descriptors for as long as the process lives, the order closes all
-    # of them, and a command that the replica started later ended it by SIGSEGV.
+    # Not uvloop: libuv keeps descriptors for as long as the process lives, and specializing closes
+    # all of them. A command that the replica started later then ended it by SIGSEGV.
     with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
         runner.run(asyncio.sleep(0))
     if "onnxruntime" in sys.modules:

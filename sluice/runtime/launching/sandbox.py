@@ -1,68 +1,53 @@
-"""A replica's view of the machine: namespaces and mounts.
+"""Gives a replica its own view of the machine: namespaces, mounts, limits.
 
-The order is: `die_with_parent` and `unshare` in the intermediate process, then `confine` in its
-child, which is PID 1 of the new namespaces. Standard library only.
+First `die_with_parent` and `unshare` in the intermediate process, then `confine` in its child,
+which is PID 1 of the new namespaces. Standard library only.
 """
 
 import os
+import re
+import resource
 import select
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Final
 
+from sluice.launch import PRIVATE_CACHE, PRIVATE_TMP, SECRETS_DIR, Sandbox
 from sluice.runtime.launching import kernel
 from sluice.runtime.launching.kernel import KernelError
-from sluice.runtime.launching.limits import limit_processes, mount_memory
 
 DEVICES: Final = ("null", "zero", "full", "random", "urandom", "tty")
-SECRETS_DIR: Final = "/var/openfaas/secrets"
-PRIVATE_TMP: Final = "/tmp"  # noqa: S108 - a folder of the replica's own is mounted there
-CACHE_DIR: Final = "/tmp/.cache"  # noqa: S108 - likewise; the home's, where libraries look for it
-SHARED_MEMORY: Final = "/dev/shm"  # noqa: S108 - likewise
+SHARED_MEMORY: Final = "/dev/shm"  # noqa: S108 - a memory file system of the replica's own
 SHARED_MEMORY_BYTES: Final = 256 << 20
-# A root without capabilities still owns these.
+# Root owns these, and so may read them without any capability.
 ROOT_FILES: Final = ("/etc/shadow", "/etc/shadow-", "/etc/gshadow", "/etc/gshadow-", "/etc/sudoers")
 ROOT_FOLDERS: Final = ("/etc/ssh", "/etc/ssl/private", "/etc/kubernetes", "/boot")
+PID_MAX: Final = "/proc/sys/kernel/pid_max"
+# In an older kernel these numbers are the whole machine's: PID_MAX must not be written, and
+# RLIMIT_NPROC counts the user's processes everywhere.
+OWN_PID_MAX: Final = (6, 14)
+OWN_PROCESS_COUNT: Final = (5, 14)
+# The kernel gives these process ids out once, to what is started first.
+RESERVED_PIDS: Final = 300
+MOST_FILES: Final = 100_000  # of one mount: each takes about 1 kB of the kernel's memory
 
 
-@dataclass(frozen=True, slots=True)
-class Sandbox:
-    """What one replica sees. Paths are absolute and without links.
+def kernel_version(release: str = "") -> tuple[int, int]:
+    """Major and minor number of the kernel, or of `release`; zeros for a name that has none."""
+    found = re.match(r"(\d+)\.(\d+)", release or os.uname().release)
+    return (int(found[1]), int(found[2])) if found else (0, 0)
 
-    hide: folders replaced by empty ones. show: files and folders that stay visible, read-only,
-    though a hidden folder holds them. tmp: the folder seen as /tmp. secrets: the folder seen as
-    /var/openfaas/secrets, cache: seen as /tmp/.cache; empty for none. tmp_bytes: what /tmp holds
-    when it is memory; 0 for the folder, without limit. processes: as `limit_processes` takes it.
-    """
 
-    hide: tuple[str, ...]
-    show: tuple[str, ...]
-    tmp: str
-    secrets: str = ""
-    cache: str = ""
-    tmp_bytes: int = 0
-    processes: int = 0
-
-    @classmethod
-    def read(cls, document: Mapping[str, Any]) -> Self:
-        """The sandbox of a decoded JSON object, as `document` wrote it."""
-        hide, show = tuple(document["hide"]), tuple(document["show"])
-        tmp, secrets, cache = (str(document[name]) for name in ("tmp", "secrets", "cache"))
-        sizes = (int(document[name]) for name in ("tmp_bytes", "processes"))
-        return cls(hide, show, tmp, secrets, cache, *sizes)
-
-    def document(self) -> dict[str, Any]:
-        """The sandbox as JSON can carry it."""
-        return asdict(self)
+# Found once, in the zygote: replicas are forked from it.
+VERSION: Final = kernel_version()
 
 
 def die_with_parent(parent: int) -> None:
-    """End this process when `parent` does; at once when that is no longer the parent.
+    """End this process when `parent` ends; at once when it has ended.
 
-    To be repeated after `unshare`: a change of credentials may clear it.
+    Must be repeated after `unshare`: a change of credentials may clear it.
     """
     kernel.die_with_parent()
     if os.getppid() != parent:
@@ -70,13 +55,13 @@ def die_with_parent(parent: int) -> None:
 
 
 def die_with_writer(lifeline: int) -> None:
-    """As `die_with_parent` for PID 1 of a namespace, whose getppid() is always 0.
+    """`die_with_parent` for PID 1 of a namespace, whose getppid() is always 0.
 
-    lifeline: the reading end of a pipe whose other end the parent alone holds.
+    lifeline: the reading end of a pipe whose other end only the parent holds.
     """
     kernel.die_with_parent()
     poll = select.poll()
-    poll.register(lifeline, 0)  # its end is told unasked
+    poll.register(lifeline, 0)  # the end of a pipe is always reported
     if poll.poll(0):
         os._exit(1)
 
@@ -84,7 +69,7 @@ def die_with_writer(lifeline: int) -> None:
 def unshare() -> None:
     """Give this process its own mounts and its next child its own process ids.
 
-    An ordinary user gets a user namespace for it in which user and group keep their numbers.
+    For any user but root this needs a user namespace, in which user and group keep their numbers.
     Raises KernelError.
     """
     user, group = os.geteuid(), os.getegid()
@@ -100,14 +85,13 @@ def unshare() -> None:
 def confine(sandbox: Sandbox) -> None:
     """Replace this mount namespace's view of the machine by the sandbox's, then drop privileges.
 
-    All that a replica may not see is covered and all that stays is read-only, but for /tmp and
-    /dev/shm, which are its own, and the cache, which its function's replicas share. Raises
-    KernelError.
+    What a replica may not see is covered, and what stays is read-only, except /tmp and /dev/shm,
+    which are its own, and the cache, which the replicas of its function share. Raises KernelError.
     """
     kernel.mount("proc", "/proc", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC)
     if sandbox.processes:
         limit_processes(sandbox.processes)
-    # Once what holds them is covered, sources are reached by descriptor only.
+    # Sources are opened first: once their folders are covered, no path leads to them.
     optional = filter(None, [sandbox.secrets, sandbox.cache])
     with _opened({*sandbox.show, sandbox.tmp, *optional}) as sources:
         _make_devices()
@@ -122,16 +106,16 @@ def confine(sandbox: Sandbox) -> None:
         if sandbox.secrets:
             kernel.bind(sources[sandbox.secrets], SECRETS_DIR)
         if sandbox.cache:
-            Path(CACHE_DIR).mkdir(exist_ok=True)
-            kernel.bind(sources[sandbox.cache], CACHE_DIR)
+            Path(PRIVATE_CACHE).mkdir(exist_ok=True)
+            kernel.bind(sources[sandbox.cache], PRIVATE_CACHE)
     kernel.set_attributes("/", kernel.ATTR_RDONLY | kernel.ATTR_NOSUID, 0, recursive=True)
-    for folder in (PRIVATE_TMP, SHARED_MEMORY, *([CACHE_DIR] if sandbox.cache else [])):
+    for folder in (PRIVATE_TMP, SHARED_MEMORY, *([PRIVATE_CACHE] if sandbox.cache else [])):
         kernel.set_attributes(folder, 0, kernel.ATTR_RDONLY)
     kernel.drop_privileges()
 
 
 def probe(sandbox: Sandbox) -> str:
-    """Why a replica cannot be isolated here; empty when it can."""
+    """Why replicas cannot be isolated here; empty when they can."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
@@ -156,8 +140,31 @@ def _attempt(sandbox: Sandbox) -> str:
     return ""
 
 
+def limit_processes(count: int) -> None:
+    """Keep this process's new PID (and user) namespace to about `count` processes and threads.
+
+    Must be called in these, with /proc mounted and before privileges are dropped. A fork beyond the
+    limit fails with EAGAIN, as on a full machine. Raises KernelError.
+    """
+    try:
+        if VERSION >= OWN_PID_MAX:
+            _write(PID_MAX, str(RESERVED_PIDS + count))
+        elif VERSION >= OWN_PROCESS_COUNT and os.geteuid() != 0:
+            _, hard = resource.getrlimit(resource.RLIMIT_NPROC)
+            most = count if hard == resource.RLIM_INFINITY else min(count, hard)
+            resource.setrlimit(resource.RLIMIT_NPROC, (most, most))
+    except (KernelError, OSError, ValueError) as error:
+        raise KernelError(f"limit processes to {count}: {error}") from error
+
+
+def mount_memory(target: str, mode: str, size: int) -> None:
+    """Mount an empty folder of `size` bytes, kept in memory, at `target`. Raises KernelError."""
+    options = f"mode={mode},size={size},nr_inodes={MOST_FILES}"
+    kernel.mount("tmpfs", target, kernel.MS_NOSUID | kernel.MS_NODEV, options)
+
+
 def _make_devices() -> None:
-    """A /dev without disks, and without terminals and shared memory of others."""
+    """Make a /dev without disks, terminals and the shared memory of others."""
     present = [path for path in (f"/dev/{name}" for name in DEVICES) if Path(path).exists()]
     with _opened(present) as sources:
         kernel.mount("tmpfs", "/dev", kernel.MS_NOSUID, "mode=755,size=64k")
@@ -171,9 +178,9 @@ def _make_devices() -> None:
 
 
 def _make_secrets_point() -> None:
-    """An empty folder at SECRETS_DIR, whether or not the machine has one.
+    """Make an empty folder at SECRETS_DIR, whether or not the machine has one.
 
-    Where it has none, a new /var takes its place in which the entries of the old one are mounted.
+    Where it has none, a new /var is mounted, with the entries of the old one mounted in it.
     """
     if Path(SECRETS_DIR).is_dir():
         _cover(SECRETS_DIR)
@@ -192,7 +199,7 @@ def _make_secrets_point() -> None:
 
 def _hide(folders: Sequence[str]) -> None:
     for folder in sorted(folders, key=len):
-        # It is absent where a covered parent has taken it along.
+        # It is absent where its parent is covered.
         if Path(folder).is_dir():
             _cover(folder)
     if os.geteuid() == 0:
@@ -221,7 +228,7 @@ def _show(path: str, source: str) -> None:
 
 @contextmanager
 def _opened(paths: Iterable[str]) -> Iterator[dict[str, str]]:
-    """A name for each path that still leads there when the path itself is covered."""
+    """For each path a name by which it can be reached after it is covered."""
     descriptors: dict[str, int] = {}
     try:
         for path in paths:
@@ -242,7 +249,7 @@ def _write(path: str, text: str) -> None:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Write why isolation fails here, nothing when it works. arguments: a folder to see as /tmp."""
+    """Write why isolation fails here, or nothing. arguments: the folder to show as /tmp."""
     sys.stdout.write(probe(Sandbox((), (), os.path.realpath(arguments[0]))))
     return 0
 

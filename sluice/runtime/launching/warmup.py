@@ -1,6 +1,6 @@
-"""What a zygote does beyond its imports, so that replicas start sooner.
+"""Prepares a zygote beyond its imports, so that replicas start sooner.
 
-Numbers are of `predict` on two cores, from the call to its first byte.
+Numbers are for `predict` on two cores, from the call to its first byte.
 """
 
 import ctypes
@@ -9,14 +9,15 @@ import importlib
 import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from sluice.launch import SetThreads
+SetThreads = Callable[[int], object]
 
-# What handlers import of the standard library and the runtime does not, found here by every fork,
-# and the page of metrics, which is rendered at the first scrape.
+# What handlers import and the runtime does not, so that every fork has it loaded, and the page of
+# metrics, which is rendered at the first scrape.
 STANDARD: Final = (
     "concurrent.futures.thread",
     "csv",
@@ -29,7 +30,7 @@ STANDARD: Final = (
     "uuid",
     "sluice.runtime.serving.exposition",
 )
-# Parts of libraries that those themselves import late.
+# Parts that a library imports only when they are used.
 LATE: Final = {"numpy": ("numpy.random", "numpy.typing")}
 THREAD_SETTERS: Final = (
     "openblas_set_num_threads",
@@ -47,8 +48,16 @@ IDENTITY: Final = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Threads:
+    """What sets the threads of numeric libraries, and how many a fork uses until it is called."""
+
+    setters: Sequence[SetThreads]
+    count: int
+
+
 def find_thread_setters() -> list[SetThreads]:
-    """The calls that set how many threads the loaded numeric libraries use."""
+    """The functions that set how many threads the loaded numeric libraries use."""
     matches = map(THREADED_LIBRARY.search, Path("/proc/self/maps").read_text().splitlines())
     libraries = [ctypes.CDLL(path) for path in {match[1] for match in matches if match}]
     return [
@@ -62,19 +71,16 @@ def find_thread_setters() -> list[SetThreads]:
 def set_threads(setters: Sequence[SetThreads], count: int) -> None:
     """Have forks of this process use `count` threads.
 
-    OpenBLAS starts them here at once, ends them at the next fork and starts them in what was
-    forked when it first needs them. Set in the replica instead, they spun while it imported its
-    handler: 96 ms became 74.
+    OpenBLAS starts them here at once, ends them at the next fork and starts them in the fork when
+    it first needs them. Set in the replica, they spun while it imported its handler: setting them
+    here took a start from 96 ms to 74.
     """
     for setter in setters:
         setter(count)
 
 
 def spread(setters: Sequence[SetThreads]) -> int:
-    """Have forks use a thread for each core of this process; returns how many that are.
-
-    None is left here.
-    """
+    """Have forks use a thread for each core of this process; returns how many. None runs here."""
     count = len(os.sched_getaffinity(0))
     if count > 1 and setters:
         set_threads(setters, count)
@@ -86,7 +92,7 @@ def spread(setters: Sequence[SetThreads]) -> int:
 
 
 def steps() -> Iterator[None]:
-    """Do one thing after the other: between two of them a replica may be asked for."""
+    """Prepare in small steps: between two of them a replica may be requested."""
     late = [name for library, names in LATE.items() if library in sys.modules for name in names]
     for name in (*STANDARD, *late):
         importlib.import_module(name)
@@ -94,13 +100,13 @@ def steps() -> Iterator[None]:
     if "onnxruntime" in sys.modules:
         run_model()
         yield
-    # What is there stays: a collection in a child would copy its pages for nothing.
+    # What is loaded stays: a collection in a child would copy its pages to no effect.
     gc.collect()
     gc.freeze()
 
 
 def run_model() -> None:
-    """Have onnxruntime set itself up, which its first session does: 7 ms of a start become 2."""
+    """Run a first session, in which onnxruntime sets itself up: 7 ms of a start become 2."""
     runtime: Any = sys.modules["onnxruntime"]
     options = runtime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1

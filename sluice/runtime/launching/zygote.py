@@ -1,10 +1,10 @@
 """Forks replicas from a process that has an environment's libraries imported.
 
 `python -m sluice.runtime.launching.zygote [NAME...] CHANNEL PARENT` imports the modules or
-distributions named, then speaks datagrams over an inherited Unix socket: `{"event": "warm"}`, or
-`{"event": "cold", "reason": ...}` and the end, for instance when an import starts a thread, which
-no fork would carry along. Each datagram it gets asks for one replica (`sluice.launch.Blank`).
-`--cold` in place of names imports nothing and serves one such datagram from a cold interpreter.
+distributions named, then reports over an inherited Unix socket: `sluice.launch.Warm`, or `Cold` and
+it ends, for instance when an import starts a thread, which a fork would lack. Each `ProcessSpec`
+that it receives asks for one fork. `--cold` in place of names imports nothing and serves one
+`ProcessSpec` by becoming the intermediate process itself.
 
 zygote > intermediate (namespaces, waits for the replica) > replica (PID 1 of its namespaces).
 Each ends when the one before it does, and all of them when the gateway closes its sockets.
@@ -25,15 +25,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from sluice.launch import FAILED, ProcessSpec, Threads, message
+from sluice import launch
+from sluice.launch import COLD_START, ProcessSpec
 from sluice.runtime.launching import sandbox, warmup
 from sluice.runtime.launching.fork import leave, supervise
+from sluice.runtime.launching.warmup import Threads
 
-WARM, COLD = "warm", "cold"
-COLD_START: Final = "--cold"
-MESSAGE_BYTES: Final = 4096
-MOST_DESCRIPTORS: Final = 16
-# With nothing asked for so long, in milliseconds, the zygote goes on preparing for the next start.
+# Milliseconds without a request after which the zygote goes on preparing for the next start.
 QUIET: Final = 200
 
 
@@ -46,14 +44,14 @@ def main(arguments: Sequence[str]) -> int:
         return _start_cold(link)
     reason, threads = _preload(names)
     if reason:
-        link.send(message(COLD, reason=reason))
+        launch.send(link, launch.Cold(reason))
         # A library's threads may keep an interpreter from ending.
         os._exit(0)
-    # Without a collection before, which the first start would wait for.
+    # Without a collection first: the first start would wait for it.
     gc.freeze()
-    # The intermediate reports how its replica ended; nobody waits for the intermediate.
+    # The intermediate process reports how its replica ended; nothing waits for it here.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-    link.send(message(WARM))
+    launch.send(link, launch.Warm())
     _fork_on_request(link, threads)
     return 0
 
@@ -68,41 +66,40 @@ def _fork(spec: ProcessSpec, link: socket.socket, threads: Threads) -> None:
     try:
         child = os.fork()
     except OSError as error:
-        os.write(spec.supervision, message(FAILED, reason=f"fork: {error.strerror}"))
+        os.write(spec.supervision, launch.encode(launch.Failed(f"fork: {error.strerror}")))
         child = zygote
     if child == 0:
         link.close()
         leave(supervise, spec, zygote, threads)
-    for descriptor in (spec.supervision, spec.specialization, *spec.groups):
+    for descriptor in spec.descriptors:
         os.close(descriptor)
 
 
 def _start_cold(link: socket.socket) -> int:
     parent = os.getppid()
-    data, descriptors = _receive(link)
+    spec = ProcessSpec.receive(link)
     link.close()
-    if data:
-        supervise(ProcessSpec.read(data, descriptors), parent, Threads((), 0))
+    if spec is not None:
+        supervise(spec, parent, Threads((), 0))
     return 0
 
 
 def _requests(link: socket.socket) -> Iterator[ProcessSpec]:
-    """Each request until the end of the channel; prepares for the next ones while there is none.
+    """Each request until the channel closes; while there is none, prepares for the next ones.
 
-    Spares wait for the end of that: they are to have all of it.
+    Requests for warm processes wait until that is done, so that these have all of it.
     """
     poll = select.poll()
     poll.register(link, select.POLLIN)
-    preparing, warm_pool = _prepare(), list[ProcessSpec]()
+    preparing, waiting = _prepare(), list[ProcessSpec]()
     patience: int | None = QUIET
     while True:
         if poll.poll(patience):
-            data, descriptors = _receive(link)
-            if not data:
+            spec = ProcessSpec.receive(link)
+            if spec is None:
                 return
-            spec = ProcessSpec.read(data, descriptors)
-            if spec.spare and patience is not None:
-                warm_pool.append(spec)
+            if spec.warm and patience is not None:
+                waiting.append(spec)
                 patience = 0
             else:
                 yield spec
@@ -110,30 +107,24 @@ def _requests(link: socket.socket) -> Iterator[ProcessSpec]:
             patience = 0
         else:
             patience = None
-            yield from warm_pool
-            warm_pool = []
+            yield from waiting
+            waiting = []
 
 
 def _prepare() -> Iterator[bool]:
-    """The steps that replicas can do without; True after each."""
+    """Take the steps that replicas can do without; yields True after each."""
     try:
         for _ in warmup.steps():
             yield True
-    except Exception:  # noqa: BLE001 - a library may raise anything, and replicas start all the same
+    except Exception:  # noqa: BLE001 - a library may raise anything, and replicas still start
         traceback.print_exc()
 
 
-def _receive(link: socket.socket) -> tuple[bytes, list[int]]:
-    """The next request with its descriptors; empty at the end of the channel."""
-    data, descriptors, _, _ = socket.recv_fds(link, MESSAGE_BYTES, MOST_DESCRIPTORS)
-    return data, list(descriptors)
-
-
 def _preload(names: Sequence[str]) -> tuple[str, Threads]:
-    """Import the runtime and what `names` stand for; why no replica may be forked, else ''."""
+    """Import the runtime and what `names` stand for; returns why nothing may be forked, or ''."""
     none = Threads((), 1)
     try:
-        from sluice.runtime.main import preload  # noqa: PLC0415 - a cold start imports it isolated
+        from sluice.runtime.main import preload  # noqa: PLC0415 - a cold start isolates first
 
         preload()
         for module in resolved(names):
@@ -172,7 +163,7 @@ def _present(module: str) -> bool:
     try:
         return importlib.util.find_spec(module) is not None
     except ModuleNotFoundError:
-        return False  # what holds it is absent
+        return False  # its package is absent
 
 
 def _normal(distribution: str) -> str:

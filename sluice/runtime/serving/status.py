@@ -1,14 +1,12 @@
-"""Tells who started this replica how it fares, over an inherited pipe."""
+"""Reports to the process that started this replica, over an inherited pipe."""
 
-import json
 import os
-from typing import Final
 
-LONGEST_REASON: Final = 900  # characters; the line then fits a pipe's atomic write, 4096 bytes
+from sluice.launch import Event, Failed, Ready, Replace, encode
 
 
 class StatusPipe:
-    """Writes one JSON object a line; does nothing when there is no pipe or its reader is gone."""
+    """Writes one event a line; does nothing when there is no pipe or its reader is gone."""
 
     def __init__(self, descriptor: int | None) -> None:
         self._descriptor = descriptor
@@ -16,21 +14,20 @@ class StatusPipe:
             os.set_inheritable(descriptor, False)
 
     def ready(self) -> None:
-        self._write({"event": "ready"})
+        self._write(Ready())
 
     def failed(self, reason: str) -> None:
-        self._write({"event": "failed", "reason": reason[:LONGEST_REASON]})
+        self._write(Failed(reason))
 
     def replace(self, reason: str) -> None:
-        """Asks for another replica now: this one drains itself."""
-        self._write({"event": "replace", "reason": reason[:LONGEST_REASON]})
+        """Ask for another replica now: this one drains itself."""
+        self._write(Replace(reason))
 
-    def _write(self, event: dict[str, str]) -> None:
+    def _write(self, event: Event) -> None:
         if self._descriptor is None:
             return
-        line = json.dumps(event, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
         try:
-            os.write(self._descriptor, line)
+            os.write(self._descriptor, encode(event) + b"\n")
         except OSError:
-            # The reader ended; the replica's own end is announced by the kernel, not here.
+            # The reader has ended. The kernel reports this replica's own end, not this pipe.
             self._descriptor = None

@@ -88,7 +88,7 @@ def asked(name: str, **fields: Any) -> FunctionDeployment:
 
 
 class Watcher:
-    """Everything that a provider told, and what holds now."""
+    """Every event of a provider, and the current status of each function."""
 
     def __init__(self, provider: Provider) -> None:
         self.events: list[FunctionEvent] = []

@@ -61,9 +61,9 @@ def test_limits_are_written_where_version_2_reads_them(groups: Groups, root: Pat
 
 
 def test_limits_of_a_group_can_be_set_anew(groups: Groups, root: Path) -> None:
-    group = groups.create("spare-1", Limits(memory=64 << 20, cpu=0.5))
+    group = groups.create("warm-1", Limits(memory=64 << 20, cpu=0.5))
     group.limit(Limits(memory=32 << 20, cpu=1.5))
-    folder = folder_of(root) / "spare-1"
+    folder = folder_of(root) / "warm-1"
     assert (folder / "memory.max").read_text() == str(32 << 20)
     assert (folder / "cpu.max").read_text() == "150000 100000"
 

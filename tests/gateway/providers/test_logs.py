@@ -6,15 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from gateway.providers.embedded.log_files import (
+from gateway.providers.embedded.logs import (
     ENDED_REPLICAS,
+    FOLLOW_QUEUE,
     LONGEST_LINE,
+    Follower,
+    Logs,
     LogWriter,
     open_logs,
     prune_logs,
     read_logs,
 )
-from gateway.providers.embedded.logs import FOLLOW_QUEUE, Follower, Logs
 from gateway.settings import GatewaySettings
 from gateway.types.function import FunctionId, LogLine, LogQuery
 

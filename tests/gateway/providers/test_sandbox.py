@@ -42,8 +42,8 @@ def test_home_and_data_folder_are_hidden_and_what_runs_is_shown(home: Path, tmp_
     data_dir = home / "project" / ".sluice"
     machine, bundle = machine_of(data_dir, home), bundle_in(data_dir, home)
     sandbox = machine.sandbox(asked("one"), bundle, own_folders(tmp_path))
-    assert {str(home), str(data_dir), "/run"} <= set(sandbox["hide"])
-    shown = set(sandbox["show"])
+    assert {str(home), str(data_dir), "/run"} <= set(sandbox.hide)
+    shown = set(sandbox.show)
     assert {str(bundle.folder), str(bundle.python.parent.parent), str(home / "python")} <= shown
     assert str(machine.runtime) in shown
     assert not any(Path(path) in Path(data_dir, "secrets").parents for path in shown)
@@ -56,8 +56,8 @@ def test_link_in_the_home_leads_to_the_bundle_by_both_names(home: Path, tmp_path
     machine = machine_of(home / "linked", home)
     bundle = bundle_in(home / "linked", home)
     sandbox = machine.sandbox(asked("one"), bundle, own_folders(tmp_path))
-    assert str(elsewhere) in sandbox["hide"]
-    assert {str(bundle.folder), os.path.realpath(bundle.folder)} <= set(sandbox["show"])
+    assert str(elsewhere) in sandbox.hide
+    assert {str(bundle.folder), os.path.realpath(bundle.folder)} <= set(sandbox.show)
 
 
 @pytest.mark.parametrize("home", ["/", "/tmp", "/usr/sbin", "/var", sys.prefix, "", "/nonexistent"])  # noqa: S108 - not written to

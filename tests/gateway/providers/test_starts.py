@@ -1,4 +1,4 @@
-"""Starts of replicas: from spares, from a zygote that dies, and what a failed one is told with."""
+"""Starts of replicas: from warm processes, from a zygote that dies, and reasons of failed ones."""
 
 import asyncio
 import json
@@ -65,8 +65,8 @@ async def provider(tmp_path: Path, bundles: Bundles) -> AsyncIterator[EmbeddedPr
     await started.close()
 
 
-async def spare_of(zygote: int, replicas: int) -> set[int]:
-    """The processes below a zygote once a spare is among them."""
+async def warm_process_of(zygote: int, replicas: int) -> set[int]:
+    """The processes below a zygote once a warm process is among them."""
     async with asyncio.timeout(PATIENCE):
         # The kernel tells nobody of a grandchild: looked for until it is there.
         while len(found := set(family(zygote)) - {zygote}) < PROCESSES * (replicas + 1):  # noqa: ASYNC110 - no event
@@ -74,15 +74,15 @@ async def spare_of(zygote: int, replicas: int) -> set[int]:
     return found
 
 
-async def beside_a_spare(
+async def beside_a_warm_process(
     provider: EmbeddedProvider, deployment: FunctionDeployment
 ) -> tuple[Watcher, int, set[int]]:
-    """Deploy `one`; who watches, the zygote and the processes below it once a spare is there."""
+    """Deploy `one`; its watcher, zygote and the processes below that, a warm one among them."""
     watcher = Watcher(provider)
     await provider.deploy(deployment)
     await watcher.ready("one")
     (zygote,) = provider.zygote_processes()
-    return watcher, zygote, await spare_of(zygote, replicas=1)
+    return watcher, zygote, await warm_process_of(zygote, replicas=1)
 
 
 def failed_before_ready(watcher: Watcher) -> set[str]:
@@ -101,7 +101,7 @@ async def test_next_start_takes_the_process_that_was_made_before_it(
     provider: EmbeddedProvider, bundles: Bundles
 ) -> None:
     build(bundles, "one", HELLO)
-    watcher, zygote, before = await beside_a_spare(
+    watcher, zygote, before = await beside_a_warm_process(
         provider, asked("one", limits=Resources(memory="64Mi"))
     )
     await provider.scale(ONE, 2)
@@ -110,23 +110,25 @@ async def test_next_start_takes_the_process_that_was_made_before_it(
     assert before <= set(family(zygote)), "the second replica is not one of those there were"
 
 
-async def test_replica_made_of_a_spare_survives_the_commands_it_starts(
+async def test_replica_of_a_warm_process_survives_the_commands_it_starts(
     provider: EmbeddedProvider, bundles: Bundles
 ) -> None:
-    """It ended by SIGSEGV: the spare had used libuv, whose descriptors the order then closed."""
+    """It ended by SIGSEGV: specializing closed the descriptors of libuv, which had been used."""
     build(bundles, "one", STARTS_A_COMMAND)
-    watcher, _, _ = await beside_a_spare(provider, asked("one"))
+    watcher, _, _ = await beside_a_warm_process(provider, asked("one"))
     await provider.scale(ONE, 2)
     both = await watcher.ready("one", 2)
     assert [await call(each.address) for each in both] == [(200, b"ran")] * 2
 
 
-async def test_spare_keeps_the_memory_limit_of_the_function_that_takes_it(
+async def test_warm_process_keeps_the_memory_limit_of_the_function_that_takes_it(
     provider: EmbeddedProvider, bundles: Bundles
 ) -> None:
     build(bundles, "one", HELLO)
     build(bundles, "hog", HOG)
-    watcher, _, _ = await beside_a_spare(provider, asked("one", limits=Resources(memory="512Mi")))
+    watcher, _, _ = await beside_a_warm_process(
+        provider, asked("one", limits=Resources(memory="512Mi"))
+    )
     await provider.deploy(asked("hog", limits=Resources(memory="64Mi")))
     (hog,) = await watcher.ready("hog")
     with pytest.raises((OSError, asyncio.IncompleteReadError)):
@@ -134,13 +136,13 @@ async def test_spare_keeps_the_memory_limit_of_the_function_that_takes_it(
     assert (await watcher.failed("hog")).reason.startswith("memory limit 64Mi exceeded: used ")
 
 
-async def test_spare_of_a_start_that_is_called_off_leaves_nothing(
+async def test_warm_process_of_a_start_that_is_called_off_leaves_nothing(
     tmp_path: Path, bundles: Bundles, caplog: pytest.LogCaptureFixture
 ) -> None:
     provider = EmbeddedProvider(settings_of(tmp_path), bundles)
     await provider.start()
     build(bundles, "one", HELLO)
-    watcher, zygote, before = await beside_a_spare(
+    watcher, zygote, before = await beside_a_warm_process(
         provider, asked("one", limits=Resources(memory="64Mi"))
     )
     await provider.scale(ONE, 2)
@@ -152,11 +154,11 @@ async def test_spare_of_a_start_that_is_called_off_leaves_nothing(
     assert "control group left" not in caplog.text
 
 
-async def test_spare_ends_with_the_provider(tmp_path: Path, bundles: Bundles) -> None:
+async def test_warm_process_ends_with_the_provider(tmp_path: Path, bundles: Bundles) -> None:
     provider = EmbeddedProvider(settings_of(tmp_path), bundles)
     await provider.start()
     build(bundles, "one", HELLO)
-    _, _, found = await beside_a_spare(provider, asked("one"))
+    _, _, found = await beside_a_warm_process(provider, asked("one"))
     watched = [os.pidfd_open(pid) for pid in found]
     await provider.close()
     for descriptor in watched:
@@ -173,7 +175,7 @@ async def test_start_right_after_the_zygote_was_killed_fails_for_no_caller(
 ) -> None:
     """A call was answered 503 though a successor of the zygote was on its way."""
     build(bundles, "one", HELLO)
-    watcher, zygote, _ = await beside_a_spare(provider, asked("one"))
+    watcher, zygote, _ = await beside_a_warm_process(provider, asked("one"))
     await provider.scale(ONE, 0)
     await watcher.ready("one", 0)
     os.kill(zygote, signal.SIGKILL)
@@ -187,10 +189,10 @@ async def test_request_on_its_way_to_a_zygote_that_dies_is_made_again(
     provider: EmbeddedProvider, bundles: Bundles
 ) -> None:
     build(bundles, "one", HELLO)
-    watcher, zygote, _ = await beside_a_spare(provider, asked("one"))
+    watcher, zygote, _ = await beside_a_warm_process(provider, asked("one"))
     os.kill(zygote, signal.SIGSTOP)
     await provider.scale(ONE, 3)
-    # The spare becomes the second; the third is asked of a zygote that does not answer.
+    # The warm process becomes the second; the zygote does not respond to the request for a third.
     states = [ReplicaState.READY, ReplicaState.READY, ReplicaState.STARTING]
     await watcher.until(
         lambda: (

@@ -4,12 +4,14 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
-from sluice.runtime.launching.sandbox import Sandbox, main, probe
+from sluice.launch import Sandbox
+from sluice.runtime.launching.sandbox import main, probe
 
 ROOT: Final = Path(__file__).parents[4]
 PROGRAM: Final = """
@@ -21,7 +23,7 @@ try:
     isolation.unshare()
     child = os.fork()
     if child == 0:
-        isolation.confine(isolation.Sandbox.read(document))
+        isolation.confine(isolation.Sandbox.of(document))
         print(json.dumps(eval(code)), flush=True)
         os._exit(0)
     os.waitpid(child, 0)
@@ -33,7 +35,7 @@ except kernel.KernelError as error:
 def seen(sandbox: Sandbox, code: str, *wrapper: str) -> Any:
     """What `code`, an expression, gives within the sandbox."""
     result = subprocess.run(
-        [*wrapper, sys.executable, "-c", PROGRAM, json.dumps(sandbox.document()), code],
+        [*wrapper, sys.executable, "-c", PROGRAM, json.dumps(asdict(sandbox)), code],
         cwd=ROOT,
         capture_output=True,
         text=True,

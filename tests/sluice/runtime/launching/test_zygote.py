@@ -14,6 +14,24 @@ from typing import Any, Final
 
 import pytest
 
+from sluice import launch
+from sluice.launch import (
+    BUNDLE_VARIABLE,
+    COLD_START,
+    LISTEN_FD,
+    LISTEN_FD_VARIABLE,
+    STATUS_FD,
+    STATUS_FD_VARIABLE,
+    ZYGOTE,
+    Event,
+    Exited,
+    ProcessSpec,
+    Ready,
+    ReplicaRequest,
+    Specialization,
+    Started,
+    Warm,
+)
 from sluice.runtime.launching.zygote import resolved
 
 ROOT: Final = Path(__file__).parents[4]
@@ -53,18 +71,23 @@ class Replica:
     status: int
     log: int
 
-    def event(self) -> dict[str, Any]:
-        """The next event that the intermediate reports."""
-        data, descriptors, _, _ = socket.recv_fds(self.supervision, 8192, 1)
-        for descriptor in descriptors:
+    def event(self) -> Event | None:
+        """The next event that the intermediate process reports."""
+        event, descriptor = launch.receive(self.supervision)
+        if descriptor >= 0:
             os.close(descriptor)
-        return dict(json.loads(data)) if data else {}
+        return event
 
-    def told(self) -> dict[str, Any]:
-        """The next line that the runtime tells."""
-        assert select.select([self.status], [], [], TIMEOUT)[0], "the runtime tells nothing"
-        line = os.read(self.status, 4096).split(b"\n")[0]
-        return dict(json.loads(line)) if line else {}
+    def started(self) -> int:
+        """The process id in the next event, which says that the replica has started."""
+        event = self.event()
+        assert isinstance(event, Started)
+        return event.pid
+
+    def status_event(self) -> Event | None:
+        """The next event that the runtime reports."""
+        assert select.select([self.status], [], [], TIMEOUT)[0], "the runtime reports nothing"
+        return launch.decode(os.read(self.status, 4096).split(b"\n")[0])
 
     def call(self) -> dict[str, Any]:
         with socket.socket(socket.AF_UNIX) as client:
@@ -89,33 +112,30 @@ class Zygote:
     folder: Path
     replicas: list[Replica] = field(default_factory=list)
 
-    def response(self) -> dict[str, Any]:
-        return dict(json.loads(self.channel.recv(4096)))
+    def event(self) -> Event | None:
+        return launch.receive(self.channel)[0]
 
-    def fork(self, *, threads: int = 1, spare: bool = False, **request: Any) -> Replica:
+    def fork(self, *, threads: int = 1, warm: bool = False) -> Replica:
         """Ask for a replica of the function in `folder`."""
         path = str(self.folder / f"{len(self.replicas)}.sock")
         supervision, supervised = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         supervision.settimeout(TIMEOUT)
         status, status_end = os.pipe()
         log, log_end = os.pipe()
-        memory = os.memfd_create("request")
         environ = {
             "PATH": os.environ["PATH"],
-            "SLUICE_LISTEN_FD": "3",
-            "SLUICE_STATUS_FD": "4",
-            "SLUICE_BUNDLE": str(self.folder),
+            LISTEN_FD_VARIABLE: str(LISTEN_FD),
+            STATUS_FD_VARIABLE: str(STATUS_FD),
+            BUNDLE_VARIABLE: str(self.folder),
         }
-        known = {"environ": environ, "folder": str(self.folder), "sandbox": None}
-        os.write(memory, json.dumps(known | request).encode())
-        specialization, ordered = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        spec = json.dumps({"isolated": False, "threads": threads, "spare": spare}).encode()
-        with socket.socket(socket.AF_UNIX) as listener, supervised, specialization, ordered:
+        memory = ReplicaRequest(environ, str(self.folder), None).write()
+        specialization, specialized = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with socket.socket(socket.AF_UNIX) as listener, supervised, specialization, specialized:
             listener.bind(path)
             listener.listen()
-            socket.send_fds(self.channel, [spec], [supervised.fileno(), ordered.fileno()])
-            theirs = [memory, listener.fileno(), status_end, log_end]
-            socket.send_fds(specialization, [b"order"], theirs)
+            ends = supervised.fileno(), specialized.fileno()
+            ProcessSpec(False, threads, warm, *ends).send(self.channel)
+            Specialization(memory, listener.fileno(), status_end, log_end).send(specialization)
         for descriptor in (memory, status_end, log_end):
             os.close(descriptor)
         self.replicas.append(Replica(path, supervision, status, log))
@@ -143,7 +163,7 @@ def make(folder: Path) -> Iterator[Any]:
                 [
                     sys.executable,
                     "-m",
-                    "sluice.runtime.launching.zygote",
+                    ZYGOTE,
                     *names,
                     str(theirs.fileno()),
                     str(os.getpid()),
@@ -165,16 +185,16 @@ def make(folder: Path) -> Iterator[Any]:
 
 def test_zygote_stays_one_task_with_libraries_imported(make: Any) -> None:
     zygote = make("numpy", "onnxruntime", "sklearn")
-    assert zygote.response() == {"event": "warm"}
+    assert zygote.event() == Warm()
     tasks = list(Path(f"/proc/{zygote.process.pid}/task").iterdir())
     assert len(tasks) == 1
 
 
 def test_replicas_have_randomness_of_their_own_and_the_libraries(make: Any) -> None:
     zygote = make("numpy")
-    zygote.response()
+    zygote.event()
     first, second = zygote.fork(), zygote.fork()
-    assert [first.told(), second.told()] == [{"event": "ready"}] * 2
+    assert [first.status_event(), second.status_event()] == [Ready(), Ready()]
     one, two = first.call(), second.call()
     assert one["preloaded"]
     assert one["random"][0] != two["random"][0]
@@ -188,68 +208,69 @@ def test_numeric_threads_are_as_asked_and_not_started_before_they_are_needed(
 ) -> None:
     """An idle thread of OpenBLAS spins: it took a core while the handler was imported."""
     zygote = make("numpy")
-    zygote.response()
+    zygote.event()
     replica = zygote.fork(threads=threads)
-    assert replica.told() == {"event": "ready"}
+    assert replica.status_event() == Ready()
     response = replica.call()
     assert response["tasks"] == 1
     assert set(response["blas"]) == {threads}
 
 
-def test_spare_waits_for_its_order_and_has_all_that_the_zygote_prepares(make: Any) -> None:
+def test_warm_process_waits_to_be_specialized_with_all_that_the_zygote_prepares(
+    make: Any,
+) -> None:
     zygote = make("numpy")
-    zygote.response()
-    first, spare = zygote.fork(), zygote.fork(spare=True)
-    assert [first.told(), spare.told()] == [{"event": "ready"}] * 2
-    assert spare.call()["prepared"]
-    assert spare.call()["random"] != first.call()["random"]
+    zygote.event()
+    first, warm = zygote.fork(), zygote.fork(warm=True)
+    assert [first.status_event(), warm.status_event()] == [Ready(), Ready()]
+    assert warm.call()["prepared"]
+    assert warm.call()["random"] != first.call()["random"]
 
 
-def test_blank_that_nobody_orders_ends_with_its_orders(make: Any) -> None:
+def test_process_that_is_not_specialized_ends_with_the_socket_for_that(make: Any) -> None:
     zygote = make()
-    zygote.response()
+    zygote.event()
     supervision, supervised = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    specialization, ordered = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    spec = json.dumps({"isolated": False, "threads": 1, "spare": False}).encode()
-    with supervision, supervised, specialization, ordered:
+    specialization, specialized = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with supervision, supervised, specialization, specialized:
         supervision.settimeout(TIMEOUT)
-        socket.send_fds(zygote.channel, [spec], [supervised.fileno(), ordered.fileno()])
+        ends = supervised.fileno(), specialized.fileno()
+        ProcessSpec(False, 1, False, *ends).send(zygote.channel)
         supervised.close()
-        data, descriptors, _, _ = socket.recv_fds(supervision, 8192, 1)
-        assert json.loads(data)["event"] == "started"
-        os.close(descriptors[0])
+        event, pidfd = launch.receive(supervision)
+        assert isinstance(event, Started)
+        os.close(pidfd)
         specialization.close()
-        assert json.loads(supervision.recv(8192)) == {"event": "exited", "status": 0}
+        assert launch.receive(supervision) == (Exited(0), -1)
         assert supervision.recv(8192) == b""
 
 
 def test_end_of_a_replica_is_reported_with_its_status(make: Any) -> None:
     zygote = make("numpy")
-    zygote.response()
+    zygote.event()
     replica = zygote.fork()
-    started = replica.event()
-    assert started["event"] == "started"
-    assert replica.told() == {"event": "ready"}
-    os.kill(started["pid"], signal.SIGKILL)
-    assert replica.event() == {"event": "exited", "status": signal.SIGKILL}
+    pid = replica.started()
+    assert replica.status_event() == Ready()
+    os.kill(pid, signal.SIGKILL)
+    assert replica.event() == Exited(signal.SIGKILL)
 
 
 def test_replica_drains_on_sigterm_and_exits_with_0(make: Any) -> None:
     zygote = make()
-    zygote.response()
+    zygote.event()
     replica = zygote.fork()
-    started = replica.event()
-    assert replica.told() == {"event": "ready"}
-    os.kill(started["pid"], signal.SIGTERM)
-    assert replica.event() == {"event": "exited", "status": 0}
+    pid = replica.started()
+    assert replica.status_event() == Ready()
+    os.kill(pid, signal.SIGTERM)
+    assert replica.event() == Exited(0)
 
 
 def test_closed_supervision_ends_the_replica(make: Any) -> None:
     zygote = make()
-    zygote.response()
+    zygote.event()
     replica = zygote.fork()
-    watched = os.pidfd_open(replica.event()["pid"])
-    assert replica.told() == {"event": "ready"}
+    watched = os.pidfd_open(replica.started())
+    assert replica.status_event() == Ready()
     replica.supervision.close()
     assert select.select([watched], [], [], TIMEOUT)[0]
     os.close(watched)
@@ -257,10 +278,10 @@ def test_closed_supervision_ends_the_replica(make: Any) -> None:
 
 def test_closed_channel_ends_the_zygote_and_its_replicas(make: Any) -> None:
     zygote = make()
-    zygote.response()
+    zygote.event()
     replica = zygote.fork()
-    watched = os.pidfd_open(replica.event()["pid"])
-    assert replica.told() == {"event": "ready"}
+    watched = os.pidfd_open(replica.started())
+    assert replica.status_event() == Ready()
     zygote.channel.close()
     assert zygote.process.wait(TIMEOUT) == 0
     assert select.select([watched], [], [], TIMEOUT)[0]
@@ -270,10 +291,7 @@ def test_closed_channel_ends_the_zygote_and_its_replicas(make: Any) -> None:
 def test_failing_import_makes_it_cold_with_the_reason(make: Any, tmp_path: Path) -> None:
     (tmp_path / "broken_library.py").write_text("raise RuntimeError('no such device')\n")
     zygote = make("broken_library", PYTHONPATH=str(tmp_path))
-    assert zygote.response() == {
-        "event": "cold",
-        "reason": "RuntimeError at import: no such device",
-    }
+    assert zygote.event() == launch.Cold("RuntimeError at import: no such device")
     assert zygote.process.wait(TIMEOUT) == 0
 
 
@@ -282,14 +300,14 @@ def test_import_that_starts_a_thread_makes_it_cold(make: Any, tmp_path: Path) ->
         "import threading\nthreading.Thread(target=threading.Event().wait, daemon=True).start()\n"
     )
     zygote = make("threads_library", PYTHONPATH=str(tmp_path))
-    assert zygote.response() == {"event": "cold", "reason": "1 threads were started at import"}
+    assert zygote.event() == launch.Cold("1 threads were started at import")
 
 
 def test_cold_start_serves_one_replica_without_a_zygote(make: Any) -> None:
-    launcher = make("--cold")
+    launcher = make(COLD_START)
     replica = launcher.fork()
-    assert replica.event()["event"] == "started"
-    assert replica.told() == {"event": "ready"}
+    assert replica.started()
+    assert replica.status_event() == Ready()
     assert replica.call()["preloaded"]
     replica.supervision.close()
     assert launcher.process.wait(TIMEOUT) == 0
@@ -297,7 +315,7 @@ def test_cold_start_serves_one_replica_without_a_zygote(make: Any) -> None:
 
 def test_telemetry_of_onnxruntime_starts_nothing(make: Any, tmp_path: Path) -> None:
     zygote = make("onnxruntime", HOME=str(tmp_path), XDG_CACHE_HOME=str(tmp_path / "cache"))
-    assert zygote.response() == {"event": "warm"}
+    assert zygote.event() == Warm()
     assert not (tmp_path / "cache").exists()
     links = [path.readlink() for path in Path(f"/proc/{zygote.process.pid}/fd").iterdir()]
     assert sum(str(link).startswith("socket:") for link in links) == 1, "only the channel"

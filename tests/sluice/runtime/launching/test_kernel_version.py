@@ -1,6 +1,6 @@
 import pytest
 
-from sluice.runtime.launching.limits import kernel_version
+from sluice.runtime.launching.sandbox import kernel_version
 
 
 @pytest.mark.parametrize(
