@@ -6,6 +6,7 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import Final, Self
 
+from sluice.labels.functions import ASYNC_CONCURRENCY
 from sluice.settings import (
     SettingError,
     load,
@@ -202,7 +203,7 @@ class GatewaySettings:
         "10",
         parse_positive_count,
         "Queued calls of one function that run at once, unless its annotation "
-        "com.sluice.async.concurrency says otherwise.",
+        f"{ASYNC_CONCURRENCY.name} says otherwise.",
     )
     queue_calls: int = setting(
         "SLUICE_QUEUE_CALLS",

@@ -23,7 +23,7 @@ from gateway.types.function import (
     ReplicaState,
     Usage,
 )
-from gateway.types.scaling import Scaling
+from gateway.types.scaling import ScalingPolicy
 from tests.fake_replica import Behaviour, FakeReplica, ReplicaCall, echo
 
 __all__ = ["FakeProvider", "FakeReplica", "ReplicaCall", "deployment", "echo"]
@@ -120,7 +120,7 @@ class FakeProvider:
         self.deployed.append(deployment)
         function = self._functions.get(deployment.id)
         if function is None:
-            count = Scaling.parse(deployment).min_replicas
+            count = ScalingPolicy.parse_bounds(deployment).min_replicas
             function = _Function(deployment, count, datetime.now(UTC))
             self._functions[deployment.id] = function
             self._fill(function)

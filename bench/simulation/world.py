@@ -15,7 +15,6 @@ from typing import Final, Protocol
 
 from bench.rows import quantile
 from bench.simulation.arrivals import TRACE_SECONDS, Trace
-from gateway.autoscaling.policy import replicas_from_zero
 from gateway.metrics import Metrics
 from gateway.proxy.activator import Activator
 from gateway.proxy.routes import ReplicaConcurrency
@@ -28,7 +27,7 @@ from gateway.types.function import (
     ReplicaState,
     UnixAddress,
 )
-from gateway.types.scaling import FunctionLoad
+from gateway.types.scaling import FunctionLoad, ScalingPolicy
 
 START_SECONDS: Final = 0.1
 CONCURRENCY: Final = 2
@@ -228,7 +227,8 @@ class World:
     def _wake(self, now: float) -> None:
         if self.desired == 0:
             waiting = self._activator.waiting(self.deployment.id)
-            self.scale(replicas_from_zero(self.deployment, waiting), now)
+            policy = ScalingPolicy.parse_bounds(self.deployment)
+            self.scale(policy.replicas_from_zero(waiting), now)
 
     def _publish(self) -> None:
         running = tuple(self._replicas.values())

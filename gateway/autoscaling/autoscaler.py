@@ -10,12 +10,12 @@ from collections.abc import Callable
 from typing import Final
 
 from gateway.autoscaling.decider import Decider
-from gateway.autoscaling.policy import Signal
 from gateway.autoscaling.signals import Signals
 from gateway.providers import Provider
 from gateway.types.errors import InvalidRequestError, SluiceError
 from gateway.types.function import FunctionEvent, FunctionId, FunctionRemoved, FunctionStatus
 from gateway.types.scaling import FunctionLoad
+from sluice.labels.values import ScaleType
 
 LOG: Final = logging.getLogger(__name__)
 SAMPLE_SECONDS: Final = 1.0
@@ -164,10 +164,10 @@ class Autoscaler:
 
     async def _outside(self, function: FunctionId, decider: Decider) -> float | None:
         """The value of a signal that the call path does not see, None for the others."""
-        signal = decider.autoscaling.signal
-        if signal is Signal.QUEUE:
+        scale_type = decider.policy.scale_type
+        if scale_type is ScaleType.QUEUE:
             return self._signals.waiting(function)
-        if signal is not Signal.CPU:
+        if scale_type is not ScaleType.CPU:
             return None
         try:
             return (await self._provider.usage(function)).cpu_millicores

@@ -3,10 +3,10 @@
 import math
 
 from gateway.autoscaling.decision import Decision, asked, decide, scale_for_backlog
-from gateway.autoscaling.policy import Autoscaling, Signal
 from gateway.autoscaling.window import Window
 from gateway.types.function import FunctionDeployment
-from gateway.types.scaling import FunctionLoad
+from gateway.types.scaling import FunctionLoad, ScalingPolicy
+from sluice.labels.values import ScaleType
 
 
 class Decider:
@@ -26,8 +26,8 @@ class Decider:
         "_last_active",
         "_past",
         "_window",
-        "autoscaling",
         "deployment",
+        "policy",
     )
 
     def __init__(
@@ -39,8 +39,8 @@ class Decider:
     ) -> None:
         """held: the count that `load` tells was set by somebody, not by a call or a deployment."""
         self.deployment = deployment
-        self.autoscaling = Autoscaling.parse(deployment)
-        self._window = Window(self.autoscaling.window)
+        self.policy = ScalingPolicy.parse(deployment)
+        self._window = Window(self.policy.stable_window)
         # Replicas that start are as good as found: after a restart of the gateway all of them do.
         self._past = Decision.found(load.desired, now)
         self._demand_seconds, self._arrivals, self._at = load.demand_seconds, load.arrivals, now
@@ -52,9 +52,9 @@ class Decider:
     def redeploy(self, deployment: FunctionDeployment) -> None:
         """Follow a changed deployment; what is known of the load stays."""
         self.deployment = deployment
-        self.autoscaling = Autoscaling.parse(deployment)
-        if self._window.seconds != self.autoscaling.window:
-            self._window = Window(self.autoscaling.window)
+        self.policy = ScalingPolicy.parse(deployment)
+        if self._window.seconds != self.policy.stable_window:
+            self._window = Window(self.policy.stable_window)
 
     def follow(self, count: int, now: float) -> None:
         """Take note of the desired count; one that is not ours is held."""
@@ -78,21 +78,21 @@ class Decider:
             self._last_active = now
         if outside is not None:
             self._window.record(now, outside)
-        elif self.autoscaling.signal is Signal.CAPACITY:
+        elif self.policy.scale_type is ScaleType.CAPACITY:
             self._window.record(now, (load.demand_seconds - self._demand_seconds) / seconds)
-        elif self.autoscaling.signal is Signal.RPS:
+        elif self.policy.scale_type is ScaleType.RPS:
             self._window.record(now, (load.arrivals - self._arrivals) / seconds)
         self._demand_seconds, self._arrivals, self._at = load.demand_seconds, load.arrivals, now
 
     def desired_scale(self, ready: int, now: float) -> int | None:
         """The count to set now, None to leave it as it is."""
-        zero_after = self.autoscaling.zero_after
+        zero_after = self.policy.zero_after
         if zero_after is not None and now - self._last_active >= zero_after:
             return 0 if self._count else None
-        policy = self.autoscaling.policy
+        policy = self.policy
         stable = self._window.mean(now)
-        panic = self._window.mean(now, self.autoscaling.panic_window)
-        if self.autoscaling.fixed or stable is None or panic is None:
+        panic = self._window.mean(now, self.policy.panic_window)
+        if self.policy.fixed or stable is None or panic is None:
             return None
         self._past = decide(policy, stable, panic, ready, now, self._past)
         if self._manual_override(asked(policy, stable, panic)):
@@ -106,14 +106,14 @@ class Decider:
         Replicas that start are counted with the slots they will have, so that a queue starts
         none twice.
         """
-        slots = self.autoscaling.slots
-        if slots == 0 or self.autoscaling.fixed or self._count == 0:
+        slots = self.policy.slots
+        if slots == 0 or self.policy.fixed or self._count == 0:
             return None
         coming = max(0, self._count - load.ready) * slots
         if load.waiting <= coming:
             return None
         wanted = self._count + math.ceil((load.waiting - coming) / slots)
-        made = scale_for_backlog(self.autoscaling.policy, wanted, now, self._past)
+        made = scale_for_backlog(self.policy, wanted, now, self._past)
         if made.replicas <= self._count:
             return None
         self._past, self._holding = made, False

@@ -5,10 +5,10 @@ import logging
 from collections.abc import Callable
 from typing import Final
 
-from gateway.autoscaling.policy import replicas_from_zero
 from gateway.providers import Provider
 from gateway.types.errors import SluiceError, UnavailableError
 from gateway.types.function import FunctionId
+from gateway.types.scaling import ScalingPolicy
 
 LOG: Final = logging.getLogger(__name__)
 
@@ -44,8 +44,11 @@ class FunctionScaler:
             status = await self._provider.status(function)
             if status.replicas == 0:
                 # Asked as late as can be, so that it counts who came in the meantime.
-                replicas = replicas_from_zero(status.deployment, self.waiting(function))
-                await self._provider.scale(function, replicas)
+                policy, waiting = (
+                    ScalingPolicy.parse_bounds(status.deployment),
+                    self.waiting(function),
+                )
+                await self._provider.scale(function, policy.replicas_from_zero(waiting))
         except SluiceError as error:
             self.failed(function, error)
         except Exception:
