@@ -39,7 +39,8 @@ from gateway.proxy.router import Router
 from gateway.queue.service import CallQueue
 from gateway.scrape_targets import ScrapeTargets
 from gateway.settings import GatewaySettings
-from gateway.types.function import FunctionId, UnixAddress
+from gateway.types.function import UnixAddress
+from gateway.types.ids import FunctionId
 from sluice.http1.asgi import AsgiApplication
 from sluice.http1.server import Limits, Server
 from sluice.settings.sockets import socket_address

@@ -11,12 +11,12 @@ from gateway.types.errors import DeadlineExceededError, NotFoundError, UpstreamE
 from gateway.types.function import (
     Address,
     FunctionEvent,
-    FunctionId,
     FunctionRemoved,
     Replica,
     ReplicaState,
     UnixAddress,
 )
+from gateway.types.ids import FunctionId
 
 REPLICA_PATH: Final = "/_/metrics"
 SERVICE_PATH: Final = "/metrics"

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from ipaddress import ip_network
 from pathlib import Path
 from typing import Final, Self
 
+from gateway.types.networks import AllowedNetworks
 from sluice.labels.functions import ASYNC_CONCURRENCY
 from sluice.settings import (
     SettingError,
@@ -35,12 +35,7 @@ def _provider(text: str) -> str:
 
 
 def _callback_targets(text: str) -> str:
-    for part in (each.strip() for each in text.split(",")):
-        if part not in {"public", "loopback"}:
-            try:
-                ip_network(part)
-            except ValueError as error:
-                raise ValueError("public, loopback and networks such as 10.1.0.0/16") from error
+    AllowedNetworks.parse(text)
     return text
 
 

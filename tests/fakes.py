@@ -10,10 +10,8 @@ from typing import Any
 from gateway.providers import Listener
 from gateway.types.errors import InvalidRequestError, NotFoundError
 from gateway.types.function import (
-    DEFAULT_NAMESPACE,
     FunctionDeployment,
     FunctionEvent,
-    FunctionId,
     FunctionRemoved,
     FunctionStatus,
     LogLine,
@@ -23,6 +21,7 @@ from gateway.types.function import (
     ReplicaState,
     Usage,
 )
+from gateway.types.ids import DEFAULT_NAMESPACE, FunctionId
 from gateway.types.scaling import ScalingPolicy
 from tests.fake_replica import Behaviour, FakeReplica, ReplicaCall, echo
 

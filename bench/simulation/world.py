@@ -21,12 +21,12 @@ from gateway.proxy.routes import ReplicaConcurrency
 from gateway.types.errors import OverloadedError, SluiceError
 from gateway.types.function import (
     FunctionDeployment,
-    FunctionId,
     FunctionStatus,
     Replica,
     ReplicaState,
     UnixAddress,
 )
+from gateway.types.ids import FunctionId
 from gateway.types.scaling import FunctionLoad, ScalingPolicy
 
 START_SECONDS: Final = 0.1

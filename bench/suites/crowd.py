@@ -21,12 +21,12 @@ from gateway.metrics import Metrics
 from gateway.proxy.activator import Activator
 from gateway.types.function import (
     FunctionDeployment,
-    FunctionId,
     FunctionStatus,
     Replica,
     ReplicaState,
     UnixAddress,
 )
+from gateway.types.ids import FunctionId
 from tests.live import ROOT, LivePlatform, start
 
 FUNCTIONS: Final = 2000

@@ -12,7 +12,7 @@ from gateway.autoscaling.signals import Signals
 from gateway.providers import Provider
 from gateway.settings import GatewaySettings
 from gateway.types.errors import AlreadyExistsError
-from gateway.types.function import FunctionId
+from gateway.types.ids import FunctionId
 
 
 @dataclass(frozen=True, slots=True)

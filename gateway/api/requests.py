@@ -1,6 +1,5 @@
 """From a request to checked values: bodies with a limit, names, errors that say what was wrong."""
 
-import re
 from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -8,13 +7,10 @@ from pydantic_core import ErrorDetails, from_json
 from starlette.requests import Request
 
 from gateway.types.errors import InvalidRequestError, NotFoundError
-from gateway.types.function import DEFAULT_NAMESPACE, FunctionId
+from gateway.types.ids import DEFAULT_NAMESPACE, FunctionId, parse_name
 
 M = TypeVar("M", bound=BaseModel)
 
-# One label of a DNS name, as Kubernetes asks of Deployments and Services.
-NAME: Final = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
-NAME_RULE: Final = "lower-case letters, digits and inner hyphens, 63 at most"
 SHOWN_CHARACTERS: Final = 60
 # Whose values are often credentials.
 PRIVATE: Final = "envVars."
@@ -94,10 +90,8 @@ def function_id(name: str, namespace: str | None) -> FunctionId:
 
     Raises NotFoundError for a name that no function can have.
     """
-    if not namespace and "." in name:
-        name, _, namespace = name.rpartition(".")
-    found = FunctionId(name, namespace or DEFAULT_NAMESPACE)
-    if not NAME.fullmatch(found.name) or not NAME.fullmatch(found.namespace):
+    found = FunctionId.parse(name, namespace or "")
+    if not found.valid:
         raise NotFoundError(f"function {found} not found")
     return found
 
@@ -110,9 +104,10 @@ def namespace_of(request: Request, given: str | None = None) -> str:
 
 def check_name(value: str, field: str) -> str:
     """`value`, if it may name a function or a namespace; else raises InvalidRequestError."""
-    if not NAME.fullmatch(value):
-        raise InvalidRequestError(f"{field}: expected {NAME_RULE}, got {shown(value)}")
-    return value
+    try:
+        return parse_name(value)
+    except ValueError as error:
+        raise InvalidRequestError(f"{field}: expected {error}, got {shown(value)}") from error
 
 
 def shown(value: Any) -> str:

@@ -13,7 +13,8 @@ from gateway.autoscaling.decider import Decider
 from gateway.autoscaling.signals import Signals
 from gateway.providers import Provider
 from gateway.types.errors import InvalidRequestError, SluiceError
-from gateway.types.function import FunctionEvent, FunctionId, FunctionRemoved, FunctionStatus
+from gateway.types.function import FunctionEvent, FunctionRemoved, FunctionStatus
+from gateway.types.ids import FunctionId
 from gateway.types.scaling import FunctionLoad
 from sluice.labels.values import ScaleType
 

@@ -7,7 +7,7 @@ from typing import Final
 
 from gateway.providers import Provider
 from gateway.types.errors import SluiceError, UnavailableError
-from gateway.types.function import FunctionId
+from gateway.types.ids import FunctionId
 from gateway.types.scaling import ScalingPolicy
 
 LOG: Final = logging.getLogger(__name__)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from gateway.types.function import FunctionId
+from gateway.types.ids import FunctionId
 
 FRESH_SECONDS: Final = 10.0
 MOST_SIGNALS: Final = 10_000

@@ -10,13 +10,13 @@ from typing import Protocol
 from gateway.types.function import (
     FunctionDeployment,
     FunctionEvent,
-    FunctionId,
     FunctionStatus,
     LogLine,
     LogQuery,
     Namespace,
     Usage,
 )
+from gateway.types.ids import FunctionId
 
 Listener = Callable[[FunctionEvent], None]
 

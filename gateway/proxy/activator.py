@@ -21,7 +21,8 @@ from gateway.types.errors import (
     SluiceError,
     UnavailableError,
 )
-from gateway.types.function import FunctionEvent, FunctionId, FunctionRemoved, FunctionStatus
+from gateway.types.function import FunctionEvent, FunctionRemoved, FunctionStatus
+from gateway.types.ids import FunctionId
 from gateway.types.scaling import FunctionLoad, ScalingPolicy
 
 LOG: Final = logging.getLogger(__name__)

@@ -4,20 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Final
 
-DEFAULT_NAMESPACE: Final = "openfaas-fn"
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class FunctionId:
-    """A function's name within its namespace."""
-
-    name: str
-    namespace: str = DEFAULT_NAMESPACE
-
-    def __str__(self) -> str:
-        return f"{self.name}.{self.namespace}"
+from gateway.types.ids import FunctionId
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 from typing import Final, Self, TypeVar
 
 from gateway.types.errors import InvalidRequestError
-from gateway.types.function import FunctionDeployment, FunctionId
+from gateway.types.function import FunctionDeployment
+from gateway.types.ids import FunctionId
 from sluice.labels import Label, LabelError
 from sluice.labels.functions import (
     CONCURRENCY,

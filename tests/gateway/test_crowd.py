@@ -9,12 +9,12 @@ from gateway.metrics import Metrics
 from gateway.proxy.activator import Activator
 from gateway.types.function import (
     FunctionDeployment,
-    FunctionId,
     FunctionStatus,
     Replica,
     ReplicaState,
     UnixAddress,
 )
+from gateway.types.ids import FunctionId
 from gateway.types.scaling import FunctionLoad
 from tests.fakes import FakeProvider
 

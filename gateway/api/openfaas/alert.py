@@ -11,7 +11,8 @@ from pydantic import BaseModel, ValidationError
 from gateway.api.control import ControlPlane
 from gateway.api.requests import MalformedError, function_id, parse_json, read_body
 from gateway.types.errors import NotFoundError, SluiceError
-from gateway.types.function import FunctionDeployment, FunctionId
+from gateway.types.function import FunctionDeployment
+from gateway.types.ids import FunctionId
 from gateway.types.scaling import ScalingPolicy, read_label
 from sluice.labels.functions import SCALE_FACTOR
 

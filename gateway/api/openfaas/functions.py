@@ -16,7 +16,8 @@ from gateway.api.openfaas.wire import DeleteWire, FunctionWire, ScaleWire
 from gateway.api.requests import check_name, function_id, namespace_of, read_model, shown
 from gateway.queue.retries import RetryPolicy, concurrency
 from gateway.types.errors import AlreadyExistsError, InvalidRequestError, NotFoundError
-from gateway.types.function import FunctionDeployment, FunctionId
+from gateway.types.function import FunctionDeployment
+from gateway.types.ids import FunctionId
 from gateway.types.scaling import ScalingPolicy
 
 LOG: Final = logging.getLogger(__name__)

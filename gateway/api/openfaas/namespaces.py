@@ -12,7 +12,8 @@ from gateway.api.openfaas import render
 from gateway.api.openfaas.wire import NamespaceWire
 from gateway.api.requests import read_model, shown
 from gateway.types.errors import AlreadyExistsError, InvalidRequestError, NotFoundError
-from gateway.types.function import DEFAULT_NAMESPACE, Namespace
+from gateway.types.function import Namespace
+from gateway.types.ids import DEFAULT_NAMESPACE
 
 LOG: Final = logging.getLogger(__name__)
 

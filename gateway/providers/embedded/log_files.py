@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from gateway.types.function import FunctionId, LogLine, LogQuery
+from gateway.types.function import LogLine, LogQuery
+from gateway.types.ids import FunctionId
 
 LONGEST_LINE: Final = 64 << 10
 SUFFIX: Final = ".log"

@@ -20,7 +20,8 @@ from gateway.providers.embedded.log_files import (
     read_logs,
 )
 from gateway.settings import GatewaySettings
-from gateway.types.function import FunctionId, LogLine, LogQuery
+from gateway.types.function import LogLine, LogQuery
+from gateway.types.ids import FunctionId
 
 LOG: Final = logging.getLogger(__name__)
 CHUNK: Final = 64 << 10

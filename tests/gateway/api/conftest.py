@@ -12,7 +12,7 @@ from gateway.api.control import About, ControlPlane
 from gateway.auth.authenticator import Auth
 from gateway.auth.credentials import Credentials
 from gateway.settings import GatewaySettings
-from gateway.types.function import FunctionId
+from gateway.types.ids import FunctionId
 from tests.gateway.api.recording import RecordingProvider
 
 CREDENTIALS = Credentials(b"admin", b"p" * 43, b"payload-key", b"registry-token-value")

@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 from gateway.autoscaling.autoscaler import Autoscaler
 from gateway.autoscaling.signals import Signals
 from gateway.types.errors import UnavailableError
-from gateway.types.function import FunctionDeployment, FunctionId, FunctionRemoved, FunctionStatus
+from gateway.types.function import FunctionDeployment, FunctionRemoved, FunctionStatus
+from gateway.types.ids import FunctionId
 from gateway.types.scaling import FunctionLoad
 from tests.fakes import FakeProvider
 

@@ -5,7 +5,8 @@ import pytest
 
 from gateway.autoscaling.function_scaler import FunctionScaler
 from gateway.types.errors import SluiceError, UnavailableError
-from gateway.types.function import FunctionDeployment, FunctionId
+from gateway.types.function import FunctionDeployment
+from gateway.types.ids import FunctionId
 from tests.gateway.api.recording import RecordingProvider
 
 ECHO = FunctionId("echo")

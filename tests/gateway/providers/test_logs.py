@@ -16,7 +16,8 @@ from gateway.providers.embedded.log_files import (
 )
 from gateway.providers.embedded.logs import FOLLOW_QUEUE, Follower, Logs
 from gateway.settings import GatewaySettings
-from gateway.types.function import FunctionId, LogLine, LogQuery
+from gateway.types.function import LogLine, LogQuery
+from gateway.types.ids import FunctionId
 
 FUNCTION = FunctionId("one")
 START = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)

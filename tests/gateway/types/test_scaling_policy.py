@@ -1,7 +1,8 @@
 import pytest
 
 from gateway.types.errors import InvalidRequestError
-from gateway.types.function import FunctionDeployment, FunctionId
+from gateway.types.function import FunctionDeployment
+from gateway.types.ids import FunctionId
 from gateway.types.scaling import ScalingPolicy
 from sluice.labels.values import ScaleType
 

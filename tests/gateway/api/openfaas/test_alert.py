@@ -5,7 +5,7 @@ import pytest
 
 from gateway.api.openfaas.alert import after_alert
 from gateway.types.errors import UnavailableError
-from gateway.types.function import FunctionId
+from gateway.types.ids import FunctionId
 from gateway.types.scaling import ScalingPolicy
 from tests.gateway.api.recording import RecordingProvider
 
