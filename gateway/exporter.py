@@ -16,7 +16,7 @@ from starlette.routing import Route
 
 from gateway.metrics import exposition
 from gateway.scrape_targets import ScrapeTargets
-from gateway.types.errors import DeadlineExceededError, NotFoundError, SluiceError
+from gateway.types.errors import SluiceError
 
 # Rendering 2,000 samples takes 10 ms: from here on calls would notice.
 SAMPLES_ON_LOOP: Final = 1000
@@ -74,7 +74,7 @@ class _Exporter:
         try:
             kind, text = await self._targets.scrape(request.path_params["identity"])
         except SluiceError as error:
-            return PlainTextResponse(str(error), status_code=_status(error))
+            return PlainTextResponse(str(error), status_code=error.status)
         return Response(text, headers={"content-type": kind.decode("latin-1")})
 
 
@@ -96,12 +96,6 @@ async def render(registry: CollectorRegistry) -> bytes:
     if sum(len(family.samples) for family in families) < SAMPLES_ON_LOOP:
         return exposition(snapshot)
     return await asyncio.to_thread(exposition, snapshot)
-
-
-def _status(error: SluiceError) -> int:
-    if isinstance(error, NotFoundError):
-        return 404
-    return 504 if isinstance(error, DeadlineExceededError) else 502
 
 
 def _refused(request: Request, error: Exception) -> Response:

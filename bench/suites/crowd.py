@@ -168,7 +168,7 @@ class _Unasked:
 def _autoscaler(awake: int) -> Autoscaler:
     activator = Activator(lambda _function: None, Metrics(), 30.0, 1000)
     provider: Any = _Unasked()
-    scaler = Autoscaler(provider, activator.load, Signals(time.monotonic))
+    scaler = Autoscaler(provider, activator.load, Signals(time.monotonic, lambda _function: 0))
     for number in range(FUNCTIONS):
         count = int(number < awake)
         deployment = FunctionDeployment(FunctionId(f"idle-{number}"), "image")

@@ -1,7 +1,6 @@
 """What every route of the API works on."""
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -41,10 +40,10 @@ class ControlPlane:
     provider: Provider
     about: About
     invocation_count: Callable[[FunctionId], float]
+    signals: Signals
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     shared_secrets: Mapping[str, bytes] = field(default_factory=dict)
     prune: Callable[[], Awaitable[dict[str, Any]]] | None = None
-    signals: Signals = field(default_factory=lambda: Signals(time.monotonic))
     creating: set[str] = field(default_factory=set)
 
     @contextmanager

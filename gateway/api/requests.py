@@ -31,11 +31,13 @@ EXPECTED: Final = {
 
 
 class BodyTooLargeError(InvalidRequestError):
-    """The body is over the limit of the endpoint: 413."""
+    """The body is over the limit of the endpoint."""
+
+    status = 413
 
 
 class MalformedError(InvalidRequestError):
-    """The body is not JSON: 400."""
+    """The body is not JSON."""
 
 
 async def read_body(request: Request, limit: int) -> bytes:

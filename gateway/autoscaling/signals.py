@@ -19,7 +19,7 @@ class Signals:
     """
 
     clock: Callable[[], float]
-    pending: Callable[[FunctionId], int] = lambda _function: 0
+    pending: Callable[[FunctionId], int]
     _values: dict[tuple[FunctionId, str], tuple[float, float]] = field(default_factory=dict)
 
     def report(self, function: FunctionId, signal: str, value: float) -> bool:

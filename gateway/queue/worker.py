@@ -8,7 +8,6 @@ from collections.abc import Callable, Coroutine
 from typing import Final
 
 from gateway.proxy.activator import Activator
-from gateway.proxy.call import STATUS
 from gateway.proxy.invoker import Invoker
 from gateway.proxy.routes import Route
 from gateway.queue.blobs import ROW_BYTES, Blobs
@@ -188,7 +187,7 @@ class Worker:
             internal = any(name == INTERNAL for name, _ in response.headers)
             asked = retry_after(status, response.headers, now, self._max_age)
         else:
-            status, reason = STATUS.get(type(response), 500), str(response)
+            status, reason = response.status, str(response)
             payload, asked = None, None
             internal = not isinstance(response, NotFoundError)
         state, due = CallState.SUCCEEDED, now

@@ -14,15 +14,17 @@ from gateway.api.control import ControlPlane, StreamLimit
 from gateway.api.openfaas.build_events import Builder, collect, failed, limited, stream
 from gateway.api.requests import check_length, check_size
 from gateway.api.streams import NDJSON, ClientGoneError, NdjsonResponse, Until, unless_gone
-from gateway.types.errors import DeadlineExceededError, OverloadedError
+from gateway.types.errors import DeadlineExceededError, OverloadedError, SluiceError
 
 SIGNATURE: Final = "x-build-signature"
 WRITE_BYTES: Final = 1024 * 1024
 UPLOAD_SUFFIX: Final = ".upload.tar"
 
 
-class SignatureError(Exception):
+class SignatureError(SluiceError):
     """The body was not signed with the payload secret."""
+
+    status = 401
 
 
 def routes(control: ControlPlane, builder: Builder, uploads: Path) -> APIRouter:
@@ -54,7 +56,7 @@ class _Builds:
 
     async def build(self, request: Request) -> Response:
         if SIGNATURE not in request.headers:
-            return PlainTextResponse(f"expected the header {SIGNATURE}", status_code=401)
+            raise SignatureError(f"expected the header {SIGNATURE}")
         check_length(request, self._settings.build_bytes)
         if not self._slots.take():
             raise OverloadedError(f"{self._settings.builds} builds are running already")
@@ -63,8 +65,6 @@ class _Builds:
                 held.callback(self._slots.give_back)
                 tar = await self._receive(request, held)
                 return await self._response(request, tar, held)
-        except SignatureError as error:
-            return PlainTextResponse(str(error), status_code=401)
         except ClientGoneError:
             return Response(status_code=400)
 

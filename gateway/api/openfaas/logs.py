@@ -28,7 +28,9 @@ BOOLEANS: Final = {
 
 
 class LogRequestError(InvalidRequestError):
-    """A parameter of the log request does not fit: 422."""
+    """A parameter of the log request does not fit."""
+
+    status = 422
 
     def __init__(self, parameter: str, expected: str, got: str) -> None:
         super().__init__(

@@ -1,5 +1,6 @@
 """The API on a fake provider, called through its ASGI interface."""
 
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from gateway.api.application import application
 from gateway.api.control import About, ControlPlane
 from gateway.auth.authenticator import Auth
 from gateway.auth.credentials import Credentials
+from gateway.autoscaling.signals import Signals
 from gateway.settings import GatewaySettings
 from gateway.types.ids import FunctionId
 from tests.gateway.api.recording import RecordingProvider
@@ -46,6 +48,7 @@ def control(
         provider=provider,
         about=About("1.2.3", "abc", "sluice-fake", "fake", lambda: "none: a test"),
         invocation_count=lambda function: invocations.get(function, 0.0),
+        signals=Signals(time.monotonic, lambda _function: 0),
     )
 
 

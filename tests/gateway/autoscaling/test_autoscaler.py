@@ -45,7 +45,7 @@ class Stage:
     scaled: Callable[[], None] = lambda: None
 
     def __post_init__(self) -> None:
-        self.signals = Signals(lambda: self.now)
+        self.signals = Signals(lambda: self.now, lambda _function: 0)
         self.autoscaler = Autoscaler(_Recorder(self), self._load, self.signals, lambda: self.now)
         self.tell()
 
