@@ -1,4 +1,4 @@
-"""The metrics listener: the gateway's own series, and the way to those of everything behind it."""
+"""The metrics port: the gateway's own series, and scrapes of replicas and services behind it."""
 
 import asyncio
 import re
@@ -53,7 +53,7 @@ class _Exporter:
         return PlainTextResponse("OK")
 
     async def discovery(self, request: Request) -> Response:
-        """Prometheus http_sd: this listener once per target, each with the path of its own."""
+        """Prometheus http_sd: this listener once for each target, with the target's own path."""
         host = request.headers.get("host", "")
         address = host if HOST.fullmatch(host) else self._address
         return JSONResponse(
@@ -79,7 +79,7 @@ class _Exporter:
 
 
 class _Families(Collector):
-    """Series as they were at one moment, to be rendered away from the loop."""
+    """Series as they were at one moment, to be rendered on another thread."""
 
     def __init__(self, families: list[Metric]) -> None:
         self._families = families
@@ -89,7 +89,7 @@ class _Families(Collector):
 
 
 async def render(registry: CollectorRegistry) -> bytes:
-    """The text format of `registry`, read in one go; rendered on a thread when it is long."""
+    """The text format of `registry`, read at once; rendered on a thread when it is long."""
     families = list(registry.collect())
     snapshot = CollectorRegistry(auto_describe=False)
     snapshot.register(_Families(families))

@@ -1,4 +1,4 @@
-"""Every knob of the gateway with its unit, default and environment name."""
+"""The gateway's settings, each with its unit, default and environment variable."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -22,7 +22,7 @@ from sluice.settings import (
 )
 
 PREFIX: Final = "SLUICE_"
-# Knobs of the other programs, which may share one environment with the gateway.
+# Settings of the other programs, which may share one environment with the gateway.
 FOREIGN_PREFIXES: Final = ("SLUICE_REGISTRY_", "SLUICE_TRIGGERS_", "SLUICE_CLI_")
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 PROVIDERS: Final = ("embedded",)
@@ -49,7 +49,7 @@ def _log_level(text: str) -> str:
 class GatewaySettings:
     """The gateway's table of settings. Durations are seconds, sizes bytes, names say which."""
 
-    # Where it listens and what it keeps.
+    # Where it listens, and where it keeps its state.
     data_dir: Path = setting(
         "SLUICE_DATA_DIR", ".sluice", parse_path, "Folder of all state, secrets and logs."
     )
@@ -134,7 +134,7 @@ class GatewaySettings:
         "SLUICE_CALL_TIMEOUT",
         "60s",
         parse_positive_duration,
-        "Time a function has for an answer, unless its exec_timeout says otherwise.",
+        "Time a function has for its response, unless its exec_timeout says otherwise.",
     )
     wait_timeout: float = setting(
         "SLUICE_WAIT_TIMEOUT",
@@ -294,7 +294,7 @@ class GatewaySettings:
         "SLUICE_HEALTH_TIMEOUT",
         "2s",
         parse_positive_duration,
-        "Time a replica has to answer a health check before it is killed.",
+        "Time a replica has to respond to a health check before it is killed.",
     )
     zygote_keep: float = setting(
         "SLUICE_ZYGOTE_KEEP",
@@ -309,8 +309,8 @@ class GatewaySettings:
         "SLUICE_PROCESS_LIMIT",
         "1024",
         parse_positive_count,
-        "About how many processes and threads a replica may have, where the kernel can tell them "
-        "from others' (Linux 6.14; for an ordinary user 5.14).",
+        "About how many processes and threads a replica may have, where the kernel counts them by "
+        "replica (Linux 6.14; for an ordinary user 5.14).",
     )
     tmp_bytes: int = setting(
         "SLUICE_TMP_BYTES",

@@ -1,4 +1,4 @@
-"""What every route of the API works on."""
+"""The objects that the API's routes use."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -16,7 +16,7 @@ from gateway.types.ids import FunctionId
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """How the gateway presents itself. isolation: read at each request, it may change."""
+    """What /system/info says. isolation: read at each request, as it may change."""
 
     release: str
     sha: str
@@ -27,12 +27,12 @@ class About:
 
 @dataclass(frozen=True, slots=True)
 class ControlPlane:
-    """The parts that routes drive, made by gateway.app.
+    """The objects that routes use, made by gateway.app.
 
-    invocation_count: calls of a function so far. stopping: set when the gateway shuts down, so
-    that streams without an end leave. shared_secrets: what every namespace is given. prune: removes
-    what no deployment uses and tells what it was; None where the provider keeps nothing of it.
-    signals: load that others measure and report.
+    invocation_count: calls of a function so far. signals: load that other programs report.
+    stopping: set when the gateway shuts down, to end streams without an end of their own.
+    shared_secrets: put into every namespace. prune: removes what no deployment uses and returns
+    what it removed; None where the provider keeps nothing of that kind.
     """
 
     settings: GatewaySettings
@@ -48,7 +48,7 @@ class ControlPlane:
 
     @contextmanager
     def creation(self, what: str) -> Iterator[None]:
-        """Hold the right to create `what`; raises AlreadyExistsError while another holds it."""
+        """Reserve the creation of `what`; raises AlreadyExistsError while another has it."""
         if what in self.creating:
             raise AlreadyExistsError(f"{what} is being created by another request")
         self.creating.add(what)
@@ -59,18 +59,18 @@ class ControlPlane:
 
 
 class StreamLimit:
-    """A bound on how many of a kind run at once; nobody waits."""
+    """Bounds how many of a kind run at once, without a queue."""
 
     def __init__(self, limit: int) -> None:
         self._free = limit
 
     def take(self) -> bool:
-        """Whether there was a free one, which is now taken."""
+        """Take one if it is free; returns whether it was."""
         if self._free < 1:
             return False
         self._free -= 1
         return True
 
     def give_back(self) -> None:
-        """Free one that was taken."""
+        """Give back one that was taken."""
         self._free += 1

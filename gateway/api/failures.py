@@ -16,7 +16,7 @@ LOG: Final = logging.getLogger(__name__)
 
 
 def install(app: FastAPI) -> None:
-    """Answer our errors, unknown paths and wrong methods in text."""
+    """Respond in plain text to our errors, unknown paths and wrong methods."""
     app.add_exception_handler(SluiceError, _ours)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(ClientDisconnect, _gone)
@@ -30,7 +30,7 @@ def _ours(request: Request, error: Exception) -> Response:
 
 
 def _storage(request: Request, error: Exception) -> Response:
-    """What the data folder refused; its paths are for the log only."""
+    """A failure of the data folder; its paths are for the log only."""
     LOG.error("storage failed: %s %s", request.method, request.url.path, exc_info=error)
     if _is_full(error):
         return PlainTextResponse("the gateway's disk is full: nothing was changed\n", 507)
@@ -53,5 +53,5 @@ def _http(request: Request, error: Exception) -> Response:
 
 
 def _gone(request: Request, error: Exception) -> Response:
-    """Nobody reads it: the client left before its request was whole."""
+    """The client left before its request was complete, so nobody reads this response."""
     return Response(status_code=400)

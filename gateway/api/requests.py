@@ -1,4 +1,4 @@
-"""From a request to checked values: bodies with a limit, names, errors that say what was wrong."""
+"""Reads requests into checked values: bodies with a limit, names, errors that name the field."""
 
 from typing import Any, Final, TypeVar
 
@@ -12,7 +12,7 @@ from gateway.types.ids import DEFAULT_NAMESPACE, FunctionId, parse_name
 M = TypeVar("M", bound=BaseModel)
 
 SHOWN_CHARACTERS: Final = 60
-# Whose values are often credentials.
+# Values of these fields are often credentials.
 PRIVATE: Final = "envVars."
 
 EXPECTED: Final = {
@@ -64,10 +64,10 @@ def check_size(size: int, limit: int) -> None:
 
 
 async def read_model(request: Request, model: type[M], limit: int) -> M:
-    """The body as `model`, whatever its content type says; raises InvalidRequestError.
+    """The body as `model`, whatever its content type; raises InvalidRequestError.
 
-    The text names the field, what was expected and what came; `model.model_config` with
-    hide_input_in_errors keeps the value itself out of it.
+    The text names the field, what was expected and what was sent; the value itself is left out for
+    a `model` with hide_input_in_errors.
     """
     document = parse_json(await read_body(request, limit))
     try:
@@ -113,7 +113,7 @@ def check_name(value: str, field: str) -> str:
 
 
 def shown(value: Any) -> str:
-    """What came, short enough for an error text."""
+    """What was sent, short enough for an error text."""
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -140,14 +140,14 @@ def _describe(detail: ErrorDetails, hidden: bool) -> str:
 
 
 def _field(places: tuple[int | str, ...]) -> str:
-    """Where in the document; the key of an object is told as what came."""
+    """Where in the document; a bad key of an object is itself what was sent."""
     if places and places[-1] == "[key]":
         return f"{'.'.join(map(str, places[:-2]))} key"
     return ".".join(str(place)[:SHOWN_CHARACTERS] for place in places) or "body"
 
 
 def type_of(value: Any) -> str:
-    """The JSON type of what came, where the value itself is nobody's business."""
+    """The JSON type of what was sent, for values that must not be shown."""
     for kinds, name in (
         (bool, "a boolean"),
         (str, "a string"),

@@ -11,9 +11,9 @@ SLOT_SECONDS: Final = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """A count and what the next decision must remember of how it came about.
+    """A count, and the state that the next decision needs.
 
-    desired: what the load asks for, after the rate limits; replicas: the same within min and max.
+    desired: what the load calls for, after the rate limits; replicas: desired within the bounds.
     panic_since: when panic began or was last extended, None in the stable mode; peak: highest
     count of this panic. recent: counts of the last slots of two seconds, for the delay.
     """
@@ -26,7 +26,7 @@ class Decision:
 
     @classmethod
     def found(cls, ready: int, now: float) -> "Decision":
-        """Where a scaler starts: in panic when there are replicas, so a restart drops none."""
+        """The state a decider starts with: in panic where replicas run, so a restart drops none."""
         if ready > 1:
             return cls(ready, ready, panic_since=now, peak=ready)
         return cls(ready, ready)
@@ -38,10 +38,10 @@ def decide(
     """How many replicas to run.
 
     stable, panic: mean load over the long and the short window, summed over replicas. now:
-    monotonic seconds. In panic the count only rises. Float operations stand in the order of the
-    source, and no epsilon mends them: ceil(2.1 / 0.7) is 4 there too. Source: Knative KPA,
-    knative/serving pkg/autoscaler/scaling/autoscaler.go, Scale; without the excess-burst mode,
-    since the gateway is always in the path.
+    monotonic seconds. In panic the count only rises. The order of float operations is the source's,
+    without an epsilon: ceil(2.1 / 0.7) is 4 there too. Source: Knative KPA, knative/serving
+    pkg/autoscaler/scaling/autoscaler.go, Scale; without the excess-burst mode, since the gateway
+    is always in the path.
     """
     running = max(1, ready)
     wanted_stable = math.ceil(stable / policy.target)
@@ -58,24 +58,24 @@ def decide(
 
 
 def scale_for_backlog(policy: ScalingPolicy, wanted: int, now: float, past: Decision) -> Decision:
-    """The count that calls waiting for a slot ask for, at once: a panic that begins now.
+    """The count that calls waiting for a slot need at once: a panic that begins now.
 
-    The windows show a burst only seconds after it came; a queue shows it as it comes. What decide
-    makes of it later is the source's own: the count rises while the panic lasts, then falls.
+    The windows show a burst only after seconds; a queue shows it immediately. Later decisions are
+    those of `decide`: the count may rise while the panic lasts, then falls.
     """
     peak = max(past.peak, wanted)
     made = replace(past, desired=peak, replicas=peak, panic_since=now, peak=peak)
     return _clamped(policy, _delayed(policy, made, now))
 
 
-def asked(policy: ScalingPolicy, stable: float, panic: float) -> int:
-    """The count that the load alone asks for, whatever runs and whatever was decided before."""
+def scale_for_load(policy: ScalingPolicy, stable: float, panic: float) -> int:
+    """The count for the load alone, without rate limits, panic memory or what runs now."""
     wanted = max(math.ceil(stable / policy.target), math.ceil(panic / policy.target), 1)
     return _clamped(policy, Decision(wanted, wanted)).replicas
 
 
 def _limited(policy: ScalingPolicy, wanted: int, running: int) -> int:
-    """`wanted` within the rates."""
+    """`wanted` within the rates at which the count may rise and fall."""
     most = math.ceil(policy.max_up_rate * running)
     least = math.floor(running / policy.max_down_rate)
     return min(max(wanted, least), most)
@@ -90,7 +90,7 @@ def _panic_since(policy: ScalingPolicy, over: bool, now: float, past: Decision) 
 
 
 def _delayed(policy: ScalingPolicy, made: Decision, now: float) -> Decision:
-    """The highest count of the delay's slots, so that the count falls late and at once."""
+    """The highest count within the scale-down delay: the count falls late, and then in one step."""
     if policy.scale_down_delay <= 0:
         return made
     slot = int(now // SLOT_SECONDS)

@@ -1,4 +1,4 @@
-"""Wakes functions that sleep at zero: what the activator calls, done by the provider."""
+"""Scales functions from zero when calls come: the activator asks, the provider does it."""
 
 import asyncio
 import logging
@@ -17,7 +17,7 @@ Waiting = Callable[[FunctionId], int]
 
 
 class FunctionScaler:
-    """Scales functions from zero, each on its own, so that a slow one holds no other up.
+    """Scales functions from zero, each in its own task, so that a slow one delays no other.
 
     waiting: how many calls wait for a function; failed: called when one could not be scaled.
     """

@@ -44,7 +44,7 @@ class ScalingPolicy:
     """What a developer asked of a function's replica count, of one replica and of a call's time.
 
     min_replicas, max_replicas: bounds of every count; max_replicas holds for one set by hand too.
-    autoscale_max: the most that load asks for, 0 for no bound. fixed: load does not steer it.
+    autoscale_max: the most that the autoscaler sets, 0 for no bound. fixed: it sets none.
     concurrency, max_inflight: most calls at once on a replica, 0 for no bound; the second is what
     the runtime was started with, so it belongs to the replica. timeout: seconds a call may take,
     None where the gateway's setting holds. own_timeout: the runtime enforces that time itself.
@@ -159,9 +159,9 @@ class ScalingPolicy:
 
 @dataclass(frozen=True, slots=True)
 class FunctionLoad:
-    """What the call path saw of a function until now; totals only grow.
+    """What the call path measured of a function until now; totals only grow.
 
-    desired: the count asked for; ready: replicas that take calls. inflight: calls on replicas,
+    desired: the desired count; ready: replicas that take calls. inflight: calls on replicas,
     draining ones included; waiting: calls that have no replica yet. demand_seconds: integral of
     inflight + waiting over time. arrivals: calls that came.
     """
@@ -184,7 +184,7 @@ def read_label(label: Label[T], written: Mapping[str, str], default: T | None = 
 
 
 def _target(labels: Mapping[str, str], concurrency: int) -> float:
-    """Load at which a replica is full enough."""
+    """Load at which a replica counts as full."""
     proportion = read_label(SCALE_TARGET_PROPORTION, labels)
     if _is_standard(labels):
         return STANDARD_TARGET
@@ -197,7 +197,7 @@ def _target(labels: Mapping[str, str], concurrency: int) -> float:
 
 
 def _is_standard(labels: Mapping[str, str]) -> bool:
-    """Whether nothing is said of what to scale by."""
+    """Whether the developer chose neither a type nor a target."""
     return not labels.get(SCALE_TYPE.name) and not labels.get(SCALE_TARGET.name)
 
 

@@ -40,7 +40,7 @@ SCHEDULE: Final = Label(
     "annotation",
     ValueType("schedules with `;` between", parse_text),
     "",
-    "When the function is called, with topic cron-function.",
+    "When the function is called, for topic cron-function.",
     CRON_SOURCE,
 )
 CRON_TIMEZONE: Final = Label(
@@ -77,8 +77,8 @@ KAFKA_MODE: Final = Label(
     "annotation",
     either("sync", "async"),
     "sync",
-    "sync: the record is done when the function answered 2xx; async: when the gateway's "
-    "durable queue took the call, which then does the retries.",
+    "sync: the record is done when the function responded 2xx; async: when the gateway's "
+    "durable queue accepted the call; the queue then does the retries.",
     KAFKA_SOURCE,
 )
 KAFKA_START_OFFSET: Final = Label(
@@ -94,8 +94,8 @@ KAFKA_ORDER: Final = Label(
     "annotation",
     either("partition", "key"),
     "partition",
-    "partition: one call at a time in each partition; key: one at a time for each key, "
-    "others beside it; records without a key have no order then.",
+    "partition: one call at a time for each partition; key: one at a time for each key, with "
+    "no order among records without a key.",
     KAFKA_SOURCE,
 )
 KAFKA_MAX_IN_FLIGHT: Final = Label(
@@ -111,7 +111,7 @@ KAFKA_BATCH_SIZE: Final = Label(
     "annotation",
     between(1, 10_000),
     "1",
-    "Most records of a call; above 1 the body is a JSON array and so is the answer.",
+    "Most records of a call; above 1 the body is a JSON array, and so is the response.",
     KAFKA_SOURCE,
 )
 KAFKA_BATCH_LINGER: Final = Label(
@@ -119,7 +119,7 @@ KAFKA_BATCH_LINGER: Final = Label(
     "annotation",
     DURATION,
     "0s",
-    "How long a batch that is not full waits for more records; 0: takes what there is.",
+    "How long a batch that is not full waits for more records; 0: not at all.",
     KAFKA_SOURCE,
 )
 KAFKA_RETRIES: Final = Label(
@@ -127,7 +127,7 @@ KAFKA_RETRIES: Final = Label(
     "annotation",
     between(0, 1000),
     "5",
-    "How often a failed record is called again before it is a dead letter.",
+    "How often the call of a failed record is repeated before it is a dead letter.",
     KAFKA_SOURCE,
 )
 KAFKA_RETRY_MIN_WAIT: Final = Label(
@@ -135,7 +135,7 @@ KAFKA_RETRY_MIN_WAIT: Final = Label(
     "annotation",
     DURATION,
     "1s",
-    "Wait before the first retry; it doubles with each, less up to half by chance.",
+    "Wait before the first retry; it doubles with each, minus a random part of up to half.",
     KAFKA_SOURCE,
 )
 KAFKA_RETRY_MAX_WAIT: Final = Label(
@@ -168,7 +168,7 @@ KAFKA_RESULT_TOPIC: Final = Label(
     "annotation",
     TOPIC,
     "",
-    "Topic that answers are published to; empty: nowhere.",
+    "Topic that responses are published to; empty: none.",
     KAFKA_SOURCE,
 )
 KAFKA_CONTENT_TYPE: Final = Label(

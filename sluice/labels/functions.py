@@ -42,7 +42,7 @@ SCALE_MIN: Final = Label(
     "label",
     COUNT,
     "1",
-    "Fewest replicas while it is awake; 0: deployed at zero, woken to one.",
+    "Fewest replicas unless it is at zero; 0: it is deployed at zero and scaled from there to one.",
     f"{AUTOSCALER}, {CALL_PATH}, provider",
 )
 SCALE_MAX: Final = Label(
@@ -51,7 +51,7 @@ SCALE_MAX: Final = Label(
     POSITIVE_COUNT,
     "20",
     f"Most replicas; {STANDARD_MAX} with neither type nor target. "
-    "The same as the least: load does not steer it.",
+    "The same as the minimum: load does not scale it.",
     f"{AUTOSCALER}, {CALL_PATH}",
 )
 SCALE_TYPE: Final = Label(
@@ -59,7 +59,7 @@ SCALE_TYPE: Final = Label(
     "label",
     ValueType(", ".join(ScaleType), parse_scale_type),
     ScaleType.RPS.value,
-    "What load is: rps, calls a second; capacity, calls at once, those that wait among them; "
+    "What load is: rps, calls a second; capacity, calls at once, including those that wait; "
     "cpu, thousandths of a core; queue, records and asynchronous calls that wait.",
     AUTOSCALER,
 )
@@ -77,8 +77,8 @@ SCALE_TARGET_PROPORTION: Final = Label(
     "label",
     ValueType("number, above 0 and up to 1", parse_share),
     "0.9",
-    "Share of the target at which a replica is full, above 0 and up to 1; none is left free "
-    "with neither type nor target.",
+    "Share of the target at which a replica counts as full; all of it with neither type nor "
+    "target.",
     AUTOSCALER,
 )
 SCALE_ZERO: Final = Label(
@@ -86,7 +86,7 @@ SCALE_ZERO: Final = Label(
     "label",
     FLAG,
     "false",
-    "Whether it goes to zero when no call comes.",
+    "Whether it is scaled to zero when no call comes.",
     AUTOSCALER,
 )
 SCALE_ZERO_DURATION: Final = Label(
@@ -94,7 +94,7 @@ SCALE_ZERO_DURATION: Final = Label(
     "label",
     POSITIVE_DURATION,
     "15m",
-    "Time without a call, under way or waiting, after which it goes to zero.",
+    "Time without a call, under way or waiting, after which it is scaled to zero.",
     AUTOSCALER,
 )
 SCALE_DOWN_WINDOW: Final = Label(
@@ -102,7 +102,7 @@ SCALE_DOWN_WINDOW: Final = Label(
     "label",
     ValueType("duration, at most 5m", parse_down_window),
     "0s",
-    "Time for which the highest count asked for stands before it falls, up to "
+    "Time for which the highest count of the autoscaler stands before it falls, up to "
     f"{LONGEST_DOWN_WINDOW / 60:g}m.",
     AUTOSCALER,
 )
@@ -111,7 +111,7 @@ SCALE_FACTOR: Final = Label(
     "label",
     ValueType("whole number, 0 to 100", parse_percent),
     "10",
-    "Percent of the most replicas that an alert adds at /system/alert; 0: alerts do nothing.",
+    "Percent of the maximum that an alert adds at /system/alert; 0: alerts do nothing.",
     "gateway: alerts",
     empty_is_absent=False,
 )
@@ -121,7 +121,7 @@ SCALE_WINDOW: Final = Label(
     ValueType("whole seconds, 6s to 1h", parse_window),
     "60s",
     f"Time over which load is averaged, 6s to 1h; {STANDARD_WINDOW}s with neither "
-    "type nor target. A burst is seen in a tenth of it.",
+    "type nor target. Bursts are measured over a tenth of it.",
     AUTOSCALER,
 )
 CONCURRENCY: Final = Label(
@@ -129,8 +129,8 @@ CONCURRENCY: Final = Label(
     "annotation",
     COUNT,
     "0",
-    "Most calls at once on one replica, the others wait for a slot; 0: no bound but its "
-    "max_inflight. May be a label too.",
+    "Most calls at once on one replica, the others wait; 0: no bound but its max_inflight. May be "
+    "a label too.",
     f"{CALL_PATH}, {AUTOSCALER}",
 )
 SCALING: Final[tuple[Label[Any], ...]] = (
@@ -184,8 +184,7 @@ RETRY_MIN_WAIT: Final = Label(
     "annotation",
     DURATION,
     "10s",
-    "Longest wait before the second attempt, of which a share is taken by chance; it doubles with "
-    "each attempt.",
+    "Upper bound of the random wait before the second attempt; it doubles with each attempt.",
     QUEUE,
 )
 RETRY_MAX_WAIT: Final = Label(
@@ -193,7 +192,7 @@ RETRY_MAX_WAIT: Final = Label(
     "annotation",
     DURATION,
     "120s",
-    "Longest wait between two attempts; no less than min_wait.",
+    "Upper bound of the random wait between any two attempts; no less than min_wait.",
     QUEUE,
 )
 ASYNC_CONCURRENCY: Final[Label[int]] = Label(
@@ -222,6 +221,6 @@ REASON: Final = Label(
     "annotation",
     TEXT,
     None,
-    "Why the function is not as asked, set by the gateway.",
+    "Why the function is not as deployed, set by the gateway.",
     CLIENTS,
 )

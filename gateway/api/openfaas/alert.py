@@ -24,13 +24,13 @@ ALERT_MAX: Final = 5
 
 
 class Labels(BaseModel):
-    """Those of an alert's labels that count."""
+    """The labels of an alert that are read."""
 
     function_name: str = ""
 
 
 class Alert(BaseModel):
-    """The part of an alert that counts."""
+    """The part of an alert that is read."""
 
     status: str = ""
     labels: Labels = Labels()
@@ -48,10 +48,10 @@ def factor_of(deployment: FunctionDeployment) -> int:
 
 
 def after_alert(policy: ScalingPolicy, factor: int, current: int, firing: bool) -> int:
-    """The count that an alert leads to.
+    """The count after an alert.
 
-    Firing adds one step and never takes a replica away; anything else falls back to the minimum
-    at once. A factor outside 1..100 switches alerts off.
+    A firing one adds one step and never removes a replica; any other sets the minimum at once.
+    A factor outside 1..100 switches alerts off.
     """
     if not 1 <= factor <= 100:
         return current
@@ -73,14 +73,14 @@ def routes(control: ControlPlane) -> APIRouter:
             document = Alerts.model_validate(parse_json(body))
         except (MalformedError, ValidationError):
             return PlainTextResponse(BAD_FORMAT, status_code=400)
-        failures = [text for each in document.alerts or () if (text := await _obey(control, each))]
+        failures = [text for each in document.alerts or () if (text := await _apply(control, each))]
         return PlainTextResponse("\n".join(failures), status_code=500 if failures else 200)
 
     return router
 
 
-async def _obey(control: ControlPlane, alert: Alert) -> str:
-    """Scale the function that the alert names; the text of what failed, if anything did."""
+async def _apply(control: ControlPlane, alert: Alert) -> str:
+    """Scale the function that the alert names; returns the text of a failure, else nothing."""
     name = alert.labels.function_name
     if not name:
         return ""

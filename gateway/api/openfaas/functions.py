@@ -56,7 +56,7 @@ class _Functions:
         for begin in range(0, len(statuses), DESCRIBED_AT_ONCE):
             part = statuses[begin : begin + DESCRIBED_AT_ONCE]
             documents += [render.listed(status, count(status.id)) for status in part]
-            # Calls have their turn.
+            # Lets the loop serve calls in between.
             await asyncio.sleep(0)
         return Response(to_json(documents), media_type="application/json")
 
@@ -107,7 +107,7 @@ class _Functions:
         return Response(status_code=202)
 
     async def _deployment(self, request: Request) -> FunctionDeployment:
-        """The deployment that the body asks for, as far as it can be checked before it runs."""
+        """The deployment in the body, checked as far as possible before it runs."""
         deployment = (await read_model(request, FunctionWire, self._limit)).deployment()
         ScalingPolicy.parse(deployment)
         RetryPolicy.parse(deployment.annotations)

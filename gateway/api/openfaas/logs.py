@@ -1,4 +1,4 @@
-"""The log endpoint: what replicas wrote, as it is or followed."""
+"""The log endpoint: lines that replicas wrote, once or followed."""
 
 import re
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -49,11 +49,11 @@ def routes(control: ControlPlane) -> APIRouter:
         await control.provider.status(query.id)
         if not slots.take():
             raise OverloadedError(f"{control.settings.log_streams} log streams are open already")
-        held = AsyncExitStack()
-        held.callback(slots.give_back)
+        cleanup = AsyncExitStack()
+        cleanup.callback(slots.give_back)
         return NdjsonResponse(
             _documents(control.provider.logs(query)),
-            held,
+            cleanup,
             Until(control.stopping, control.settings.log_stream_timeout),
         )
 

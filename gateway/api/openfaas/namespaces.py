@@ -17,7 +17,7 @@ from gateway.types.ids import DEFAULT_NAMESPACE
 
 LOG: Final = logging.getLogger(__name__)
 
-# The mark of a namespace that OpenFaaS may use.
+# The label of a namespace that OpenFaaS may use.
 MARK: Final = ("openfaas", "1")
 
 
@@ -72,7 +72,7 @@ class _Namespaces:
         return Response(status_code=202)
 
     async def _named(self, request: Request, name: str) -> Namespace:
-        """The body's namespace, which must repeat the path's name and carry the mark."""
+        """The body's namespace, which must repeat the path's name and have the label MARK."""
         namespace = (await read_model(request, NamespaceWire, self._limit)).namespace()
         if namespace.name != name:
             raise InvalidRequestError(

@@ -1,4 +1,4 @@
-"""OpenFaaS's answer documents: a status of ours as the JSON its clients read."""
+"""OpenFaaS's response documents: our types as the JSON that its clients read."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -20,7 +20,7 @@ def listed(status: FunctionStatus, invocations: float) -> dict[str, Any]:
 
 
 def described(status: FunctionStatus, invocations: float) -> dict[str, Any]:
-    """One function in full: as in the list, and why it is not as asked, replica by replica."""
+    """One function in full: as in the list, with its reason and the state of each replica."""
     document = listed(status, invocations)
     reason = status.reason or next((r.reason for r in status.running if r.reason), "")
     if reason:
@@ -64,7 +64,7 @@ def timestamp(moment: datetime) -> str:
 
 
 def _function(deployment: FunctionDeployment, annotations: dict[str, str]) -> dict[str, Any]:
-    """Keys of a deployment that are set; an empty object would not be the same as none."""
+    """Keys of a deployment that are set: an empty object would differ from an absent one."""
     return {
         "name": deployment.id.name,
         "image": deployment.image,

@@ -1,4 +1,4 @@
-"""OpenFaaS's request documents and how each becomes a value of ours."""
+"""OpenFaaS's request documents, and the values that they become."""
 
 import base64
 import binascii
@@ -73,7 +73,7 @@ Device = Annotated[str, AfterValidator(_no_device)]
 
 
 class Wire(BaseModel):
-    """Keys as OpenFaaS writes them; unknown ones are ignored, as its Go types do."""
+    """Keys as OpenFaaS writes them; unknown ones are ignored, as by its Go types."""
 
     model_config = ConfigDict(alias_generator=to_camel, extra="ignore")
 
@@ -88,7 +88,7 @@ class ResourcesWire(Wire):
     intel: Device | None = Field(None, alias="intel.com/gpu")
 
     def resources(self) -> Resources | None:
-        """What is asked for; None when every key is absent or empty."""
+        """The resources in the document; None when every key is absent or empty."""
         found = Resources(self.memory or "", self.cpu or "")
         return found if found != Resources() else None
 
@@ -110,7 +110,7 @@ class FunctionWire(Wire):
     read_only_root_filesystem: bool | None = None
 
     def deployment(self) -> FunctionDeployment:
-        """The deployment asked for, every absent collection empty."""
+        """The deployment in the document; absent collections are empty."""
         return FunctionDeployment(
             id=FunctionId(self.service, self.namespace or DEFAULT_NAMESPACE),
             image=self.image,
@@ -178,6 +178,6 @@ class NamespaceWire(Wire):
     annotations: dict[Key, Text] | None = None
 
     def namespace(self) -> Namespace:
-        """The namespace asked for; raises InvalidRequestError naming the rule it breaks."""
+        """The namespace in the document; raises InvalidRequestError naming the broken rule."""
         name = check_name(self.name or "", "name")
         return Namespace(name, self.labels or {}, self.annotations or {})

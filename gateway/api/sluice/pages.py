@@ -1,4 +1,4 @@
-"""The page at /ui/: which functions there are and how they are, for somebody with a browser."""
+"""The page at /ui/: the functions and their state, for a browser."""
 
 from dataclasses import dataclass
 from typing import Final

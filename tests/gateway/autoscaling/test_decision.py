@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from gateway.autoscaling.decision import Decision, asked, decide, scale_for_backlog
+from gateway.autoscaling.decision import Decision, decide, scale_for_backlog, scale_for_load
 from gateway.autoscaling.window import Window
 from gateway.types.scaling import ScalingPolicy
 
@@ -130,4 +130,4 @@ def test_relief_neither_passes_the_bounds_nor_lowers_a_panic() -> None:
     ("stable", "panic", "count"), [(0, 0, 1), (7, 7, 1), (7.1, 0, 2), (7, 20, 3), (700, 0, 5)]
 )
 def test_asked_count_knows_nothing_of_what_runs(stable: float, panic: float, count: int) -> None:
-    assert asked(replace(TEN, autoscale_max=5), stable, panic) == count
+    assert scale_for_load(replace(TEN, autoscale_max=5), stable, panic) == count
