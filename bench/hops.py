@@ -44,7 +44,7 @@ from kafka.errors import RetriableError
 
 from bench.stage import Stage, client, platform_on
 from gateway.providers.embedded import EmbeddedProvider
-from gateway.types.function import FunctionId
+from gateway.types.ids import FunctionId
 from tests.gateway.providers.harness import Watcher, asked, build, make_bundles, settings_of
 from tests.kafka_broker import KafkaBroker, why_not
 from tests.live import ROOT

@@ -29,12 +29,12 @@ from gateway.proxy.router import Router
 from gateway.settings import GatewaySettings
 from gateway.types.function import (
     FunctionDeployment,
-    FunctionId,
     FunctionStatus,
     Replica,
     ReplicaState,
     UnixAddress,
 )
+from gateway.types.ids import FunctionId
 from sluice.http1.client import ClientConnection
 from sluice.http1.exchange import Exchange
 from sluice.http1.limits import Limits

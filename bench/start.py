@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from gateway.providers.embedded import EmbeddedProvider
-from gateway.types.function import FunctionId, Resources
+from gateway.types.function import Resources
+from gateway.types.ids import FunctionId
 from tests.gateway.providers.harness import HELLO, Watcher, asked, build, make_bundles, settings_of
 
 STARTS: Final = 20

@@ -40,7 +40,8 @@ from gateway.proxy.router import Router
 from gateway.queue.service import CallQueue
 from gateway.scrape_targets import ScrapeTargets
 from gateway.settings import GatewaySettings
-from gateway.types.function import FunctionId, UnixAddress
+from gateway.types.function import UnixAddress
+from gateway.types.ids import FunctionId
 from sluice.http1.asgi import AsgiApplication
 from sluice.http1.server import Limits, Server
 from sluice.settings.sockets import socket_address
@@ -81,15 +82,12 @@ class Gateway:
         self._registry = _process_registry()
         self._metrics = Metrics()
         self._registry.register(self._metrics)
-        self._function_scaler = FunctionScaler(self._provider)
         self._activator = Activator(
-            self._function_scaler.wake, self._metrics, settings.wait_timeout, settings.waiting_calls
+            self._wake, self._metrics, settings.wait_timeout, settings.waiting_calls
         )
-        self._function_scaler.failed = self._activator.wake_failed
-        self._function_scaler.waiting = self._activator.waiting
-        self._signals = Signals(time.monotonic)
-        self._autoscaler = Autoscaler(self._provider, self._activator.load, self._signals)
-        self._activator.call_queued = self._autoscaler.call_queued
+        self._function_scaler = FunctionScaler(
+            self._provider, self._activator.waiting, self._activator.wake_failed
+        )
         connection_pool = ConnectionPool(
             settings.connect_timeout, settings.kept_connections, settings.kept_timeout
         )
@@ -97,7 +95,9 @@ class Gateway:
         self._targets = ScrapeTargets(self._services, settings.target_timeout)
         self.queue = CallQueue(self._invoker, settings)
         self._registry.register(self.queue.metrics)
-        self._signals.pending = self.queue.pending
+        self._signals = Signals(time.monotonic, self.queue.pending)
+        self._autoscaler = Autoscaler(self._provider, self._activator.load, self._signals)
+        self._activator.call_queued = self._autoscaler.call_queued
 
     def _make_listeners(self) -> None:
         settings = self.settings
@@ -200,6 +200,10 @@ class Gateway:
         for namespace in await self._provider.namespaces():
             for name, value in self._shared.items():
                 await self._provider.put_secret(namespace.name, name, value)
+
+    def _wake(self, function: FunctionId) -> None:
+        """Activator and scaler need each other: the activator is there first."""
+        self._function_scaler.wake(function)
 
     def _invocations(self, function: FunctionId) -> float:
         return float(self._metrics.invocations(str(function)))

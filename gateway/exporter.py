@@ -1,4 +1,4 @@
-"""The metrics listener: the gateway's own series, and the way to those of everything behind it."""
+"""The metrics port: the gateway's own series, and scrapes of replicas and services behind it."""
 
 import asyncio
 import re
@@ -16,7 +16,7 @@ from starlette.routing import Route
 
 from gateway.metrics import exposition
 from gateway.scrape_targets import ScrapeTargets
-from gateway.types.errors import DeadlineExceededError, NotFoundError, SluiceError
+from gateway.types.errors import SluiceError
 
 # Rendering 2,000 samples takes 10 ms: from here on calls would notice.
 SAMPLES_ON_LOOP: Final = 1000
@@ -53,7 +53,7 @@ class _Exporter:
         return PlainTextResponse("OK")
 
     async def discovery(self, request: Request) -> Response:
-        """Prometheus http_sd: this listener once per target, each with the path of its own."""
+        """Prometheus http_sd: this listener once for each target, with the target's own path."""
         host = request.headers.get("host", "")
         address = host if HOST.fullmatch(host) else self._address
         return JSONResponse(
@@ -74,12 +74,12 @@ class _Exporter:
         try:
             kind, text = await self._targets.scrape(request.path_params["identity"])
         except SluiceError as error:
-            return PlainTextResponse(str(error), status_code=_status(error))
+            return PlainTextResponse(str(error), status_code=error.status)
         return Response(text, headers={"content-type": kind.decode("latin-1")})
 
 
 class _Families(Collector):
-    """Series as they were at one moment, to be rendered away from the loop."""
+    """Series as they were at one moment, to be rendered on another thread."""
 
     def __init__(self, families: list[Metric]) -> None:
         self._families = families
@@ -89,19 +89,13 @@ class _Families(Collector):
 
 
 async def render(registry: CollectorRegistry) -> bytes:
-    """The text format of `registry`, read in one go; rendered on a thread when it is long."""
+    """The text format of `registry`, read at once; rendered on a thread when it is long."""
     families = list(registry.collect())
     snapshot = CollectorRegistry(auto_describe=False)
     snapshot.register(_Families(families))
     if sum(len(family.samples) for family in families) < SAMPLES_ON_LOOP:
         return exposition(snapshot)
     return await asyncio.to_thread(exposition, snapshot)
-
-
-def _status(error: SluiceError) -> int:
-    if isinstance(error, NotFoundError):
-        return 404
-    return 504 if isinstance(error, DeadlineExceededError) else 502
 
 
 def _refused(request: Request, error: Exception) -> Response:

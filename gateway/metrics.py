@@ -1,7 +1,7 @@
 """Counters of the call path under OpenFaaS's metric names, and some of our own.
 
 A call adds to plain ints and finds its bucket by bisection (0.7 us); prometheus_client's own
-children take 4.7 us and a lock. One collector turns them into series when somebody scrapes.
+children take 4.7 us and a lock. One collector turns them into series at a scrape.
 """
 
 import math
@@ -132,7 +132,7 @@ class Histogram:
 
 
 class FunctionMetrics:
-    """What one function's calls add to. The call path holds it and writes to it directly."""
+    """Counters of one function's calls. The call path writes to them directly."""
 
     __slots__ = ("cold_starts", "lost", "name", "retries", "seconds", "started", "waits")
 
@@ -146,7 +146,7 @@ class FunctionMetrics:
         self.cold_starts = Histogram(WAIT_BUCKETS)
 
     def answered(self, code: int, seconds: float) -> None:
-        """Count an ended call under the status that the caller got (499: the caller left)."""
+        """Count a finished call under the status that the caller got (499: the caller left)."""
         histogram = self.seconds.get(code)
         if histogram is None:
             histogram = self._new_code(code)
@@ -169,8 +169,8 @@ Loads = Callable[[], Iterable[FunctionLoad]]
 class Metrics(Collector):
     """All counters of the call path; register it with a prometheus_client registry.
 
-    Only deployed functions have series: the activator asks for one at deploy and drops it at
-    removal, so that callers who invent names add nothing.
+    Only deployed functions have series: the activator adds them at deploy and drops them at
+    removal, so that calls of invented names add none.
     """
 
     def __init__(self) -> None:
@@ -195,16 +195,16 @@ class Metrics(Collector):
         return found.invocations if found is not None else 0
 
     def read_loads(self, loads: Loads) -> None:
-        """Take the gauges of each scrape from `loads`; the activator does so when it is made."""
+        """Read the gauges of each scrape from `loads`; the activator does so when it is made."""
         self._loads = loads
 
     def describe(self) -> Iterable[Metric]:
         return [_family(row) for row in METRICS]
 
     def collect(self) -> Iterable[Metric]:
-        """Every series; of a function that was never called only how many replicas there are.
+        """Every series; of a function that was never called only its replica counts.
 
-        With 2,000 of those a scrape holds calls up for 8 ms; series of zeros would make it 190 ms.
+        With 2,000 such functions a scrape delays calls by 8 ms; with series of zeros by 190 ms.
         Raises RuntimeError when `read_loads` was not called.
         """
         if self._loads is None:
@@ -226,7 +226,7 @@ def exposition(registry: CollectorRegistry) -> bytes:
     """The text format of `registry` with every series of METRICS under its own type.
 
     prometheus_client appends _total to each counter's name. OpenFaaS has a counter without that
-    ending, which we hand over as untyped and whose type is put right here.
+    ending: it is passed on as untyped, and its type is corrected here.
     """
     untyped = f"# TYPE {STARTED.name} untyped\n".encode()
     return generate_latest(registry).replace(untyped, f"# TYPE {STARTED.name} counter\n".encode())

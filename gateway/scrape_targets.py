@@ -11,12 +11,12 @@ from gateway.types.errors import DeadlineExceededError, NotFoundError, UpstreamE
 from gateway.types.function import (
     Address,
     FunctionEvent,
-    FunctionId,
     FunctionRemoved,
     Replica,
     ReplicaState,
     UnixAddress,
 )
+from gateway.types.ids import FunctionId
 
 REPLICA_PATH: Final = "/_/metrics"
 SERVICE_PATH: Final = "/metrics"
@@ -36,14 +36,14 @@ class ScrapeTarget:
 
 
 class ScrapeTargets:
-    """Follows the provider and answers which targets there are and what each of them says."""
+    """Follows the provider: lists the targets there are and scrapes them."""
 
     def __init__(self, services: Mapping[str, UnixAddress], seconds: float) -> None:
         self._services, self._seconds = services, seconds
         self._replicas: dict[FunctionId, tuple[Replica, ...]] = {}
 
     def apply(self, event: FunctionEvent) -> None:
-        """Take a change: a provider's listener."""
+        """Follow a change: the provider's listener."""
         if isinstance(event, FunctionRemoved):
             self._replicas.pop(event.id, None)
         else:
@@ -66,7 +66,7 @@ class ScrapeTargets:
     async def scrape(self, identity: str) -> tuple[bytes, bytes]:
         """Content type and text of a target's metrics.
 
-        Raises NotFoundError, UpstreamError when it does not answer with 200, and
+        Raises NotFoundError, UpstreamError when it does not respond with 200, and
         DeadlineExceededError.
         """
         target = next((target for target in self.all() if target.id == identity), None)
@@ -93,7 +93,7 @@ def _exists(address: UnixAddress) -> bool:
 
 
 async def _get(address: Address, path: str) -> tuple[bytes, bytes]:
-    """The answer to one GET in HTTP/1.0: no chunks, and its end is the end of the connection."""
+    """The response to a GET in HTTP/1.0: without chunks, ended by the end of the connection."""
     if isinstance(address, UnixAddress):
         reader, writer = await asyncio.open_unix_connection(address.path)
     else:

@@ -1,11 +1,12 @@
-"""Every knob of the gateway with its unit, default and environment name."""
+"""The gateway's settings, each with its unit, default and environment variable."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from ipaddress import ip_network
 from pathlib import Path
 from typing import Final, Self
 
+from gateway.types.networks import AllowedNetworks
+from sluice.labels.functions import ASYNC_CONCURRENCY
 from sluice.settings import (
     SettingError,
     load,
@@ -21,18 +22,13 @@ from sluice.settings import (
 )
 
 PREFIX: Final = "SLUICE_"
-# Knobs of the other programs, which may share one environment with the gateway.
+# Settings of the other programs, which may share one environment with the gateway.
 FOREIGN_PREFIXES: Final = ("SLUICE_REGISTRY_", "SLUICE_TRIGGERS_", "SLUICE_CLI_")
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 
 
 def _callback_targets(text: str) -> str:
-    for part in (each.strip() for each in text.split(",")):
-        if part not in {"public", "loopback"}:
-            try:
-                ip_network(part)
-            except ValueError as error:
-                raise ValueError("public, loopback and networks such as 10.1.0.0/16") from error
+    AllowedNetworks.parse(text)
     return text
 
 
@@ -46,7 +42,7 @@ def _log_level(text: str) -> str:
 class GatewaySettings:
     """The gateway's table of settings. Durations are seconds, sizes bytes, names say which."""
 
-    # Where it listens and what it keeps.
+    # Where it listens, and where it keeps its state.
     data_dir: Path = setting(
         "SLUICE_DATA_DIR", ".sluice", parse_path, "Folder of all state, secrets and logs."
     )
@@ -131,7 +127,7 @@ class GatewaySettings:
         "SLUICE_CALL_TIMEOUT",
         "60s",
         parse_positive_duration,
-        "Time a function has for an answer, unless its exec_timeout says otherwise.",
+        "Time a function has for its response, unless its exec_timeout says otherwise.",
     )
     wait_timeout: float = setting(
         "SLUICE_WAIT_TIMEOUT",
@@ -195,7 +191,7 @@ class GatewaySettings:
         "10",
         parse_positive_count,
         "Queued calls of one function that run at once, unless its annotation "
-        "com.sluice.async.concurrency says otherwise.",
+        f"{ASYNC_CONCURRENCY.name} says otherwise.",
     )
     queue_calls: int = setting(
         "SLUICE_QUEUE_CALLS",
@@ -291,7 +287,7 @@ class GatewaySettings:
         "SLUICE_HEALTH_TIMEOUT",
         "2s",
         parse_positive_duration,
-        "Time a replica has to answer a health check before it is killed.",
+        "Time a replica has to respond to a health check before it is killed.",
     )
     zygote_keep: float = setting(
         "SLUICE_ZYGOTE_KEEP",
@@ -306,8 +302,8 @@ class GatewaySettings:
         "SLUICE_PROCESS_LIMIT",
         "1024",
         parse_positive_count,
-        "About how many processes and threads a replica may have, where the kernel can tell them "
-        "from others' (Linux 6.14; for an ordinary user 5.14).",
+        "About how many processes and threads a replica may have, where the kernel counts them by "
+        "replica (Linux 6.14; for an ordinary user 5.14).",
     )
     tmp_bytes: int = setting(
         "SLUICE_TMP_BYTES",

@@ -10,10 +10,8 @@ from typing import Any
 from gateway.providers import Listener, Pruned
 from gateway.types.errors import InvalidRequestError, NotFoundError, NotSupportedError
 from gateway.types.function import (
-    DEFAULT_NAMESPACE,
     FunctionDeployment,
     FunctionEvent,
-    FunctionId,
     FunctionRemoved,
     FunctionStatus,
     LogLine,
@@ -23,7 +21,8 @@ from gateway.types.function import (
     ReplicaState,
     Usage,
 )
-from gateway.types.scaling import Scaling
+from gateway.types.ids import DEFAULT_NAMESPACE, FunctionId
+from gateway.types.scaling import ScalingPolicy
 from tests.fake_replica import Behaviour, FakeReplica, ReplicaCall, echo
 
 __all__ = ["FakeProvider", "FakeReplica", "ReplicaCall", "deployment", "echo"]
@@ -135,7 +134,7 @@ class FakeProvider:
         self.deployed.append(deployment)
         function = self._functions.get(deployment.id)
         if function is None:
-            count = Scaling.parse(deployment).min_replicas
+            count = ScalingPolicy.parse_bounds(deployment).min_replicas
             function = _Function(deployment, count, datetime.now(UTC))
             self._functions[deployment.id] = function
             self._fill(function)

@@ -21,43 +21,43 @@ ZERO_DURATION: Final = "60s"
 
 
 class Ours:
-    """The gateway's tracker: sampled each second, deciding each two and when calls queue."""
+    """The gateway's decider: sampled each second, deciding each two and when calls queue."""
 
     first = 0
 
     def __init__(self, zero_duration: str = ZERO_DURATION) -> None:
         self.labels = OUR_LABELS | {"com.openfaas.scale.zero-duration": zero_duration}
-        self._tracker: Decider | None = None
-        self._relieving = False
+        self._decider: Decider | None = None
+        self._scaling_for_backlog = False
 
     def tick(self, world: World, now: float) -> None:
         load = world.load(now)
-        if self._tracker is None:
-            self._tracker = Decider(world.deployment, load, now)
+        if self._decider is None:
+            self._decider = Decider(world.deployment, load, now)
             return
-        self._tracker.sample(load, now, None)
+        self._decider.sample(load, now, None)
         if int(now) % 2 == 0:
-            self._set(world, self._tracker.desired_scale(load.ready, now), now)
+            self._set(world, self._decider.desired_scale(load.ready, now), now)
 
     def call_queued(self, world: World, now: float) -> None:
-        if not self._relieving:
-            self._relieving = True
+        if not self._scaling_for_backlog:
+            self._scaling_for_backlog = True
             world.later(PATIENCE_SECONDS, lambda at: self._scale_for_backlog(world, at))
 
     def _scale_for_backlog(self, world: World, now: float) -> None:
-        self._relieving = False
+        self._scaling_for_backlog = False
         load = world.load(now)
-        if self._tracker is None and world.desired:
-            self._tracker = Decider(world.deployment, load, now)
-        if self._tracker is not None:
-            self._set(world, self._tracker.for_backlog(load, now), now)
+        if self._decider is None and world.desired:
+            self._decider = Decider(world.deployment, load, now)
+        if self._decider is not None:
+            self._set(world, self._decider.for_backlog(load, now), now)
 
     def _set(self, world: World, count: int | None, now: float) -> None:
-        if count is None or self._tracker is None:
+        if count is None or self._decider is None:
             return
-        self._tracker.steer(count)
+        self._decider.steer(count)
         if count == 0:
-            self._tracker = None
+            self._decider = None
         world.scale(count, now)
 
 

@@ -15,20 +15,19 @@ from typing import Final, Protocol
 
 from bench.rows import quantile
 from bench.simulation.arrivals import TRACE_SECONDS, Trace
-from gateway.autoscaling.policy import replicas_from_zero
 from gateway.metrics import Metrics
 from gateway.proxy.activator import Activator
 from gateway.proxy.routes import ReplicaConcurrency
 from gateway.types.errors import OverloadedError, SluiceError
 from gateway.types.function import (
     FunctionDeployment,
-    FunctionId,
     FunctionStatus,
     Replica,
     ReplicaState,
     UnixAddress,
 )
-from gateway.types.scaling import FunctionLoad
+from gateway.types.ids import FunctionId
+from gateway.types.scaling import FunctionLoad, ScalingPolicy
 
 START_SECONDS: Final = 0.1
 CONCURRENCY: Final = 2
@@ -228,7 +227,8 @@ class World:
     def _wake(self, now: float) -> None:
         if self.desired == 0:
             waiting = self._activator.waiting(self.deployment.id)
-            self.scale(replicas_from_zero(self.deployment, waiting), now)
+            policy = ScalingPolicy.parse_bounds(self.deployment)
+            self.scale(policy.replicas_from_zero(waiting), now)
 
     def _publish(self) -> None:
         running = tuple(self._replicas.values())

@@ -21,12 +21,12 @@ from gateway.metrics import Metrics
 from gateway.proxy.activator import Activator
 from gateway.types.function import (
     FunctionDeployment,
-    FunctionId,
     FunctionStatus,
     Replica,
     ReplicaState,
     UnixAddress,
 )
+from gateway.types.ids import FunctionId
 from tests.live import ROOT, LivePlatform, start
 
 FUNCTIONS: Final = 2000
@@ -168,7 +168,7 @@ class _Unasked:
 def _autoscaler(awake: int) -> Autoscaler:
     activator = Activator(lambda _function: None, Metrics(), 30.0, 1000)
     provider: Any = _Unasked()
-    scaler = Autoscaler(provider, activator.load, Signals(time.monotonic))
+    scaler = Autoscaler(provider, activator.load, Signals(time.monotonic, lambda _function: 0))
     for number in range(FUNCTIONS):
         count = int(number < awake)
         deployment = FunctionDeployment(FunctionId(f"idle-{number}"), "image")

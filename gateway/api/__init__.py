@@ -1,1 +1,1 @@
-"""The REST API: parse, authorise, call one object, render."""
+"""The REST API: each route parses a request, calls one object and renders the response."""

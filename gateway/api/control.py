@@ -1,7 +1,6 @@
-"""What every route of the API works on."""
+"""The objects that the API's routes use."""
 
 import asyncio
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -11,12 +10,12 @@ from gateway.autoscaling.signals import Signals
 from gateway.providers import Provider
 from gateway.settings import GatewaySettings
 from gateway.types.errors import AlreadyExistsError
-from gateway.types.function import FunctionId
+from gateway.types.ids import FunctionId
 
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """Which release of the gateway this is, and the commit it was built from."""
+    """What /system/info says. sha: the commit it was built from."""
 
     release: str
     sha: str
@@ -24,11 +23,11 @@ class About:
 
 @dataclass(frozen=True, slots=True)
 class ControlPlane:
-    """The parts that routes drive, made by gateway.app.
+    """The objects that routes use, made by gateway.app.
 
-    invocation_count: calls of a function so far. stopping: set when the gateway shuts down, so
-    that streams without an end leave. shared_secrets: what every namespace is given. signals: load
-    that others measure and report.
+    invocation_count: calls of a function so far. signals: load that other programs report.
+    stopping: set when the gateway shuts down, to end streams without an end of their own.
+    shared_secrets: put into every namespace.
     """
 
     settings: GatewaySettings
@@ -36,14 +35,14 @@ class ControlPlane:
     provider: Provider
     about: About
     invocation_count: Callable[[FunctionId], float]
+    signals: Signals
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     shared_secrets: Mapping[str, bytes] = field(default_factory=dict)
-    signals: Signals = field(default_factory=lambda: Signals(time.monotonic))
     creating: set[str] = field(default_factory=set)
 
     @contextmanager
     def creation(self, what: str) -> Iterator[None]:
-        """Hold the right to create `what`; raises AlreadyExistsError while another holds it."""
+        """Reserve the creation of `what`; raises AlreadyExistsError while another has it."""
         if what in self.creating:
             raise AlreadyExistsError(f"{what} is being created by another request")
         self.creating.add(what)
@@ -54,18 +53,18 @@ class ControlPlane:
 
 
 class StreamLimit:
-    """A bound on how many of a kind run at once; nobody waits."""
+    """Bounds how many of a kind run at once, without a queue."""
 
     def __init__(self, limit: int) -> None:
         self._free = limit
 
     def take(self) -> bool:
-        """Whether there was a free one, which is now taken."""
+        """Take one if it is free; returns whether it was."""
         if self._free < 1:
             return False
         self._free -= 1
         return True
 
     def give_back(self) -> None:
-        """Free one that was taken."""
+        """Give back one that was taken."""
         self._free += 1

@@ -1,4 +1,4 @@
-"""What comes before every route: clean paths, the password, no forms of other web sites."""
+"""Checks before every route: clean paths, the password, no requests from other web sites."""
 
 import math
 import posixpath
@@ -11,17 +11,17 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.auth.authenticator import Auth
 
-# Calls of functions do not come here: of /async-function/ only what manages the queue does.
+# Calls of functions do not come here; of /async-function/ only the DELETE of a queued call does.
 GUARDED: Final = ("/system/", "/ui/", "/async-function/")
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 CHALLENGE: Final = {"www-authenticate": 'Basic realm="Restricted"'}
 
 
 class Guard:
-    """An ASGI application that lets to `app` only who may pass.
+    """An ASGI application that passes authorised requests to `app`.
 
-    Everything under GUARDED needs the password: by path, so that no route can be forgotten. It
-    looks at the same decoded path as the router behind it.
+    Everything under GUARDED needs the password. It is checked by path, so that no route can be
+    forgotten, and on the same decoded path that the router sees.
     """
 
     def __init__(self, app: ASGIApp, auth: Auth) -> None:
@@ -61,7 +61,7 @@ class Guard:
 
 
 def cleaned(path: str) -> str:
-    """The path without doubled slashes, `.` and `..`, its last slash kept; as Go's mux cleans."""
+    """The path without doubled slashes, `.` and `..`, with its last slash; as Go's mux does."""
     if "//" not in path and "/." not in path:
         return path
     clean = posixpath.normpath(path).replace("//", "/")
@@ -76,6 +76,6 @@ def _moved(path: str, query: bytes) -> Response:
 
 
 def _from_elsewhere(headers: Headers) -> bool:
-    """Whether a browser says that a page of another origin made the request."""
+    """Whether a browser sent the request for a page of another origin."""
     origin = headers.get("origin")
     return origin is not None and urlsplit(origin).netloc != headers.get("host", "")

@@ -1,4 +1,4 @@
-"""The provider's own series: how often and how fast the REST API answers."""
+"""Metrics of the REST API under the provider's names: count and duration of requests."""
 
 from time import perf_counter
 from typing import Final
@@ -11,9 +11,9 @@ METHODS: Final = frozenset({"GET", "POST", "PUT", "DELETE", "HEAD", "PATCH", "OP
 
 
 class Measure:
-    """An ASGI application that counts the answers of `app` under /system/.
+    """An ASGI application that counts the responses of `app` under /system/.
 
-    path: the route's template, so that names in paths make no series.
+    The label path is the route's template, so that names in paths add no series.
     """
 
     def __init__(self, app: ASGIApp, registry: CollectorRegistry) -> None:

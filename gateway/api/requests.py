@@ -1,6 +1,5 @@
-"""From a request to checked values: bodies with a limit, names, errors that say what was wrong."""
+"""Reads requests into checked values: bodies with a limit, names, errors that name the field."""
 
-import re
 from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -8,15 +7,12 @@ from pydantic_core import ErrorDetails, from_json
 from starlette.requests import Request
 
 from gateway.types.errors import InvalidRequestError, NotFoundError
-from gateway.types.function import DEFAULT_NAMESPACE, FunctionId
+from gateway.types.ids import DEFAULT_NAMESPACE, FunctionId, parse_name
 
 M = TypeVar("M", bound=BaseModel)
 
-# One label of a DNS name, as Kubernetes asks of Deployments and Services.
-NAME: Final = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
-NAME_RULE: Final = "lower-case letters, digits and inner hyphens, 63 at most"
 SHOWN_CHARACTERS: Final = 60
-# Whose values are often credentials.
+# Values of these fields are often credentials.
 PRIVATE: Final = "envVars."
 
 EXPECTED: Final = {
@@ -35,11 +31,13 @@ EXPECTED: Final = {
 
 
 class BodyTooLargeError(InvalidRequestError):
-    """The body is over the limit of the endpoint: 413."""
+    """The body is over the limit of the endpoint."""
+
+    status = 413
 
 
 class MalformedError(InvalidRequestError):
-    """The body is not JSON: 400."""
+    """The body is not JSON."""
 
 
 async def read_body(request: Request, limit: int) -> bytes:
@@ -66,10 +64,10 @@ def check_size(size: int, limit: int) -> None:
 
 
 async def read_model(request: Request, model: type[M], limit: int) -> M:
-    """The body as `model`, whatever its content type says; raises InvalidRequestError.
+    """The body as `model`, whatever its content type; raises InvalidRequestError.
 
-    The text names the field, what was expected and what came; `model.model_config` with
-    hide_input_in_errors keeps the value itself out of it.
+    The text names the field, what was expected and what was sent; the value itself is left out for
+    a `model` with hide_input_in_errors.
     """
     document = parse_json(await read_body(request, limit))
     try:
@@ -94,10 +92,8 @@ def function_id(name: str, namespace: str | None) -> FunctionId:
 
     Raises NotFoundError for a name that no function can have.
     """
-    if not namespace and "." in name:
-        name, _, namespace = name.rpartition(".")
-    found = FunctionId(name, namespace or DEFAULT_NAMESPACE)
-    if not NAME.fullmatch(found.name) or not NAME.fullmatch(found.namespace):
+    found = FunctionId.parse(name, namespace or "")
+    if not found.valid:
         raise NotFoundError(f"function {found} not found")
     return found
 
@@ -110,13 +106,14 @@ def namespace_of(request: Request, given: str | None = None) -> str:
 
 def check_name(value: str, field: str) -> str:
     """`value`, if it may name a function or a namespace; else raises InvalidRequestError."""
-    if not NAME.fullmatch(value):
-        raise InvalidRequestError(f"{field}: expected {NAME_RULE}, got {shown(value)}")
-    return value
+    try:
+        return parse_name(value)
+    except ValueError as error:
+        raise InvalidRequestError(f"{field}: expected {error}, got {shown(value)}") from error
 
 
 def shown(value: Any) -> str:
-    """What came, short enough for an error text."""
+    """What was sent, short enough for an error text."""
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -143,14 +140,14 @@ def _describe(detail: ErrorDetails, hidden: bool) -> str:
 
 
 def _field(places: tuple[int | str, ...]) -> str:
-    """Where in the document; the key of an object is told as what came."""
+    """Where in the document; a bad key of an object is itself what was sent."""
     if places and places[-1] == "[key]":
         return f"{'.'.join(map(str, places[:-2]))} key"
     return ".".join(str(place)[:SHOWN_CHARACTERS] for place in places) or "body"
 
 
 def type_of(value: Any) -> str:
-    """The JSON type of what came, where the value itself is nobody's business."""
+    """The JSON type of what was sent, for values that must not be shown."""
     for kinds, name in (
         (bool, "a boolean"),
         (str, "a string"),

@@ -1,4 +1,4 @@
-"""Answers that go on for as long as somebody listens."""
+"""Responses that are streamed until the client leaves."""
 
 import asyncio
 import json
@@ -16,14 +16,14 @@ NDJSON: Final = "application/x-ndjson"
 
 
 class ClientGoneError(Exception):
-    """Nobody waits for the answer any more."""
+    """The client left before the response was complete."""
 
 
 @dataclass(frozen=True, slots=True)
 class Until:
-    """What ends a stream that would go on: the gateway stops, or time (seconds) is up.
+    """What ends a stream early: the gateway stops, or `seconds` have passed.
 
-    farewell: a last document in that case, for readers to whom a plain end means success.
+    farewell: the last document in that case, for readers that take a plain end for success.
     """
 
     stopping: asyncio.Event
@@ -35,7 +35,7 @@ class NdjsonResponse(Response):
     """One JSON document a line, each sent as soon as it is there.
 
     When the client leaves, `documents` is closed at once, even while it waits for its next item.
-    held: closed at the end, whatever the end was. until: what ends the stream before its time.
+    cleanup: closed at the end in every case. until: what ends the stream early.
     """
 
     media_type = NDJSON
@@ -43,21 +43,21 @@ class NdjsonResponse(Response):
     def __init__(
         self,
         documents: AsyncGenerator[Mapping[str, Any], None],
-        held: AsyncExitStack,
+        cleanup: AsyncExitStack,
         until: Until,
     ) -> None:
         self.status_code = 200
         self.background = None
         self._documents = documents
-        self._held, self._until = held, until
+        self._cleanup, self._until = cleanup, until
         self.init_headers()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         head = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
-        async with self._held, aclosing(self._documents):
+        async with self._cleanup, aclosing(self._documents):
             try:
                 await send(head)
-                # The server holds the head until a body comes; a follower is to know at once.
+                # The server sends the head with the first body bytes; a follower needs it at once.
                 await send({"type": "http.response.body", "body": b"", "more_body": True})
                 await unless_gone(receive, self._send_until_stopped(send))
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
@@ -98,7 +98,7 @@ def encode(document: Mapping[str, Any]) -> bytes:
 async def unless_gone(receive: Receive, work: Awaitable[T]) -> T:
     """The result of `work`; cancels it and raises ClientGoneError when the client leaves first.
 
-    The request's body must have been read, so that `receive` has nothing else to tell.
+    The request's body must have been read, so that `receive` waits for the disconnect only.
     """
     working = asyncio.ensure_future(work)
     watching = asyncio.ensure_future(_gone(receive))

@@ -1,1 +1,1 @@
-"""Who a caller is, and the gateway's own secrets."""
+"""Identifies callers, and keeps the gateway's own secrets."""

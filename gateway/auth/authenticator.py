@@ -1,7 +1,7 @@
-"""Who a caller is, and that a builder's request was signed.
+"""Identifies callers, and checks that a build request was signed.
 
-Nothing is cached: a check costs a decode, a digest and a comparison (2 us), so neither a hit
-nor a length shows in its time.
+Nothing is cached: a check costs a decode, a digest and a comparison (2 us), so that its time
+reveals neither a match nor a length.
 """
 
 import base64
@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from time import monotonic
-from typing import Final, Literal, Self
+from typing import Final, Literal
 
 from gateway.auth.credentials import Credentials
 
@@ -25,7 +25,7 @@ UNGUESSABLE_BYTES: Final = 24
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """A caller who proved who they are: `admin` may all, `function` may /registry/* only."""
+    """An identified caller: `admin` may do everything, `function` may use /registry/* only."""
 
     role: Role
 
@@ -35,10 +35,10 @@ FUNCTION: Final = Identity("function")
 
 
 class FailureLimit:
-    """Counts failed log-ins per caller as a leaking bucket; bounded in callers.
+    """Counts failed log-ins by caller in a leaky bucket, for a bounded number of callers.
 
-    burst: failures allowed at once; per_second: how fast they are forgotten. Past `callers` the
-    one that failed longest ago is forgotten first.
+    burst: failures allowed at once; per_second: how many are forgiven. Beyond `callers` the one
+    that failed longest ago is forgotten.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class FailureLimit:
 class Auth:
     """Checks `Authorization` headers and build signatures against the gateway's credentials.
 
-    enabled: False lets everybody be admin, except that a valid registry token stays `function`.
+    enabled: False makes every caller admin, except that a valid registry token stays `function`.
     """
 
     def __init__(
@@ -84,16 +84,11 @@ class Auth:
         self._guessable = len(credentials.password) < UNGUESSABLE_BYTES
         self._failures = failures if failures is not None else FailureLimit()
 
-    @classmethod
-    def disabled(cls, credentials: Credentials) -> Self:
-        """An Auth that asks nobody for a password."""
-        return cls(credentials, enabled=False)
-
     def identify(self, authorization: bytes | None, peer: str = "") -> Identity | None:
-        """Who sent the header, or None when it proves nothing.
+        """Who sent the header, or None when it does not identify anyone.
 
         peer: `ip:port` or `unix`; failures are limited per address. While an address is over the
-        limit, a password short enough to be guessed is not even looked at.
+        limit, a password short enough to be guessed is not checked.
         """
         scheme, _, value = (authorization or b"").strip().partition(b" ")
         if scheme.lower() == b"bearer" and self._is_registry_token(value.strip()):
@@ -111,7 +106,7 @@ class Auth:
         return None
 
     def retry_after(self, peer: str) -> float:
-        """Seconds for which the address is to wait after too many failures; else 0."""
+        """Seconds that the address must wait after too many failures; else 0."""
         return self._failures.retry_after(_host(peer))
 
     def signed(self, digest: bytes, signature: bytes | None) -> bool:
@@ -141,7 +136,7 @@ class Auth:
 
 
 def _digest(value: bytes) -> bytes:
-    """Equal lengths whatever was sent, so that a comparison tells nothing of the secret's."""
+    """A value of fixed length, so that a comparison reveals nothing of the secret's length."""
     return hashlib.sha256(value).digest()
 
 

@@ -1,4 +1,4 @@
-"""The gateway's own secrets on disk: made on the first start, read on every later one."""
+"""The gateway's own secrets on disk: created at the first start, read at every later one."""
 
 import os
 import secrets
@@ -19,7 +19,7 @@ MAX_FILE_BYTES: Final = 64 * 1024
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Credentials:
-    """What callers prove themselves with. Empty payload_secret or registry_token: nobody can."""
+    """What callers are identified by. An empty payload_secret or registry_token matches nothing."""
 
     user: bytes
     password: bytes
@@ -28,10 +28,10 @@ class Credentials:
 
 
 def ensure(folder: Path) -> Credentials:
-    """The credentials in `folder`, each file that is missing made first (0600 in a 0700 folder).
+    """The credentials in `folder`; missing files are created first (0600 in a 0700 folder).
 
-    Of two processes that start at once both end up with the same values. Raises SluiceError
-    naming a file that is empty or cannot be read.
+    Two processes that start at once get the same values. Raises SluiceError naming a file that is
+    empty or cannot be read.
     """
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     if stat.S_IMODE(folder.stat().st_mode) & 0o077 and folder.stat().st_uid == os.geteuid():
@@ -53,7 +53,7 @@ def read(folder: Path) -> Credentials:
 
 
 def _create(path: Path, value: bytes) -> None:
-    """Write `value` unless the file exists; it appears whole and durable or not at all."""
+    """Write `value` unless the file exists: durably and as a whole, or not at all."""
     if path.exists():
         return
     draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")

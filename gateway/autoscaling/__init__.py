@@ -1,1 +1,1 @@
-"""How many replicas a function has: what is measured, what Knative's KPA asks for, who sets it."""
+"""How many replicas a function has: samples of its load, Knative's KPA, and who sets the count."""

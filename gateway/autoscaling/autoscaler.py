@@ -1,6 +1,6 @@
-"""Steers replica counts by load: samples once a second, decides every two, and when calls queue.
+"""Sets replica counts by load: samples once a second, decides every two, and when calls queue.
 
-Only functions that are awake are looked at, so that thousands at zero cost nothing here.
+Only functions above zero are looked at, so that thousands at zero cost nothing here.
 """
 
 import asyncio
@@ -10,24 +10,25 @@ from collections.abc import Callable
 from typing import Final
 
 from gateway.autoscaling.decider import Decider
-from gateway.autoscaling.policy import Signal
 from gateway.autoscaling.signals import Signals
 from gateway.providers import Provider
 from gateway.types.errors import InvalidRequestError, SluiceError
-from gateway.types.function import FunctionEvent, FunctionId, FunctionRemoved, FunctionStatus
+from gateway.types.function import FunctionEvent, FunctionRemoved, FunctionStatus
+from gateway.types.ids import FunctionId
 from gateway.types.scaling import FunctionLoad
+from sluice.labels.values import ScaleType
 
 LOG: Final = logging.getLogger(__name__)
 SAMPLE_SECONDS: Final = 1.0
 TICK_SAMPLES: Final = 2
-# About what a start from a zygote takes: a queue that is gone sooner needs no replica.
+# About the time of a start from a zygote: a queue that is gone sooner needs no replica.
 PATIENCE_SECONDS: Final = 0.1
 
 Loads = Callable[[FunctionId, float], FunctionLoad | None]
 
 
 class Autoscaler:
-    """One tracker for each function that is awake.
+    """One decider for each function above zero.
 
     loads: the call path's totals of a function at a time. clock: monotonic seconds, the same
     clock as the call path's.
@@ -44,48 +45,48 @@ class Autoscaler:
         self._loads = loads
         self._signals = signals
         self._clock = clock
-        self._trackers: dict[FunctionId, Decider] = {}
-        self._asleep: set[FunctionId] = set()
+        self._deciders: dict[FunctionId, Decider] = {}
+        self._at_zero: set[FunctionId] = set()
         # Functions a call of which had to wait, and whether there are any.
         self._queued: set[FunctionId] = set()
         self._any_queued = asyncio.Event()
 
     def call_queued(self, function: FunctionId) -> None:
-        """Note that a call must wait for a slot; the activator's listener."""
+        """Note that a call must wait for a slot; called by the activator."""
         self._queued.add(function)
         self._any_queued.set()
 
     def apply(self, event: FunctionEvent) -> None:
         """Follow a change: a listener of the provider, after the activator."""
         if isinstance(event, FunctionRemoved) or event.replicas == 0:
-            self._trackers.pop(event.id, None)
-            self._asleep.discard(event.id)
+            self._deciders.pop(event.id, None)
+            self._at_zero.discard(event.id)
             if not isinstance(event, FunctionRemoved):
-                self._asleep.add(event.id)
+                self._at_zero.add(event.id)
             return
         try:
             self._follow(event, self._clock())
         except InvalidRequestError as error:
-            # Deployed before the rule: it keeps its count until its labels are mended.
+            # Deployed by a release without this rule: the count stays until its labels are fixed.
             LOG.warning("not autoscaled function=%s: %s", event.id, error)
-            self._trackers.pop(event.id, None)
+            self._deciders.pop(event.id, None)
 
     def _follow(self, status: FunctionStatus, now: float) -> None:
-        decider = self._trackers.get(status.id)
+        decider = self._deciders.get(status.id)
         if decider is None:
             load = self._loads(status.id, now)
             if load is not None:
-                # No call waits for it: then it was somebody else who raised it.
-                manual_override = status.id in self._asleep and not load.waiting
-                self._trackers[status.id] = Decider(status.deployment, load, now, manual_override)
-                self._asleep.discard(status.id)
+                # No call waits for it, so it was raised by hand or by an alert.
+                manual_override = status.id in self._at_zero and not load.waiting
+                self._deciders[status.id] = Decider(status.deployment, load, now, manual_override)
+                self._at_zero.discard(status.id)
             return
         if decider.deployment is not status.deployment:
             decider.redeploy(status.deployment)
         decider.follow(status.replicas, now)
 
     async def run(self) -> None:
-        """Sample, decide and relieve queues until cancelled."""
+        """Sample, decide and scale for queues until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._decide())
             group.create_task(self._scale_for_backlog())
@@ -93,7 +94,7 @@ class Autoscaler:
     async def _decide(self) -> None:
         samples = 0
         while True:
-            # The clock is what drives this loop; there is no event to wait for.
+            # The clock drives this loop: there is no event to wait for.
             await asyncio.sleep(SAMPLE_SECONDS)
             samples += 1
             try:
@@ -106,27 +107,27 @@ class Autoscaler:
     async def _scale_for_backlog(self) -> None:
         while True:
             await self._any_queued.wait()
-            # Not an answer to be awaited but a queue to be given the time to end by itself.
+            # Gives a short queue the time to end by itself.
             await asyncio.sleep(PATIENCE_SECONDS)
             try:
                 await self.scale_for_backlog()
             except Exception:
-                LOG.exception("relieving queues failed")
+                LOG.exception("scaling for queued calls failed")
 
     async def sample(self) -> None:
-        """Take in the load of every function that is awake."""
-        for function, decider in list(self._trackers.items()):
-            outside = await self._outside(function, decider)
+        """Sample the load of every function above zero."""
+        for function, decider in list(self._deciders.items()):
+            value = await self._external_value(function, decider)
             now = self._clock()
             load = self._loads(function, now)
             if load is not None:
-                decider.sample(load, now, outside)
+                decider.sample(load, now, value)
 
     async def tick(self) -> None:
-        """Decide for every function that is awake and set what differs."""
+        """Decide for every function above zero, and scale those whose count changes."""
         now = self._clock()
         changes = []
-        for function, decider in self._trackers.items():
+        for function, decider in self._deciders.items():
             load = self._loads(function, now)
             count = decider.desired_scale(load.ready, now) if load is not None else None
             if count is not None:
@@ -134,18 +135,18 @@ class Autoscaler:
         await asyncio.gather(*changes)
 
     async def scale_for_backlog(self) -> None:
-        """Set what differs for functions whose calls still wait for a slot."""
+        """Scale functions whose calls still wait for a slot."""
         now = self._clock()
         queued, self._queued = self._queued, set()
         self._any_queued.clear()
         changes = []
         for function in queued:
-            decider, load = self._trackers.get(function), self._loads(function, now)
+            decider, load = self._deciders.get(function), self._loads(function, now)
             if load is None or not load.waiting:
                 continue
             if decider is None:
-                if function in self._asleep:
-                    self.call_queued(function)  # it is being woken: looked at again
+                if function in self._at_zero:
+                    self.call_queued(function)  # it is being scaled from zero: looked at again
                 continue
             count = decider.for_backlog(load, now)
             if count is not None:
@@ -162,12 +163,12 @@ class Autoscaler:
         else:
             LOG.info("autoscaled function=%s replicas=%d", function, count)
 
-    async def _outside(self, function: FunctionId, decider: Decider) -> float | None:
-        """The value of a signal that the call path does not see, None for the others."""
-        signal = decider.autoscaling.signal
-        if signal is Signal.QUEUE:
+    async def _external_value(self, function: FunctionId, decider: Decider) -> float | None:
+        """The load of a type that the call path does not measure, None for the other types."""
+        scale_type = decider.policy.scale_type
+        if scale_type is ScaleType.QUEUE:
             return self._signals.waiting(function)
-        if signal is not Signal.CPU:
+        if scale_type is not ScaleType.CPU:
             return None
         try:
             return (await self._provider.usage(function)).cpu_millicores

@@ -1,19 +1,19 @@
-"""The autoscaler's memory of one function that is awake. No I/O."""
+"""Decides the replica count of one function that is above zero. No I/O."""
 
 import math
 
-from gateway.autoscaling.decision import Decision, asked, decide, scale_for_backlog
-from gateway.autoscaling.policy import Autoscaling, Signal
+from gateway.autoscaling.decision import Decision, decide, scale_for_backlog, scale_for_load
 from gateway.autoscaling.window import Window
 from gateway.types.function import FunctionDeployment
-from gateway.types.scaling import FunctionLoad
+from gateway.types.scaling import FunctionLoad, ScalingPolicy
+from sluice.labels.values import ScaleType
 
 
 class Decider:
-    """Samples of a function's load, and what they ask for.
+    """Samples of a function's load, and the count that they call for.
 
-    A count that somebody else set (by hand or by alert) stands until the load justifies another:
-    until what the load asks for changes, or exceeds what was set.
+    A manual override, a count set by hand or by an alert, stands until the count that the load
+    calls for changes or exceeds it.
     """
 
     __slots__ = (
@@ -21,13 +21,13 @@ class Decider:
         "_at",
         "_count",
         "_demand_seconds",
-        "_held_decision",
-        "_holding",
         "_last_active",
+        "_overridden",
+        "_override_base",
         "_past",
         "_window",
-        "autoscaling",
         "deployment",
+        "policy",
     )
 
     def __init__(
@@ -37,65 +37,65 @@ class Decider:
         now: float,
         manual_override: bool = False,
     ) -> None:
-        """held: the count that `load` tells was set by somebody, not by a call or a deployment."""
+        """manual_override: whether the count in `load` was set by hand or by an alert."""
         self.deployment = deployment
-        self.autoscaling = Autoscaling.parse(deployment)
-        self._window = Window(self.autoscaling.window)
-        # Replicas that start are as good as found: after a restart of the gateway all of them do.
+        self.policy = ScalingPolicy.parse(deployment)
+        self._window = Window(self.policy.stable_window)
+        # Starting replicas count as running: after a restart of the gateway all of them start.
         self._past = Decision.found(load.desired, now)
         self._demand_seconds, self._arrivals, self._at = load.demand_seconds, load.arrivals, now
         self._last_active = now
         self._count = load.desired
-        self._holding = manual_override
-        self._held_decision: int | None = None
+        self._overridden = manual_override
+        self._override_base: int | None = None
 
     def redeploy(self, deployment: FunctionDeployment) -> None:
-        """Follow a changed deployment; what is known of the load stays."""
+        """Follow a changed deployment; the samples of the load stay."""
         self.deployment = deployment
-        self.autoscaling = Autoscaling.parse(deployment)
-        if self._window.seconds != self.autoscaling.window:
-            self._window = Window(self.autoscaling.window)
+        self.policy = ScalingPolicy.parse(deployment)
+        if self._window.seconds != self.policy.stable_window:
+            self._window = Window(self.policy.stable_window)
 
     def follow(self, count: int, now: float) -> None:
-        """Take note of the desired count; one that is not ours is held."""
+        """Take the desired count of the provider; one not set by us is a manual override."""
         if count == self._count:
             return
         self._count = count
-        self._holding, self._held_decision = True, None
+        self._overridden, self._override_base = True, None
         self._last_active = now
 
     def steer(self, count: int) -> int:
-        """Remember a count as our own, before the provider is asked for it; the one before."""
+        """Record a count as our own before it is set; returns the one before."""
         before, self._count = self._count, count
         return before
 
-    def sample(self, load: FunctionLoad, now: float, outside: float | None) -> None:
-        """Add what happened since the last sample; `outside` is a measured value of now."""
+    def sample(self, load: FunctionLoad, now: float, external: float | None) -> None:
+        """Add what happened since the last sample; `external`: a value measured now."""
         seconds = now - self._at
         if seconds <= 0:
             return
-        if load.inflight or load.waiting or load.arrivals != self._arrivals or outside:
+        if load.inflight or load.waiting or load.arrivals != self._arrivals or external:
             self._last_active = now
-        if outside is not None:
-            self._window.record(now, outside)
-        elif self.autoscaling.signal is Signal.CAPACITY:
+        if external is not None:
+            self._window.record(now, external)
+        elif self.policy.scale_type is ScaleType.CAPACITY:
             self._window.record(now, (load.demand_seconds - self._demand_seconds) / seconds)
-        elif self.autoscaling.signal is Signal.RPS:
+        elif self.policy.scale_type is ScaleType.RPS:
             self._window.record(now, (load.arrivals - self._arrivals) / seconds)
         self._demand_seconds, self._arrivals, self._at = load.demand_seconds, load.arrivals, now
 
     def desired_scale(self, ready: int, now: float) -> int | None:
         """The count to set now, None to leave it as it is."""
-        zero_after = self.autoscaling.zero_after
+        zero_after = self.policy.zero_after
         if zero_after is not None and now - self._last_active >= zero_after:
             return 0 if self._count else None
-        policy = self.autoscaling.policy
+        policy = self.policy
         stable = self._window.mean(now)
-        panic = self._window.mean(now, self.autoscaling.panic_window)
-        if self.autoscaling.fixed or stable is None or panic is None:
+        panic = self._window.mean(now, self.policy.panic_window)
+        if self.policy.fixed or stable is None or panic is None:
             return None
         self._past = decide(policy, stable, panic, ready, now, self._past)
-        if self._manual_override(asked(policy, stable, panic)):
+        if self._manual_override(scale_for_load(policy, stable, panic)):
             return None
         wanted = max(1, self._past.replicas)
         return wanted if wanted != self._count else None
@@ -106,27 +106,27 @@ class Decider:
         Replicas that start are counted with the slots they will have, so that a queue starts
         none twice.
         """
-        slots = self.autoscaling.slots
-        if slots == 0 or self.autoscaling.fixed or self._count == 0:
+        slots = self.policy.slots
+        if slots == 0 or self.policy.fixed or self._count == 0:
             return None
         coming = max(0, self._count - load.ready) * slots
         if load.waiting <= coming:
             return None
         wanted = self._count + math.ceil((load.waiting - coming) / slots)
-        made = scale_for_backlog(self.autoscaling.policy, wanted, now, self._past)
+        made = scale_for_backlog(self.policy, wanted, now, self._past)
         if made.replicas <= self._count:
             return None
-        self._past, self._holding = made, False
+        self._past, self._overridden = made, False
         return made.replicas
 
     def _manual_override(self, wanted: int) -> bool:
-        """Whether a count that somebody set stands against what the load asks for.
+        """Whether a count that was set by hand or by an alert stands.
 
-        Compared is not what would be decided: that also changes as replicas get ready.
+        `wanted` is the count for the load alone: a decision also changes as replicas get ready.
         """
-        if not self._holding:
+        if not self._overridden:
             return False
-        if self._held_decision is None:
-            self._held_decision = wanted
-        self._holding = wanted == self._held_decision and wanted <= self._count
-        return self._holding
+        if self._override_base is None:
+            self._override_base = wanted
+        self._overridden = wanted == self._override_base and wanted <= self._count
+        return self._overridden

@@ -4,40 +4,16 @@ import math
 from dataclasses import dataclass, replace
 from typing import Final
 
-SMALLEST_TARGET: Final = 0.01
+from gateway.types.scaling import ScalingPolicy
+
 SLOT_SECONDS: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class Policy:
-    """What steers one function's count.
-
-    target: load per replica after utilisation, in the unit of the signal. min_replicas and
-    max_replicas bound the count outside the rate limits; max 0 is no bound. activation: replicas
-    for the first load, 0 when unset. Windows and delay are seconds.
-    """
-
-    target: float
-    min_replicas: int = 0
-    max_replicas: int = 0
-    max_up_rate: float = 1000.0
-    max_down_rate: float = 2.0
-    panic_threshold: float = 2.0
-    stable_window: float = 60.0
-    scale_down_delay: float = 0.0
-    activation: int = 0
-
-    @classmethod
-    def per_replica(cls, total: float, utilisation: float) -> "Policy":
-        """The policy that fills each replica to `utilisation` of `total`."""
-        return cls(target=max(SMALLEST_TARGET, total * utilisation))
-
-
-@dataclass(frozen=True, slots=True)
 class Decision:
-    """A count and what the next decision must remember of how it came about.
+    """A count, and the state that the next decision needs.
 
-    desired: what the load asks for, after the rate limits; replicas: the same within min and max.
+    desired: what the load calls for, after the rate limits; replicas: desired within the bounds.
     panic_since: when panic began or was last extended, None in the stable mode; peak: highest
     count of this panic. recent: counts of the last slots of two seconds, for the delay.
     """
@@ -50,22 +26,22 @@ class Decision:
 
     @classmethod
     def found(cls, ready: int, now: float) -> "Decision":
-        """Where a scaler starts: in panic when there are replicas, so a restart drops none."""
+        """The state a decider starts with: in panic where replicas run, so a restart drops none."""
         if ready > 1:
             return cls(ready, ready, panic_since=now, peak=ready)
         return cls(ready, ready)
 
 
 def decide(
-    policy: Policy, stable: float, panic: float, ready: int, now: float, past: Decision
+    policy: ScalingPolicy, stable: float, panic: float, ready: int, now: float, past: Decision
 ) -> Decision:
     """How many replicas to run.
 
     stable, panic: mean load over the long and the short window, summed over replicas. now:
-    monotonic seconds. In panic the count only rises. Float operations stand in the order of the
-    source, and no epsilon mends them: ceil(2.1 / 0.7) is 4 there too. Source: Knative KPA,
-    knative/serving pkg/autoscaler/scaling/autoscaler.go, Scale; without the excess-burst mode,
-    since the gateway is always in the path.
+    monotonic seconds. In panic the count only rises. The order of float operations is the source's,
+    without an epsilon: ceil(2.1 / 0.7) is 4 there too. Source: Knative KPA, knative/serving
+    pkg/autoscaler/scaling/autoscaler.go, Scale; without the excess-burst mode, since the gateway
+    is always in the path.
     """
     running = max(1, ready)
     wanted_stable = math.ceil(stable / policy.target)
@@ -81,34 +57,31 @@ def decide(
     return _clamped(policy, _delayed(policy, made, now))
 
 
-def scale_for_backlog(policy: Policy, wanted: int, now: float, past: Decision) -> Decision:
-    """The count that calls waiting for a slot ask for, at once: a panic that begins now.
+def scale_for_backlog(policy: ScalingPolicy, wanted: int, now: float, past: Decision) -> Decision:
+    """The count that calls waiting for a slot need at once: a panic that begins now.
 
-    The windows show a burst only seconds after it came; a queue shows it as it comes. What decide
-    makes of it later is the source's own: the count rises while the panic lasts, then falls.
+    The windows show a burst only after seconds; a queue shows it immediately. Later decisions are
+    those of `decide`: the count may rise while the panic lasts, then falls.
     """
     peak = max(past.peak, wanted)
     made = replace(past, desired=peak, replicas=peak, panic_since=now, peak=peak)
     return _clamped(policy, _delayed(policy, made, now))
 
 
-def asked(policy: Policy, stable: float, panic: float) -> int:
-    """The count that the load alone asks for, whatever runs and whatever was decided before."""
+def scale_for_load(policy: ScalingPolicy, stable: float, panic: float) -> int:
+    """The count for the load alone, without rate limits, panic memory or what runs now."""
     wanted = max(math.ceil(stable / policy.target), math.ceil(panic / policy.target), 1)
     return _clamped(policy, Decision(wanted, wanted)).replicas
 
 
-def _limited(policy: Policy, wanted: int, running: int) -> int:
-    """`wanted` within the rates, and no less than activation when there is any load."""
+def _limited(policy: ScalingPolicy, wanted: int, running: int) -> int:
+    """`wanted` within the rates at which the count may rise and fall."""
     most = math.ceil(policy.max_up_rate * running)
     least = math.floor(running / policy.max_down_rate)
-    limited = min(max(wanted, least), most)
-    if policy.activation > 1 and wanted > 0:
-        return max(limited, policy.activation)
-    return limited
+    return min(max(wanted, least), most)
 
 
-def _panic_since(policy: Policy, over: bool, now: float, past: Decision) -> float | None:
+def _panic_since(policy: ScalingPolicy, over: bool, now: float, past: Decision) -> float | None:
     if over:
         return now
     if past.panic_since is not None and past.panic_since + policy.stable_window < now:
@@ -116,8 +89,8 @@ def _panic_since(policy: Policy, over: bool, now: float, past: Decision) -> floa
     return past.panic_since
 
 
-def _delayed(policy: Policy, made: Decision, now: float) -> Decision:
-    """The highest count of the delay's slots, so that the count falls late and at once."""
+def _delayed(policy: ScalingPolicy, made: Decision, now: float) -> Decision:
+    """The highest count within the scale-down delay: the count falls late, and then in one step."""
     if policy.scale_down_delay <= 0:
         return made
     slot = int(now // SLOT_SECONDS)
@@ -127,8 +100,8 @@ def _delayed(policy: Policy, made: Decision, now: float) -> Decision:
     return replace(made, desired=max(counts.values()), recent=tuple(sorted(counts.items())))
 
 
-def _clamped(policy: Policy, made: Decision) -> Decision:
+def _clamped(policy: ScalingPolicy, made: Decision) -> Decision:
     count = max(made.desired, policy.min_replicas)
-    if policy.max_replicas > 0:
-        count = min(count, policy.max_replicas)
+    if policy.autoscale_max > 0:
+        count = min(count, policy.autoscale_max)
     return replace(made, replicas=count)

@@ -1,14 +1,14 @@
-"""Wakes functions that sleep at zero: what the activator calls, done by the provider."""
+"""Scales functions from zero when calls come: the activator asks, the provider does it."""
 
 import asyncio
 import logging
 from collections.abc import Callable
 from typing import Final
 
-from gateway.autoscaling.policy import replicas_from_zero
 from gateway.providers import Provider
 from gateway.types.errors import SluiceError, UnavailableError
-from gateway.types.function import FunctionId
+from gateway.types.ids import FunctionId
+from gateway.types.scaling import ScalingPolicy
 
 LOG: Final = logging.getLogger(__name__)
 
@@ -17,37 +17,37 @@ Waiting = Callable[[FunctionId], int]
 
 
 class FunctionScaler:
-    """Scales functions from zero, each on its own, so that a slow one holds no other up.
+    """Scales functions from zero, each in its own task, so that a slow one delays no other.
 
-    failed: told of a function that could not be scaled; waiting: how many calls wait for it. Both
-    are set before the first call comes.
+    waiting: how many calls wait for a function; failed: called when one could not be scaled.
     """
 
-    def __init__(self, provider: Provider) -> None:
-        self._provider = provider
-        self._asked: asyncio.Queue[FunctionId] = asyncio.Queue()
-        self.failed: Failed = lambda _function, _error: None
-        self.waiting: Waiting = lambda _function: 1
+    def __init__(self, provider: Provider, waiting: Waiting, failed: Failed) -> None:
+        self._provider, self._waiting, self._failed = provider, waiting, failed
+        self._requested: asyncio.Queue[FunctionId] = asyncio.Queue()
 
     def wake(self, function: FunctionId) -> None:
         """Ask for the function's replicas; returns at once."""
-        self._asked.put_nowait(function)
+        self._requested.put_nowait(function)
 
     async def run(self) -> None:
-        """Serve those who ask, until cancelled."""
+        """Scale the functions that `wake` was called for, until cancelled."""
         async with asyncio.TaskGroup() as group:
             while True:
-                group.create_task(self._scale(await self._asked.get()))
+                group.create_task(self._scale(await self._requested.get()))
 
     async def _scale(self, function: FunctionId) -> None:
         try:
             status = await self._provider.status(function)
             if status.replicas == 0:
-                # Asked as late as can be, so that it counts who came in the meantime.
-                replicas = replicas_from_zero(status.deployment, self.waiting(function))
-                await self._provider.scale(function, replicas)
+                # Read as late as possible, so that calls that came in the meantime count.
+                policy, waiting = (
+                    ScalingPolicy.parse_bounds(status.deployment),
+                    self._waiting(function),
+                )
+                await self._provider.scale(function, policy.replicas_from_zero(waiting))
         except SluiceError as error:
-            self.failed(function, error)
+            self._failed(function, error)
         except Exception:
             LOG.exception("waking failed function=%s", function)
-            self.failed(function, UnavailableError("the provider failed, see the gateway's log"))
+            self._failed(function, UnavailableError("the provider failed, see the gateway's log"))

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from gateway.types.function import FunctionId
+from gateway.types.ids import FunctionId
 
 FRESH_SECONDS: Final = 10.0
 MOST_SIGNALS: Final = 10_000
@@ -14,16 +14,16 @@ MOST_SIGNALS: Final = 10_000
 class Signals:
     """Newest reported values by function and reporter.
 
-    pending: calls of a function in the gateway's own queue. A value not reported again within
-    FRESH_SECONDS counts no more, so that a dead reporter keeps nothing awake.
+    pending: calls of a function in the gateway's own queue. A value expires after FRESH_SECONDS,
+    so that a reporter that died keeps no function above zero.
     """
 
     clock: Callable[[], float]
-    pending: Callable[[FunctionId], int] = lambda _function: 0
+    pending: Callable[[FunctionId], int]
     _values: dict[tuple[FunctionId, str], tuple[float, float]] = field(default_factory=dict)
 
     def report(self, function: FunctionId, signal: str, value: float) -> bool:
-        """Take in a value; false when there are too many and this one was dropped."""
+        """Store a value; False when there are too many and this one was dropped."""
         now = self.clock()
         if len(self._values) >= MOST_SIGNALS:
             self._drop_stale(now)

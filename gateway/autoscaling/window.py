@@ -12,8 +12,8 @@ class Window:
     """Samples added into buckets of one second, of which the newest `seconds` are kept.
 
     Source: Knative's linear average, knative/serving pkg/autoscaler/aggregation/bucketing.go: a
-    young series is averaged over its real age, and a silent gap is cut off rather than counted as
-    zeros, so that zeros must be recorded to decay.
+    young series is averaged over its real age, and a gap is cut off rather than counted as zeros:
+    zeros must be recorded for the mean to fall.
     """
 
     seconds: int
@@ -43,7 +43,7 @@ class Window:
         self._buckets[second % self.seconds] += value
 
     def mean(self, now: float, seconds: int | None = None) -> float | None:
-        """Mean of the newest `seconds` (default: all), None when nothing is known any more."""
+        """Mean of the newest `seconds` (default: all), None when every sample is too old."""
         width = self.seconds if seconds is None else seconds
         gap = int(now) - self._last
         if gap > self.seconds:

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Protocol
 from gateway.types.function import (
     FunctionDeployment,
     FunctionEvent,
-    FunctionId,
     FunctionStatus,
     LogLine,
     LogQuery,
     Namespace,
     Usage,
 )
+from gateway.types.ids import FunctionId
 
 if TYPE_CHECKING:
     # Imports uv, which is not installed where nothing is built.

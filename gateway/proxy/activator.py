@@ -21,8 +21,9 @@ from gateway.types.errors import (
     SluiceError,
     UnavailableError,
 )
-from gateway.types.function import FunctionEvent, FunctionId, FunctionRemoved, FunctionStatus
-from gateway.types.scaling import FunctionLoad, Scaling
+from gateway.types.function import FunctionEvent, FunctionRemoved, FunctionStatus
+from gateway.types.ids import FunctionId
+from gateway.types.scaling import FunctionLoad, ScalingPolicy
 
 LOG: Final = logging.getLogger(__name__)
 
@@ -274,13 +275,13 @@ def _fail_waiters(route: Route, error: SluiceError, now: float) -> None:
         waiter.wait_failed(error, now)
 
 
-def _scaling(status: FunctionStatus) -> Scaling:
+def _scaling(status: FunctionStatus) -> ScalingPolicy:
     try:
-        return Scaling.parse(status.deployment)
+        return ScalingPolicy.parse_bounds(status.deployment)
     except InvalidRequestError as error:
         # The API refuses such a deployment; one from elsewhere still has to be served.
         LOG.warning("scaling_ignored function=%s error=%s", status.id, error)
-        return Scaling()
+        return ScalingPolicy()
 
 
 def _not_found(function: FunctionId) -> NotFoundError:

@@ -20,8 +20,6 @@ from gateway.metrics import CLIENT_GONE
 from gateway.proxy.routes import ReplicaConcurrency, Route
 from gateway.types.errors import (
     DeadlineExceededError,
-    NotFoundError,
-    OverloadedError,
     SluiceError,
     UnavailableError,
     UpstreamError,
@@ -33,13 +31,6 @@ from sluice.http1.errors import MalformedResponseError
 if TYPE_CHECKING:
     from gateway.proxy.invoker import Invoker
 
-STATUS: Final[dict[type[SluiceError], int]] = {
-    NotFoundError: 404,
-    OverloadedError: 429,
-    UpstreamError: 502,
-    UnavailableError: 503,
-    DeadlineExceededError: 504,
-}
 ATTEMPTS: Final = 3
 # How long the provider has to say why a replica broke off.
 REASON_SECONDS: Final = 0.5
@@ -187,12 +178,11 @@ class Call(ABC):
         if self.finished:
             return
         self._let_go()
-        status = STATUS.get(type(error), 500)
-        self._finish(status, now)
+        self._finish(error.status, now)
         if self.response_sent:
             self.break_off()
         else:
-            self.refuse(status, error)
+            self.refuse(error.status, error)
 
     def complete(self, status: int, reusable: bool, now: float) -> None:
         """The answer came whole: connection and slot go back."""

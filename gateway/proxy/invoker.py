@@ -18,7 +18,7 @@ from gateway.proxy.headers import USER_AGENT, call_id
 from gateway.proxy.routes import Route
 from gateway.settings import GatewaySettings
 from gateway.types.errors import SluiceError, UpstreamError
-from gateway.types.function import FunctionId
+from gateway.types.ids import FunctionId
 from sluice.http1.wire import HOP_BY_HOP, header_lines
 
 # Deadlines are kept to a quarter of a second; a timer per call would cost 2.6 us of it.

@@ -26,14 +26,13 @@ from gateway.proxy.routes import ReplicaConcurrency, Route
 from gateway.settings import GatewaySettings
 from gateway.types.errors import NotFoundError
 from gateway.types.function import (
-    DEFAULT_NAMESPACE,
     FunctionDeployment,
-    FunctionId,
     FunctionStatus,
     Replica,
     ReplicaState,
     UnixAddress,
 )
+from gateway.types.ids import FunctionId
 from sluice.http1.exchange import Application, Exchange, Receiver
 
 FUNCTION_PREFIX: Final = b"/function/"
@@ -208,7 +207,7 @@ class Router:
         if not name or name.translate(None, NAME_BYTES):
             return Refused(exchange, 404, "404 page not found\n")
         try:
-            route = self._activator.route(_function_id(name.decode()))
+            route = self._activator.route(FunctionId.parse(name.decode()))
         except NotFoundError as error:
             self._invoker.metrics.unknown += 1
             return Refused(exchange, 404, f"{error}\n")
@@ -232,12 +231,6 @@ class Router:
 
 def _is_websocket(exchange: Exchange) -> bool:
     return exchange.upgrade is not None and exchange.upgrade.lower() == b"websocket"
-
-
-def _function_id(name: str) -> FunctionId:
-    """Split at the last dot; without one the namespace is the default one."""
-    function, dot, namespace = name.rpartition(".")
-    return FunctionId(function, namespace) if dot else FunctionId(namespace, DEFAULT_NAMESPACE)
 
 
 def _service_route(name: str, address: UnixAddress, seconds: float) -> Route:

@@ -6,7 +6,7 @@ from typing import Final, Protocol
 from gateway.metrics import FunctionMetrics
 from gateway.types.errors import SluiceError
 from gateway.types.function import FunctionStatus, Replica, ReplicaState
-from gateway.types.scaling import FunctionLoad, Scaling
+from gateway.types.scaling import FunctionLoad, ScalingPolicy
 
 # Knative packs up to this hard limit: serving/pkg/activator/net/lb_policy.go.
 PACK_LIMIT: Final = 3
@@ -94,7 +94,7 @@ class Route:
         self.function = status.id
         self.name = str(status.id)
         self.metrics = metrics
-        self.scaling = Scaling()
+        self.scaling = ScalingPolicy()
         self.status = status
         self.removed = False
         # Seconds a call may take once it has a slot; None: as the gateway is set.
@@ -117,7 +117,7 @@ class Route:
         self.since = now
         self.arrivals = 0
 
-    def set_scaling(self, scaling: Scaling) -> None:
+    def set_scaling(self, scaling: ScalingPolicy) -> None:
         """Take what the deployment says; it holds for running replicas from the next event on."""
         self.scaling = scaling
         self.timeout = scaling.call_seconds

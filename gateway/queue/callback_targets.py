@@ -4,22 +4,15 @@ A name may resolve to something else at any time, so only the address that is co
 """
 
 import base64
-import ipaddress
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from gateway.types.errors import ForbiddenError, InvalidRequestError
-
-Ip = ipaddress.IPv4Address | ipaddress.IPv6Address
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+from gateway.types.networks import AllowedNetworks
 
 PORTS: Final = {"http": 80, "https": 443}
 LONGEST_URL: Final = 2048
-# Addresses that hold another one (RFC 6052, 3056): what counts is where they lead.
-NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
-LOOPBACK: Final = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +36,11 @@ class CallbackTargets:
 
     def __init__(self, rule: str) -> None:
         """Raises ValueError saying what the rule may hold."""
-        self._public, self._networks = parse_rule(rule)
+        self._allowed = AllowedNetworks.parse(rule)
 
     def allows(self, address: str) -> bool:
-        """Whether an IP address may be connected to."""
-        ip = _innermost(ipaddress.ip_address(address.partition("%")[0]))
-        if any(ip.version == network.version and ip in network for network in self._networks):
-            return True
-        return self._public and ip.is_global and not ip.is_multicast
+        """Whether an IP address may be connected to. Raises ValueError for a host name."""
+        return self._allowed.allows(address)
 
     def parse(self, url: str) -> CallbackTarget:
         """The URL's parts. Raises InvalidRequestError, also for an address that is refused."""
@@ -67,27 +57,6 @@ class CallbackTargets:
         """Raises ForbiddenError for an address that is not allowed, ValueError for a name."""
         if not self.allows(address):
             raise ForbiddenError(f"address {address} is not among the allowed targets")
-
-
-def parse_rule(rule: str) -> tuple[bool, Sequence[Network]]:
-    """Whether public addresses are allowed, and which networks besides. Raises ValueError."""
-    networks: list[Network] = []
-    public = False
-    for part in filter(None, (each.strip() for each in rule.split(","))):
-        if part == "public":
-            public = True
-        elif part == "loopback":
-            networks += LOOPBACK
-        else:
-            networks.append(_network(part))
-    return public, networks
-
-
-def _network(text: str) -> Network:
-    try:
-        return ipaddress.ip_network(text)
-    except ValueError as error:
-        raise ValueError("public, loopback and networks such as 10.1.0.0/16") from error
 
 
 def parse_url(url: str) -> CallbackTarget:
@@ -122,11 +91,3 @@ def _basic(parts: SplitResult) -> bytes:
 
 def _refused(expected: str) -> InvalidRequestError:
     return InvalidRequestError(f"X-Callback-Url: expected {expected}")
-
-
-def _innermost(ip: Ip) -> Ip:
-    if isinstance(ip, ipaddress.IPv4Address):
-        return ip
-    if ip in NAT64:
-        return ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
-    return ip.ipv4_mapped or ip.sixtofour or ip

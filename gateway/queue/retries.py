@@ -8,16 +8,15 @@ from email.utils import parsedate_to_datetime
 from typing import Final, Self
 
 from gateway.types.errors import InvalidRequestError
-from gateway.types.scaling import read_value
-from sluice.settings import parse_duration, parse_positive_count
+from gateway.types.scaling import read_label
+from sluice.labels.functions import (
+    ASYNC_CONCURRENCY,
+    RETRY_ATTEMPTS,
+    RETRY_CODES,
+    RETRY_MAX_WAIT,
+    RETRY_MIN_WAIT,
+)
 
-ATTEMPTS: Final = "com.openfaas.retry.attempts"
-CODES: Final = "com.openfaas.retry.codes"
-MIN_WAIT: Final = "com.openfaas.retry.min_wait"
-MAX_WAIT: Final = "com.openfaas.retry.max_wait"
-CONCURRENCY: Final = "com.sluice.async.concurrency"
-# OpenFaaS's chart: contracts of its queue worker.
-DEFAULT_CODES: Final = frozenset({408, 429, 500, 502, 503, 504})
 # Only these say when to come again (RFC 9110, RFC 6585).
 RETRY_AFTER_CODES: Final = frozenset({429, 503})
 # 2 ** 40 waits of a millisecond are beyond every max_wait.
@@ -30,10 +29,10 @@ Pairs = list[tuple[bytes, bytes]]
 class RetryPolicy:
     """How often and when a call is tried again. attempts: all of them; waits: seconds."""
 
-    attempts: int = 100
-    codes: frozenset[int] = DEFAULT_CODES
-    min_wait: float = 10.0
-    max_wait: float = 120.0
+    attempts: int = RETRY_ATTEMPTS.default_value
+    codes: frozenset[int] = RETRY_CODES.default_value
+    min_wait: float = RETRY_MIN_WAIT.default_value
+    max_wait: float = RETRY_MAX_WAIT.default_value
 
     @classmethod
     def parse(cls, annotations: Mapping[str, str]) -> Self:
@@ -41,17 +40,17 @@ class RetryPolicy:
 
         Raises InvalidRequestError naming annotation, value and rule.
         """
-        rule = cls()
         policy = cls(
-            attempts=read_value(annotations, ATTEMPTS, parse_positive_count, rule.attempts),
-            codes=read_value(annotations, CODES, _codes, rule.codes),
-            min_wait=read_value(annotations, MIN_WAIT, parse_duration, rule.min_wait),
-            max_wait=read_value(annotations, MAX_WAIT, parse_duration, rule.max_wait),
+            attempts=read_label(RETRY_ATTEMPTS, annotations),
+            codes=read_label(RETRY_CODES, annotations),
+            min_wait=read_label(RETRY_MIN_WAIT, annotations),
+            max_wait=read_label(RETRY_MAX_WAIT, annotations),
         )
-        if MAX_WAIT in annotations and policy.max_wait < policy.min_wait:
+        written = annotations.get(RETRY_MAX_WAIT.name)
+        if written is not None and policy.max_wait < policy.min_wait:
             raise InvalidRequestError(
-                f"{MAX_WAIT}={annotations[MAX_WAIT]!r}: expected no less than {MIN_WAIT}, "
-                f"which is {policy.min_wait:g} s"
+                f"{RETRY_MAX_WAIT.name}={written!r}: expected no less than "
+                f"{RETRY_MIN_WAIT.name}, which is {policy.min_wait:g} s"
             )
         return policy
 
@@ -96,11 +95,4 @@ def retry_after(status: int, headers: Pairs, now: float, longest: float) -> floa
 
 def concurrency(annotations: Mapping[str, str], default: int) -> int:
     """Queued calls of the function that run at once. Raises InvalidRequestError."""
-    return read_value(annotations, CONCURRENCY, parse_positive_count, default)
-
-
-def _codes(text: str) -> frozenset[int]:
-    parts = [part.strip() for part in text.split(",")]
-    if not all(part.isascii() and part.isdecimal() and 100 <= int(part) <= 999 for part in parts):
-        raise ValueError("status codes such as 429,503")
-    return frozenset(map(int, parts))
+    return read_label(ASYNC_CONCURRENCY, annotations, default)

@@ -22,7 +22,8 @@ from gateway.queue.submission import Submission
 from gateway.queue.worker import Worker
 from gateway.settings import GatewaySettings
 from gateway.types.errors import DiskFullError, SluiceError, UnavailableError
-from gateway.types.function import FunctionEvent, FunctionId, FunctionRemoved
+from gateway.types.function import FunctionEvent, FunctionRemoved
+from gateway.types.ids import FunctionId
 
 T = TypeVar("T")
 

@@ -168,7 +168,8 @@ class SmallRequest:
 
     def not_queued(self, error: SluiceError) -> None:
         """Answer that the call was not accepted, and why."""
-        status = 507 if isinstance(error, DiskFullError) else 500
+        # As OpenFaaS's gateway does, whatever the cause; a full disk is told apart.
+        status = error.status if isinstance(error, DiskFullError) else SluiceError.status
         self.refuse(status, f"Error queuing request: {error}")
 
     def refuse(self, status: int, text: str) -> None:

@@ -8,7 +8,6 @@ from collections.abc import Callable, Coroutine
 from typing import Final
 
 from gateway.proxy.activator import Activator
-from gateway.proxy.call import STATUS
 from gateway.proxy.invoker import Invoker
 from gateway.proxy.routes import Route
 from gateway.queue.blobs import ROW_BYTES, Blobs
@@ -19,7 +18,8 @@ from gateway.queue.invocation import FunctionResponse, QueuedInvocation, request
 from gateway.queue.retries import RetryPolicy, concurrency, retry_after
 from gateway.settings import GatewaySettings
 from gateway.types.errors import InvalidRequestError, NotFoundError, SluiceError
-from gateway.types.function import FunctionDeployment, FunctionId
+from gateway.types.function import FunctionDeployment
+from gateway.types.ids import FunctionId
 from sluice.http1.wire import header_lines
 
 LOG: Final = logging.getLogger(__name__)
@@ -85,7 +85,7 @@ class Worker:
         if self._commit_writer.unwritten > UNWRITTEN:
             return 0
         try:
-            route = self._activator.route(parse_function(function))
+            route = self._activator.route(FunctionId.parse(function))
         except NotFoundError:
             return self._concurrency
         limit = self._rule(route)[1]
@@ -112,7 +112,7 @@ class Worker:
         self._held.add(call.id)
         self.begun(call)
         try:
-            route = self._activator.route(parse_function(call.function))
+            route = self._activator.route(FunctionId.parse(call.function))
         except NotFoundError as error:
             self._ended(call, time.monotonic(), error)
             return
@@ -187,7 +187,7 @@ class Worker:
             internal = any(name == INTERNAL for name, _ in response.headers)
             asked = retry_after(status, response.headers, now, self._max_age)
         else:
-            status, reason = STATUS.get(type(response), 500), str(response)
+            status, reason = response.status, str(response)
             payload, asked = None, None
             internal = not isinstance(response, NotFoundError)
         state, due = CallState.SUCCEEDED, now
@@ -213,7 +213,7 @@ class Worker:
 
     def _policy(self, function: str) -> RetryPolicy:
         try:
-            return self._rule(self._activator.route(parse_function(function)))[0]
+            return self._rule(self._activator.route(FunctionId.parse(function)))[0]
         except NotFoundError:
             return RetryPolicy()
 
@@ -221,12 +221,6 @@ class Worker:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-def parse_function(name: str) -> FunctionId:
-    """The function of `name.namespace`."""
-    function, _, namespace = name.rpartition(".")
-    return FunctionId(function, namespace)
 
 
 def _rule_of(deployment: FunctionDeployment, default: int) -> tuple[RetryPolicy, int]:

@@ -1,1 +1,1 @@
-"""What the gateway's packages have in common: functions, errors, scaling. No I/O."""
+"""Types that the gateway's packages share: functions, quantities, errors, scaling. No I/O."""

@@ -1,28 +1,16 @@
-"""The gateway's vocabulary: what a function is, how it scales, what runs of it. No I/O."""
+"""What a function is: its deployment, its status and its replicas. No I/O."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Final
 
-DEFAULT_NAMESPACE: Final = "openfaas-fn"
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class FunctionId:
-    """A function's name within its namespace."""
-
-    name: str
-    namespace: str = DEFAULT_NAMESPACE
-
-    def __str__(self) -> str:
-        return f"{self.name}.{self.namespace}"
+from gateway.types.ids import FunctionId
 
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """Limits or requests as the caller wrote them (`128Mi`, `100m`); empty text where unset."""
+    """Limits or requests as the caller wrote them (`128Mi`, `100m`); empty where not set."""
 
     memory: str = ""
     cpu: str = ""
@@ -46,7 +34,7 @@ class FunctionDeployment:
 
 
 class ReplicaState(StrEnum):
-    """Where a replica stands. Only a ready one is given calls."""
+    """A replica's state. Only a ready one gets calls."""
 
     STARTING = "starting"
     READY = "ready"
@@ -76,8 +64,8 @@ Address = UnixAddress | TcpAddress
 class Replica:
     """One running copy of a function.
 
-    id: unique over all functions, never used twice. reason: why it is not ready, or why its
-    predecessor ended; empty when all is well. restarts: how often the slot it fills was restarted.
+    id: unique over all functions, never used twice. reason: why it is not ready, or why the
+    replica that it replaced ended; else empty. restarts: how many it replaces, one after another.
     """
 
     id: str
@@ -97,9 +85,9 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class FunctionStatus:
-    """What is known of a deployed function. replicas: the desired count; running: what there is.
+    """The state of a deployed function. replicas: the desired count; running: those there are.
 
-    reason: why the function is not as asked (image cannot start, update failed); else empty.
+    reason: why the function is not as deployed (image cannot start, update failed); else empty.
     """
 
     deployment: FunctionDeployment
@@ -120,7 +108,7 @@ class FunctionStatus:
 
 @dataclass(frozen=True, slots=True)
 class FunctionRemoved:
-    """The function is gone: no call may be given to it any more."""
+    """The function was deleted: it gets no more calls."""
 
     id: FunctionId
 
@@ -130,7 +118,7 @@ FunctionEvent = FunctionStatus | FunctionRemoved
 
 @dataclass(frozen=True, slots=True)
 class Namespace:
-    """A namespace and what its owner wrote on it."""
+    """A namespace with its labels and annotations."""
 
     name: str
     labels: Mapping[str, str] = field(default_factory=dict)

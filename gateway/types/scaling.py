@@ -1,80 +1,125 @@
 """How a function scales and what a replica of it takes, as its developer wrote it. No I/O."""
 
+import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Self, TypeVar
 
 from gateway.types.errors import InvalidRequestError
-from gateway.types.function import FunctionDeployment, FunctionId
-from sluice.settings import (
-    parse_count,
-    parse_duration,
-    parse_flag,
-    parse_positive_count,
-    parse_positive_duration,
+from gateway.types.function import FunctionDeployment
+from gateway.types.ids import FunctionId
+from sluice.labels import Label, LabelError
+from sluice.labels.functions import (
+    CONCURRENCY,
+    EXEC_TIMEOUT,
+    SCALE_DOWN_WINDOW,
+    SCALE_MAX,
+    SCALE_MIN,
+    SCALE_TARGET,
+    SCALE_TARGET_PROPORTION,
+    SCALE_TYPE,
+    SCALE_WINDOW,
+    SCALE_ZERO,
+    SCALE_ZERO_DURATION,
+    STANDARD_MAX,
+    STANDARD_TARGET,
+    STANDARD_WINDOW,
 )
+from sluice.labels.values import SMALLEST_TARGET, ScaleType
+from sluice.settings import parse_count, parse_duration
 
 T = TypeVar("T")
 
-MIN_LABEL: Final = "com.openfaas.scale.min"
-MAX_LABEL: Final = "com.openfaas.scale.max"
-ZERO_LABEL: Final = "com.openfaas.scale.zero"
-CONCURRENCY_ANNOTATION: Final = "com.sluice.concurrency"
+# Variables of a function's environment that its runtime reads too.
 MAX_INFLIGHT: Final = "max_inflight"
-EXEC_TIMEOUT: Final = "exec_timeout"
-DEFAULT_MIN: Final = 1
+EXEC_TIMEOUT_VARIABLE: Final = "exec_timeout"
+# Seconds by which the gateway waits longer than a runtime that keeps the time of a call itself.
 OWN_TIMEOUT_GRACE: Final = 0.5
-DEFAULT_MAX: Final = 20
+# The panic window as a share of the stable one (Knative: panic-window-percentage).
+PANIC_SHARE: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class Scaling:
-    """Bounds of a function's replica count, of the calls on one replica and of a call's time.
+class ScalingPolicy:
+    """What a developer asked of a function's replica count, of one replica and of a call's time.
 
+    min_replicas, max_replicas: bounds of every count; max_replicas holds for one set by hand too.
+    autoscale_max: the most that the autoscaler sets, 0 for no bound. fixed: it sets none.
     concurrency, max_inflight: most calls at once on a replica, 0 for no bound; the second is what
     the runtime was started with, so it belongs to the replica. timeout: seconds a call may take,
     None where the gateway's setting holds. own_timeout: the runtime enforces that time itself.
+
+    scale_type: what load is; target: load of one replica after the share to be left free, in that
+    unit. Windows, delay and durations are seconds. Rates and threshold are Knative's defaults.
     """
 
-    min_replicas: int = DEFAULT_MIN
-    max_replicas: int = DEFAULT_MAX
+    min_replicas: int = 1
+    max_replicas: int = 20
     to_zero: bool = False
     concurrency: int = 0
     max_inflight: int = 0
     timeout: float | None = None
     own_timeout: bool = False
+    autoscale_max: int = STANDARD_MAX
+    fixed: bool = False
+    scale_type: ScaleType = ScaleType.RPS
+    target: float = STANDARD_TARGET
+    stable_window: int = STANDARD_WINDOW
+    zero_duration: float = 900.0
+    scale_down_delay: float = 0.0
+    max_up_rate: float = 1000.0
+    max_down_rate: float = 2.0
+    panic_threshold: float = 2.0
 
     @classmethod
     def parse(cls, deployment: FunctionDeployment) -> Self:
-        """The scaling of `deployment`. Raises InvalidRequestError naming key, value and rule."""
+        """The policy of `deployment`. Raises InvalidRequestError naming key, value and rule."""
+        labels, policy = deployment.labels, cls.parse_bounds(deployment)
+        window = STANDARD_WINDOW if _is_standard(labels) else None
+        return replace(
+            policy,
+            scale_type=read_label(SCALE_TYPE, labels),
+            target=_target(labels, policy.concurrency),
+            stable_window=read_label(SCALE_WINDOW, deployment.annotations, window),
+            zero_duration=read_label(SCALE_ZERO_DURATION, labels),
+            scale_down_delay=read_label(SCALE_DOWN_WINDOW, labels),
+        )
+
+    @classmethod
+    def parse_bounds(cls, deployment: FunctionDeployment) -> Self:
+        """The policy without the labels that only the autoscaler reads, whatever these say.
+
+        A function that an older release took with other rules for them is called as before.
+        Raises InvalidRequestError.
+        """
         labels, environment = deployment.labels, deployment.env_vars
         written = {**labels, **deployment.annotations}
-        scaling = cls(
-            min_replicas=read_value(labels, MIN_LABEL, parse_count, DEFAULT_MIN),
-            max_replicas=read_value(labels, MAX_LABEL, parse_positive_count, DEFAULT_MAX),
-            to_zero=read_value(labels, ZERO_LABEL, parse_flag, False),
-            concurrency=read_value(written, CONCURRENCY_ANNOTATION, parse_count, 0),
-            max_inflight=read_value(environment, MAX_INFLIGHT, parse_count, 0),
-            timeout=read_value(
-                written,
-                EXEC_TIMEOUT,
-                parse_positive_duration,
-                read_value(environment, EXEC_TIMEOUT, _time, None),
-            ),
-            own_timeout=EXEC_TIMEOUT not in written and EXEC_TIMEOUT in environment,
-        )
-        if MAX_LABEL in labels and scaling.max_replicas < scaling.min_replicas:
+        least, most = read_label(SCALE_MIN, labels), read_label(SCALE_MAX, labels)
+        bounded = bool(labels.get(SCALE_MAX.name))
+        # As of-watchdog reads it: 0 leaves the time to the gateway.
+        own_timeout = _read_variable(environment, EXEC_TIMEOUT_VARIABLE, parse_duration) or None
+        if bounded and most < least:
             raise InvalidRequestError(
-                f"{MAX_LABEL}={labels[MAX_LABEL]!r}: expected no less than {MIN_LABEL}, "
-                f"which is {scaling.min_replicas}"
+                f"{SCALE_MAX.name}={labels[SCALE_MAX.name]!r}: expected no less than "
+                f"{SCALE_MIN.name}, which is {least}"
             )
-        return scaling
+        return cls(
+            min_replicas=least,
+            max_replicas=most,
+            to_zero=read_label(SCALE_ZERO, labels),
+            concurrency=read_label(CONCURRENCY, written),
+            max_inflight=_read_variable(environment, MAX_INFLIGHT, parse_count) or 0,
+            timeout=read_label(EXEC_TIMEOUT, written, own_timeout),
+            own_timeout=EXEC_TIMEOUT.name not in written and EXEC_TIMEOUT_VARIABLE in environment,
+            autoscale_max=max(most if bounded or not _is_standard(labels) else STANDARD_MAX, least),
+            fixed=bounded and bool(labels.get(SCALE_MIN.name)) and least == most,
+        )
 
     @property
     def call_seconds(self) -> float | None:
         """Seconds after which the gateway gives a call up; None where its setting holds.
 
-        A runtime that keeps the time itself is given the chance to answer first.
+        A runtime that keeps the time itself is given the chance to respond first.
         """
         if self.timeout is None or not self.own_timeout:
             return self.timeout
@@ -82,7 +127,7 @@ class Scaling:
 
     @property
     def wake_replicas(self) -> int:
-        """The least count at which a function takes calls: at deploy, and when one wakes it."""
+        """The least count at which a function takes calls: at deploy, and when scaled from zero."""
         return max(1, self.min_replicas)
 
     @property
@@ -90,12 +135,33 @@ class Scaling:
         """Most calls at once on a replica started now; 0 for no bound."""
         return min((bound for bound in (self.concurrency, self.max_inflight) if bound), default=0)
 
+    @property
+    def panic_window(self) -> int:
+        """Seconds of the short window, in which a burst is seen."""
+        return max(1, int(self.stable_window * PANIC_SHARE + 0.5))
+
+    @property
+    def zero_after(self) -> float | None:
+        """Seconds without a call until it is scaled to zero, None when it never is."""
+        return self.zero_duration if self.to_zero else None
+
+    def replicas_from_zero(self, waiting: int) -> int:
+        """The count to which a function at zero is set when `waiting` calls have come.
+
+        As many as have slots for all of them, within the bounds; the least, where a replica takes
+        any number.
+        """
+        if self.slots == 0:
+            return self.wake_replicas
+        most = min(math.ceil(waiting / self.slots), self.autoscale_max)
+        return max(self.wake_replicas, most)
+
 
 @dataclass(frozen=True, slots=True)
 class FunctionLoad:
-    """What the call path saw of a function until now; totals only grow.
+    """What the call path measured of a function until now; totals only grow.
 
-    desired: the count asked for; ready: replicas that take calls. inflight: calls on replicas,
+    desired: the desired count; ready: replicas that take calls. inflight: calls on replicas,
     draining ones included; waiting: calls that have no replica yet. demand_seconds: integral of
     inflight + waiting over time. arrivals: calls that came.
     """
@@ -109,17 +175,40 @@ class FunctionLoad:
     arrivals: int
 
 
-def read_value(source: Mapping[str, str], key: str, parse: Callable[[str], T], default: T) -> T:
-    """`parse` of what stands under `key`, else `default`. Raises InvalidRequestError."""
-    text = source.get(key, "")
+def read_label(label: Label[T], written: Mapping[str, str], default: T | None = None) -> T:
+    """As `label.read`. Raises InvalidRequestError instead of LabelError."""
+    try:
+        return label.read(written, default)
+    except LabelError as error:
+        raise InvalidRequestError(str(error)) from error
+
+
+def _target(labels: Mapping[str, str], concurrency: int) -> float:
+    """Load at which a replica counts as full."""
+    proportion = read_label(SCALE_TARGET_PROPORTION, labels)
+    if _is_standard(labels):
+        return STANDARD_TARGET
+    total = read_label(SCALE_TARGET, labels)
+    if labels.get(SCALE_TYPE.name) == ScaleType.CAPACITY and concurrency:
+        # A replica never holds more calls than this, whatever target was written.
+        written = bool(labels.get(SCALE_TARGET.name))
+        total = min(total, concurrency) if written else float(concurrency)
+    return max(SMALLEST_TARGET, total * proportion)
+
+
+def _is_standard(labels: Mapping[str, str]) -> bool:
+    """Whether the developer chose neither a type nor a target."""
+    return not labels.get(SCALE_TYPE.name) and not labels.get(SCALE_TARGET.name)
+
+
+def _read_variable(
+    environment: Mapping[str, str], name: str, parse: Callable[[str], T]
+) -> T | None:
+    """`parse` of an environment variable, None where it is not set. Raises InvalidRequestError."""
+    text = environment.get(name, "")
     if not text:
-        return default
+        return None
     try:
         return parse(text)
     except ValueError as error:
-        raise InvalidRequestError(f"{key}={text!r}: expected {error}") from error
-
-
-def _time(text: str) -> float | None:
-    """As of-watchdog reads it: 0 leaves the time to the gateway."""
-    return parse_duration(text) or None
+        raise InvalidRequestError(f"{name}={text!r}: expected {error}") from error

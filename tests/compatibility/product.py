@@ -1,7 +1,7 @@
 """Everything that these tests import from the product: a move of modules changes this file only."""
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import astuple
 from pathlib import Path
 from typing import Any, Final
@@ -20,8 +20,7 @@ from gateway.providers.embedded.bundle_target import BundleTarget
 from gateway.providers.embedded.bundles import Bundles
 from gateway.queue import postgres
 from gateway.queue.metrics import METRICS as QUEUE_METRICS
-from gateway.queue.retries import ATTEMPTS, CODES, MAX_WAIT, MIN_WAIT, RetryPolicy
-from gateway.scaling_options import OPTIONS
+from gateway.queue.retries import RetryPolicy
 from gateway.settings import GatewaySettings
 from registry.api import wire as registry_wire
 from registry.app import create
@@ -30,16 +29,17 @@ from registry.migrations import SCHEMA as REGISTRY_SCHEMA
 from registry.settings import RegistrySettings, read_settings
 from service.schema import Schema
 from sluice.cli.settings import CliSettings
+from sluice.labels.events import CRON_ASYNC, CRON_MISFIRE, CRON_TIMEZONE, KAFKA, SCHEDULE
+from sluice.labels.functions import QUEUED_CALLS, SCALING
 from sluice.runtime.python.batching import batch
 from sluice.runtime.serving.exposition import RuntimeCollector
 from sluice.runtime.serving.metrics import Metrics
 from sluice.runtime.settings import RuntimeSettings
 from triggers.api.routes import application
 from triggers.app import Triggers
-from triggers.cron.entries import ASYNC, MISFIRE, SCHEDULE, ZONE, entries_of
+from triggers.cron.entries import entries_of
 from triggers.gateway import DeployedFunction
 from triggers.kafka.metrics import KafkaMetrics
-from triggers.kafka.options import KafkaOptions
 from triggers.kafka.settings import KafkaSettings
 from triggers.metrics import TriggersMetrics
 from triggers.migrations import SCHEMA as TRIGGERS_SCHEMA
@@ -47,12 +47,12 @@ from triggers.settings import TriggersSettings
 
 __all__ = [
     "GATEWAY_ROWS",
-    "KAFKA_OPTIONS",
     "QUEUE_SCRIPTS",
     "REQUESTS",
     "SCHEMAS",
     "SETTINGS",
     "annotations_of_cron",
+    "annotations_of_kafka",
     "annotations_of_retries",
     "annotations_of_scaling",
     "gateway",
@@ -71,7 +71,6 @@ SETTINGS: Final[Mapping[str, type[Any]]] = {
     "sluice": CliSettings,
     "triggers": TriggersSettings,
 }
-KAFKA_OPTIONS: Final = KafkaOptions
 REQUESTS: Final[Mapping[str, type[BaseModel]]] = {
     "DELETE /system/functions": gateway_wire.DeleteWire,
     "DELETE /system/secrets": gateway_wire.SecretNameWire,
@@ -101,22 +100,31 @@ SCHEMAS: Final[Mapping[str, Schema]] = {"registry": REGISTRY_SCHEMA, "triggers":
 
 def annotations_of_scaling() -> Iterable[tuple[str, str, str]]:
     """Kind, name and default of each label and annotation about scaling."""
-    return [(option.kind, option.key, option.default) for option in OPTIONS]
+    return [(label.kind, label.name, label.default or "") for label in SCALING]
 
 
 def annotations_of_retries() -> Mapping[str, object]:
     """The annotations about queued calls, with what holds where they are absent."""
-    names = (ATTEMPTS, CODES, MIN_WAIT, MAX_WAIT)
+    names = [label.name for label in QUEUED_CALLS if label.default is not None]
     return dict(zip(names, astuple(RetryPolicy.parse({})), strict=True))
 
 
 def annotations_of_cron() -> Mapping[str, object]:
     """The annotations about schedules, with what holds where they are absent."""
     function = DeployedFunction(
-        "f", "n", {"topic": "cron-function", SCHEDULE: "0 3 * * *"}, {}, 1, 1
+        "f", "n", {"topic": "cron-function", SCHEDULE.name: "0 3 * * *"}, {}, 1, 1
     )
     (entry,) = entries_of([function])[0].values()
-    return {ASYNC: entry.asynchronous, MISFIRE: entry.misfire, ZONE: entry.schedule.zone}
+    return {
+        CRON_ASYNC.name: entry.asynchronous,
+        CRON_MISFIRE.name: entry.misfire,
+        CRON_TIMEZONE.name: entry.schedule.zone,
+    }
+
+
+def annotations_of_kafka() -> Iterable[tuple[str, str, Callable[[str], object]]]:
+    """Name, default and parser of each annotation about topics."""
+    return [(label.name, label.default or "", label.type.parse) for label in KAFKA]
 
 
 def gateway(folder: Path) -> Gateway:

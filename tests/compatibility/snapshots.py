@@ -45,10 +45,13 @@ def settings() -> Iterator[str]:
 def _knobs(table: type[Any]) -> Iterator[str]:
     for knob in fields(table):
         if "variable" in knob.metadata:
-            parse, default = knob.metadata["parse"], knob.metadata["default"]
-            read = " ".join(f"{sample}={_parsed(parse, sample)}" for sample in SAMPLES)
-            value = _parsed(parse, default)
-            yield f"{knob.metadata['variable']} default={default!r} value={value} reads {read}"
+            metadata = knob.metadata
+            yield _knob(metadata["variable"], metadata["default"], metadata["parse"])
+
+
+def _knob(name: str, default: str, parse: Callable[[str], object]) -> str:
+    read = " ".join(f"{sample}={_parsed(parse, sample)}" for sample in SAMPLES)
+    return f"{name} default={default!r} value={_parsed(parse, default)} reads {read}"
 
 
 def _parsed(parse: Callable[[str], object], text: str) -> str:
@@ -75,7 +78,8 @@ def annotations() -> Iterator[str]:
         yield f"queue annotation {key} value={plain(value)}"
     for key, value in product.annotations_of_cron().items():
         yield f"cron annotation {key} value={plain(value)}"
-    yield from (f"kafka annotation {line}" for line in _knobs(product.KAFKA_OPTIONS))
+    for key, default, parse in product.annotations_of_kafka():
+        yield f"kafka annotation {_knob(key, default, parse)}"
 
 
 def metrics() -> Iterator[str]:

@@ -14,18 +14,19 @@ from prometheus_client.core import Metric
 from bench.page import machine_table, result_tables
 from gateway.metrics import METRICS
 from gateway.queue.metrics import METRICS as QUEUE_METRICS
-from gateway.scaling_options import OPTIONS
 from gateway.settings import GatewaySettings
 from registry.metrics import RegistryMetrics
 from registry.settings import RegistrySettings
 from sluice.cli.settings import CliSettings
+from sluice.labels import Label
+from sluice.labels.events import CRON, EVENT_TOPIC, KAFKA, SCHEDULE
+from sluice.labels.functions import CALLS, QUEUED_CALLS, SCALING
 from sluice.runtime.serving.exposition import RuntimeCollector
 from sluice.runtime.serving.metrics import Metrics
 from sluice.runtime.settings import RuntimeSettings
 from sluice.settings import rows
 from tests.live import ROOT
 from triggers.kafka.metrics import KafkaMetrics
-from triggers.kafka.options import KafkaOptions
 from triggers.kafka.settings import KafkaSettings
 from triggers.metrics import TriggersMetrics
 from triggers.settings import TriggersSettings
@@ -37,10 +38,10 @@ SERIES: Final = (*METRICS, *QUEUE_METRICS)
 OWN: Final = ("sluice_", "http_", "function_")
 
 
-def settings_table(table: type[Any], head: str = "variable") -> str:
+def settings_table(table: type[Any]) -> str:
     """A Markdown table of the knobs of `table`."""
     return _markdown(
-        (head, "default", "meaning"),
+        ("variable", "default", "meaning"),
         (
             (f"`{row.variable}`", f"`{row.default}`" if row.default else "", row.meaning)
             for row in rows(table)
@@ -48,11 +49,20 @@ def settings_table(table: type[Any], head: str = "variable") -> str:
     )
 
 
-def scaling_options() -> str:
-    """A Markdown table of the labels and annotations that steer scaling."""
+def labels_table(*labels: Label[Any]) -> str:
+    """A Markdown table of labels and annotations."""
     return _markdown(
-        ("key", "as", "default", "meaning"),
-        ((f"`{each.key}`", each.kind, f"`{each.default}`", each.meaning) for each in OPTIONS),
+        ("name", "kind", "values", "default", "meaning"),
+        (
+            (
+                f"`{label.name}`",
+                label.kind,
+                label.type.values,
+                f"`{label.default}`" if label.default else "",
+                label.meaning,
+            )
+            for label in labels
+        ),
     )
 
 
@@ -112,11 +122,13 @@ def exposed_metrics(text: str) -> str:
 
 TABLES: Final[dict[str, dict[str, Callable[[], str]]]] = {
     "kafka.md": {
-        "options": lambda: settings_table(KafkaOptions, "annotation"),
+        "annotations": lambda: labels_table(*KAFKA),
         "settings": lambda: settings_table(KafkaSettings),
         "metrics": kafka_metrics,
     },
-    "scaling.md": {"options": scaling_options},
+    "scaling.md": {"labels": lambda: labels_table(*SCALING, *CALLS)},
+    "async.md": {"annotations": lambda: labels_table(*QUEUED_CALLS)},
+    "cron.md": {"annotations": lambda: labels_table(EVENT_TOPIC, SCHEDULE, *CRON)},
     "settings.md": {
         "gateway": lambda: settings_table(GatewaySettings),
         "runtime": lambda: settings_table(RuntimeSettings),

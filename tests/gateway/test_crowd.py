@@ -9,12 +9,12 @@ from gateway.metrics import Metrics
 from gateway.proxy.activator import Activator
 from gateway.types.function import (
     FunctionDeployment,
-    FunctionId,
     FunctionStatus,
     Replica,
     ReplicaState,
     UnixAddress,
 )
+from gateway.types.ids import FunctionId
 from gateway.types.scaling import FunctionLoad
 from tests.fakes import FakeProvider
 
@@ -36,7 +36,7 @@ async def test_tick_of_the_autoscaler_looks_at_no_function_at_zero() -> None:
         looked_at.append(function)
         return activator.load(function, now)
 
-    scaler = Autoscaler(FakeProvider(), load, Signals(time.monotonic))
+    scaler = Autoscaler(FakeProvider(), load, Signals(time.monotonic, lambda _function: 0))
     crowd = [status(FunctionId(f"idle-{number}"), 0) for number in range(CROWD)]
     for event in (*crowd, status(AWAKE, 1)):
         activator.apply(event)

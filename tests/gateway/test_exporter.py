@@ -12,7 +12,6 @@ from gateway import exporter
 from gateway.scrape_targets import ScrapeTargets
 from gateway.types.function import (
     FunctionDeployment,
-    FunctionId,
     FunctionRemoved,
     FunctionStatus,
     Replica,
@@ -20,6 +19,7 @@ from gateway.types.function import (
     TcpAddress,
     UnixAddress,
 )
+from gateway.types.ids import FunctionId
 from sluice.http1.asgi import AsgiApplication
 from sluice.http1.server import Server
 

@@ -5,7 +5,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.metrics import MAX_CODES, METRICS, Metrics, exposition
-from gateway.types.function import FunctionId
+from gateway.types.ids import FunctionId
 from gateway.types.scaling import FunctionLoad
 
 

@@ -1,20 +1,24 @@
 """What is called when: the entries that annotations and pipelines ask for, and those in error."""
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal, get_args
+from typing import Literal
 
-from sluice.settings import parse_flag
+from sluice.labels import LabelError, check_known
+from sluice.labels.events import (
+    CRON,
+    CRON_ASYNC,
+    CRON_MISFIRE,
+    CRON_PREFIX,
+    CRON_TIMEZONE,
+    CRON_TOPIC,
+    EVENT_TOPIC,
+    SCHEDULE,
+)
+from sluice.labels.values import Misfire
 from triggers.cron.schedule import Schedule, ScheduleError, parse_schedules
 from triggers.gateway import DeployedFunction
-
-TOPIC: Final = "cron-function"
-SCHEDULE: Final = "schedule"
-PREFIX: Final = "com.sluice.cron."
-ZONE, MISFIRE, ASYNC = f"{PREFIX}timezone", f"{PREFIX}misfire", f"{PREFIX}async"
-KNOWN: Final = frozenset({ZONE, MISFIRE, ASYNC})
-Misfire = Literal["skip", "run-once", "backfill"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,15 +53,17 @@ def entries_of(
     good: dict[str, Entry] = {}
     bad: list[BadEntry] = []
     for function in functions:
-        if function.annotations.get("topic", "").strip() != TOPIC:
+        annotations = function.annotations
+        if EVENT_TOPIC.read(annotations).strip() != CRON_TOPIC:
             continue
-        text = function.annotations.get(SCHEDULE, "")
+        text = SCHEDULE.read(annotations)
         try:
-            misfire, asynchronous = _options(function.annotations)
-        except ScheduleError as error:
-            bad.append(BadEntry(function.address, text, str(error)))
+            check_known(annotations, CRON_PREFIX, CRON)
+            misfire, asynchronous = CRON_MISFIRE.read(annotations), CRON_ASYNC.read(annotations)
+        except LabelError as error:
+            bad.append(BadEntry(function.address, text, f"annotation {error}"))
             continue
-        zone = function.annotations.get(ZONE, "").strip()
+        zone = CRON_TIMEZONE.read(annotations)
         for found in parse_schedules(text, zone):
             if isinstance(found, ScheduleError):
                 bad.append(BadEntry(function.address, text, str(found)))
@@ -112,20 +118,3 @@ def _reach(entry: Entry, until: float, kept: int) -> float:
             return until - step
         step *= 8
     return 0.0
-
-
-def _options(annotations: Mapping[str, str]) -> tuple[Misfire, bool]:
-    unknown = sorted(name for name in annotations if name.startswith(PREFIX) and name not in KNOWN)
-    if unknown:
-        raise ScheduleError(f"annotation {unknown[0]}: expected one of {', '.join(sorted(KNOWN))}")
-    text = annotations.get(MISFIRE, "skip").strip()
-    for misfire in get_args(Misfire):
-        if text == misfire:
-            break
-    else:
-        expected = ", ".join(get_args(Misfire))
-        raise ScheduleError(f"annotation {MISFIRE}: expected one of {expected}, got {text!r}")
-    try:
-        return misfire, parse_flag(annotations.get(ASYNC, "false"))
-    except ValueError as error:
-        raise ScheduleError(f"annotation {ASYNC}: expected {error}") from error

@@ -2,15 +2,18 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Final, Self
+from typing import Self
 
-from sluice.settings import SettingError
+from sluice.labels import LabelError
+from sluice.labels.events import (
+    CRON_TOPIC,
+    EVENT_TOPIC,
+    KAFKA_DEAD_LETTER_TOPIC,
+    KAFKA_RESULT_TOPIC,
+)
+from sluice.labels.values import is_topic
 from triggers.gateway import DeployedFunction
-from triggers.kafka.options import NO_TOPIC, PREFIX, KafkaOptions, is_topic
-
-ANNOTATION: Final = "topic"
-# The cron source's word in the same annotation.
-CRON: Final = "cron-function"
+from triggers.kafka.options import NO_TOPIC, KafkaOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +50,12 @@ class TopicMap:
         subscriptions: dict[str, Subscription] = {}
         refused: dict[str, str] = {}
         for function in functions:
-            topics = split_topics(function.annotations.get(ANNOTATION, ""))
+            topics = split_topics(EVENT_TOPIC.read(function.annotations))
             if not topics:
                 continue
             try:
                 subscriptions[function.address] = _subscription(function, topics)
-            except SettingError as error:
+            except LabelError as error:
                 refused[function.address] = str(error)
         return cls(subscriptions, refused)
 
@@ -65,21 +68,21 @@ class TopicMap:
 def split_topics(text: str) -> tuple[str, ...]:
     """The topics of a comma list: trimmed, each once, without the cron source's word."""
     parts = (part.strip() for part in text.split(","))
-    return tuple(dict.fromkeys(part for part in parts if part and part != CRON))
+    return tuple(dict.fromkeys(part for part in parts if part and part != CRON_TOPIC))
 
 
 def _subscription(function: DeployedFunction, topics: tuple[str, ...]) -> Subscription:
     for topic in topics:
         if not is_topic(topic):
             rule = "topics of letters, digits, '.', '_' and '-', with commas between"
-            raise SettingError(ANNOTATION, topic, rule)
+            raise LabelError(EVENT_TOPIC.name, topic, rule)
     options = KafkaOptions.load(function.annotations)
     group = f"sluice.{function.namespace or 'default'}.{function.name}"
     subscription = Subscription(function.address, group, topics, options)
-    for name, value in (
-        ("result-topic", options.result_topic),
-        ("dead-letter-topic", subscription.dead_letter_topic),
+    for label, value in (
+        (KAFKA_RESULT_TOPIC, options.result_topic),
+        (KAFKA_DEAD_LETTER_TOPIC, subscription.dead_letter_topic),
     ):
         if value in topics:
-            raise SettingError(PREFIX + name, value, "a topic the function does not consume")
+            raise LabelError(label.name, value, "a topic the function does not consume")
     return subscription

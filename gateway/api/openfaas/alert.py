@@ -10,27 +10,27 @@ from pydantic import BaseModel, ValidationError
 
 from gateway.api.control import ControlPlane
 from gateway.api.requests import MalformedError, function_id, parse_json, read_body
-from gateway.types.errors import InvalidRequestError, NotFoundError, SluiceError
-from gateway.types.function import FunctionDeployment, FunctionId
-from gateway.types.scaling import Scaling
+from gateway.types.errors import NotFoundError, SluiceError
+from gateway.types.function import FunctionDeployment
+from gateway.types.ids import FunctionId
+from gateway.types.scaling import ScalingPolicy, read_label
+from sluice.labels.functions import SCALE_FACTOR
 
 LOG: Final = logging.getLogger(__name__)
 
 BAD_FORMAT: Final = "Unable to parse alert, bad format."
-FACTOR_LABEL: Final = "com.openfaas.scale.factor"
-DEFAULT_FACTOR: Final = 10
 # What alerts scale to at most, whatever the label says (faas gateway/handlers/alerthandler.go).
 ALERT_MAX: Final = 5
 
 
 class Labels(BaseModel):
-    """Those of an alert's labels that count."""
+    """The labels of an alert that are read."""
 
     function_name: str = ""
 
 
 class Alert(BaseModel):
-    """The part of an alert that counts."""
+    """The part of an alert that is read."""
 
     status: str = ""
     labels: Labels = Labels()
@@ -44,25 +44,20 @@ class Alerts(BaseModel):
 
 def factor_of(deployment: FunctionDeployment) -> int:
     """Percent of the maximum that one alert adds; raises InvalidRequestError when no number."""
-    text = deployment.labels.get(FACTOR_LABEL, str(DEFAULT_FACTOR))
-    if not text.isascii() or not text.isdigit() or len(text) > 6:
-        raise InvalidRequestError(
-            f"{FACTOR_LABEL}={text[:60]!r}: expected a whole number, 1 to 100, or 0 for no alerts"
-        )
-    return int(text)
+    return read_label(SCALE_FACTOR, deployment.labels)
 
 
-def after_alert(scaling: Scaling, factor: int, current: int, firing: bool) -> int:
-    """The count that an alert leads to.
+def after_alert(policy: ScalingPolicy, factor: int, current: int, firing: bool) -> int:
+    """The count after an alert.
 
-    Firing adds one step and never takes a replica away; anything else falls back to the minimum
-    at once. A factor outside 1..100 switches alerts off.
+    A firing one adds one step and never removes a replica; any other sets the minimum at once.
+    A factor outside 1..100 switches alerts off.
     """
     if not 1 <= factor <= 100:
         return current
     if not firing:
-        return scaling.min_replicas
-    ceiling = min(scaling.max_replicas, ALERT_MAX)
+        return policy.min_replicas
+    ceiling = min(policy.max_replicas, ALERT_MAX)
     step = math.ceil(ceiling / 100 * factor)
     return max(current, min(current + step, ceiling))
 
@@ -78,14 +73,14 @@ def routes(control: ControlPlane) -> APIRouter:
             document = Alerts.model_validate(parse_json(body))
         except (MalformedError, ValidationError):
             return PlainTextResponse(BAD_FORMAT, status_code=400)
-        failures = [text for each in document.alerts or () if (text := await _obey(control, each))]
+        failures = [text for each in document.alerts or () if (text := await _apply(control, each))]
         return PlainTextResponse("\n".join(failures), status_code=500 if failures else 200)
 
     return router
 
 
-async def _obey(control: ControlPlane, alert: Alert) -> str:
-    """Scale the function that the alert names; the text of what failed, if anything did."""
+async def _apply(control: ControlPlane, alert: Alert) -> str:
+    """Scale the function that the alert names; returns the text of a failure, else nothing."""
     name = alert.labels.function_name
     if not name:
         return ""
@@ -101,8 +96,8 @@ async def _obey(control: ControlPlane, alert: Alert) -> str:
 async def _step(control: ControlPlane, function: FunctionId, firing: bool) -> None:
     status = await control.provider.status(function)
     deployment = status.deployment
-    scaling, factor = Scaling.parse(deployment), factor_of(deployment)
-    count = after_alert(scaling, factor, status.replicas, firing)
+    policy, factor = ScalingPolicy.parse_bounds(deployment), factor_of(deployment)
+    count = after_alert(policy, factor, status.replicas, firing)
     if count != status.replicas:
         await control.provider.scale(function, count)
         LOG.info("scaled by alert function=%s replicas=%d", function, count)

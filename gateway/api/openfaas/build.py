@@ -1,4 +1,4 @@
-"""OpenFaaS's remote-builder API: a signed tar in, a stream of progress out."""
+"""OpenFaaS's remote-builder API: takes a signed tar, streams the build's progress."""
 
 import asyncio
 import os
@@ -14,22 +14,23 @@ from gateway.api.control import ControlPlane, StreamLimit
 from gateway.api.openfaas.build_events import Builder, collect, failed, limited, stream
 from gateway.api.requests import check_length, check_size
 from gateway.api.streams import NDJSON, ClientGoneError, NdjsonResponse, Until, unless_gone
-from gateway.types.errors import DeadlineExceededError, OverloadedError
+from gateway.types.errors import DeadlineExceededError, OverloadedError, SluiceError
 
 SIGNATURE: Final = "x-build-signature"
 WRITE_BYTES: Final = 1024 * 1024
 UPLOAD_SUFFIX: Final = ".upload.tar"
 
 
-class SignatureError(Exception):
+class SignatureError(SluiceError):
     """The body was not signed with the payload secret."""
+
+    status = 401
 
 
 def routes(control: ControlPlane, builder: Builder, uploads: Path) -> APIRouter:
     """Routes of /build and /publickey.
 
-    uploads: a folder of its own for contexts under way; what a killed gateway left there is
-    removed now.
+    uploads: a folder for build contexts alone; files that a killed gateway left there are removed.
     """
     uploads.mkdir(parents=True, exist_ok=True, mode=0o700)
     for left in uploads.glob(f"*{UPLOAD_SUFFIX}"):
@@ -54,34 +55,35 @@ class _Builds:
 
     async def build(self, request: Request) -> Response:
         if SIGNATURE not in request.headers:
-            return PlainTextResponse(f"expected the header {SIGNATURE}", status_code=401)
+            raise SignatureError(f"expected the header {SIGNATURE}")
         check_length(request, self._settings.build_bytes)
         if not self._slots.take():
             raise OverloadedError(f"{self._settings.builds} builds are running already")
         try:
-            async with AsyncExitStack() as held:
-                held.callback(self._slots.give_back)
-                tar = await self._receive(request, held)
-                return await self._response(request, tar, held)
-        except SignatureError as error:
-            return PlainTextResponse(str(error), status_code=401)
+            async with AsyncExitStack() as cleanup:
+                cleanup.callback(self._slots.give_back)
+                tar = await self._receive(request, cleanup)
+                return await self._response(request, tar, cleanup)
         except ClientGoneError:
             return Response(status_code=400)
 
-    async def _response(self, request: Request, tar: Path, held: AsyncExitStack) -> Response:
-        """The answer, begun once the builder said its first word: until then it may refuse."""
+    async def _response(self, request: Request, tar: Path, cleanup: AsyncExitStack) -> Response:
+        """The response, begun after the builder's first event, as a build may be refused until then."""
         events = limited(self._builder.build(tar), self._settings.build_timeout)
-        held.push_async_callback(events.aclose)
+        cleanup.push_async_callback(events.aclose)
         if NDJSON not in request.headers.get("accept", ""):
             return JSONResponse(await unless_gone(request.receive, collect(events)))
         first = await unless_gone(request.receive, anext(events, None))
         until = Until(self._control.stopping, farewell=failed("the gateway is stopping"))
-        return NdjsonResponse(stream(first, events), held.pop_all(), until)
+        return NdjsonResponse(stream(first, events), cleanup.pop_all(), until)
 
-    async def _receive(self, request: Request, held: AsyncExitStack) -> Path:
-        """The body in a file that `held` removes. Raises SignatureError, DeadlineExceededError."""
+    async def _receive(self, request: Request, cleanup: AsyncExitStack) -> Path:
+        """The body in a file that `cleanup` removes.
+
+        Raises SignatureError, DeadlineExceededError.
+        """
         descriptor, name = tempfile.mkstemp(dir=self._uploads, suffix=UPLOAD_SUFFIX)
-        held.callback(os.unlink, name)
+        cleanup.callback(os.unlink, name)
         try:
             async with asyncio.timeout(self._settings.build_upload_timeout):
                 await self._save(request, descriptor)

@@ -1,4 +1,4 @@
-"""A builder's events as the lines that faas-cli reads."""
+"""A builder's events as the lines that faas-cli reads: shape and size of each."""
 
 import asyncio
 import json
@@ -18,7 +18,7 @@ Status = Literal["in_progress", "success", "failed"]
 
 
 class BuildEvent(Protocol):
-    """What a builder tells while it works. duration: seconds since the build began."""
+    """Progress of a build, or its result. duration: seconds since the build began."""
 
     @property
     def log(self) -> tuple[str, ...]: ...
@@ -65,7 +65,7 @@ async def limited(
 async def stream(
     first: BuildEvent | None, rest: AsyncGenerator[BuildEvent, None]
 ) -> AsyncGenerator[dict[str, Any], None]:
-    """Documents of the events, each short enough for a line; a build out of time has failed."""
+    """Documents of the events, each short enough for a line; a build that times out has failed."""
     if first is None:
         yield failed("the build ended without a result")
         return
@@ -91,7 +91,7 @@ async def collect(events: AsyncGenerator[BuildEvent, None]) -> dict[str, Any]:
 
 
 def documents(event: BuildEvent) -> Iterator[dict[str, Any]]:
-    """The event as documents: its log, spread over as many as it takes, then what else it says."""
+    """The event as documents: its log over as many as needed, then the rest of it."""
     pending: list[str] = []
     size = 0
     for piece in _pieces(event.log):

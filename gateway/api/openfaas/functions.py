@@ -14,11 +14,11 @@ from gateway.api.openfaas import render
 from gateway.api.openfaas.alert import factor_of
 from gateway.api.openfaas.wire import DeleteWire, FunctionWire, ScaleWire
 from gateway.api.requests import check_name, function_id, namespace_of, read_model, shown
-from gateway.autoscaling.policy import Autoscaling
 from gateway.queue.retries import RetryPolicy, concurrency
 from gateway.types.errors import AlreadyExistsError, InvalidRequestError, NotFoundError
-from gateway.types.function import FunctionDeployment, FunctionId
-from gateway.types.scaling import Scaling
+from gateway.types.function import FunctionDeployment
+from gateway.types.ids import FunctionId
+from gateway.types.scaling import ScalingPolicy
 
 LOG: Final = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ class _Functions:
         for begin in range(0, len(statuses), DESCRIBED_AT_ONCE):
             part = statuses[begin : begin + DESCRIBED_AT_ONCE]
             documents += [render.listed(status, count(status.id)) for status in part]
-            # Calls have their turn.
+            # Lets the loop serve calls in between.
             await asyncio.sleep(0)
         return Response(to_json(documents), media_type="application/json")
 
@@ -100,16 +100,16 @@ class _Functions:
                 f"got {shown(body.service_name)}"
             )
         status = await self._provider.status(function)
-        most = Scaling.parse(status.deployment).max_replicas
+        most = ScalingPolicy.parse_bounds(status.deployment).max_replicas
         replicas = min(body.replicas, most)
         await self._provider.scale(function, replicas)
         LOG.info("scaled by hand function=%s replicas=%d", function, replicas)
         return Response(status_code=202)
 
     async def _deployment(self, request: Request) -> FunctionDeployment:
-        """The deployment that the body asks for, as far as it can be checked before it runs."""
+        """The deployment in the body, checked as far as possible before it runs."""
         deployment = (await read_model(request, FunctionWire, self._limit)).deployment()
-        Autoscaling.parse(deployment)
+        ScalingPolicy.parse(deployment)
         RetryPolicy.parse(deployment.annotations)
         concurrency(deployment.annotations, self._control.settings.queue_concurrency)
         factor_of(deployment)

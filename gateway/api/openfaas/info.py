@@ -1,4 +1,4 @@
-"""The gateway itself: what it is, whether it is well, and rid of what nobody uses."""
+"""Routes about the gateway itself: version, health, removal of unused builds."""
 
 import asyncio
 import platform

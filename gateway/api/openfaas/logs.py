@@ -1,4 +1,4 @@
-"""The log endpoint: what replicas wrote, as it is or followed."""
+"""The log endpoint: lines that replicas wrote, once or followed."""
 
 import re
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -28,7 +28,9 @@ BOOLEANS: Final = {
 
 
 class LogRequestError(InvalidRequestError):
-    """A parameter of the log request does not fit: 422."""
+    """A parameter of the log request does not fit."""
+
+    status = 422
 
     def __init__(self, parameter: str, expected: str, got: str) -> None:
         super().__init__(
@@ -47,11 +49,11 @@ def routes(control: ControlPlane) -> APIRouter:
         await control.provider.status(query.id)
         if not slots.take():
             raise OverloadedError(f"{control.settings.log_streams} log streams are open already")
-        held = AsyncExitStack()
-        held.callback(slots.give_back)
+        cleanup = AsyncExitStack()
+        cleanup.callback(slots.give_back)
         return NdjsonResponse(
             _documents(control.provider.logs(query)),
-            held,
+            cleanup,
             Until(control.stopping, control.settings.log_stream_timeout),
         )
 

@@ -12,11 +12,12 @@ from gateway.api.openfaas import render
 from gateway.api.openfaas.wire import NamespaceWire
 from gateway.api.requests import read_model, shown
 from gateway.types.errors import AlreadyExistsError, InvalidRequestError, NotFoundError
-from gateway.types.function import DEFAULT_NAMESPACE, Namespace
+from gateway.types.function import Namespace
+from gateway.types.ids import DEFAULT_NAMESPACE
 
 LOG: Final = logging.getLogger(__name__)
 
-# The mark of a namespace that OpenFaaS may use.
+# The label of a namespace that OpenFaaS may use.
 MARK: Final = ("openfaas", "1")
 
 
@@ -71,7 +72,7 @@ class _Namespaces:
         return Response(status_code=202)
 
     async def _named(self, request: Request, name: str) -> Namespace:
-        """The body's namespace, which must repeat the path's name and carry the mark."""
+        """The body's namespace, which must repeat the path's name and have the label MARK."""
         namespace = (await read_model(request, NamespaceWire, self._limit)).namespace()
         if namespace.name != name:
             raise InvalidRequestError(

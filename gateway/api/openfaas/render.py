@@ -1,12 +1,10 @@
-"""OpenFaaS's answer documents: a status of ours as the JSON its clients read."""
+"""OpenFaaS's response documents: our types as the JSON that its clients read."""
 
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any
 
 from gateway.types.function import FunctionDeployment, FunctionStatus, LogLine, Namespace, Resources
-
-NAME_LABEL: Final = "faas_function"
-REASON_ANNOTATION: Final = "com.sluice.reason"
+from sluice.labels.functions import FUNCTION_NAME, REASON
 
 
 def listed(status: FunctionStatus, invocations: float) -> dict[str, Any]:
@@ -22,11 +20,11 @@ def listed(status: FunctionStatus, invocations: float) -> dict[str, Any]:
 
 
 def described(status: FunctionStatus, invocations: float) -> dict[str, Any]:
-    """One function in full: as in the list, and why it is not as asked, replica by replica."""
+    """One function in full: as in the list, with its reason and the state of each replica."""
     document = listed(status, invocations)
     reason = status.reason or next((r.reason for r in status.running if r.reason), "")
     if reason:
-        document["annotations"] = {**document.get("annotations", {}), REASON_ANNOTATION: reason}
+        document["annotations"] = {**document.get("annotations", {}), REASON.name: reason}
         document["reason"] = reason
     if status.running:
         document["replicaStates"] = [
@@ -66,7 +64,7 @@ def timestamp(moment: datetime) -> str:
 
 
 def _function(deployment: FunctionDeployment, annotations: dict[str, str]) -> dict[str, Any]:
-    """Keys of a deployment that are set; an empty object would not be the same as none."""
+    """Keys of a deployment that are set: an empty object would differ from an absent one."""
     return {
         "name": deployment.id.name,
         "image": deployment.image,
@@ -76,7 +74,7 @@ def _function(deployment: FunctionDeployment, annotations: dict[str, str]) -> di
             envVars=dict(deployment.env_vars),
             constraints=list(deployment.constraints),
             secrets=list(deployment.secrets),
-            labels={**deployment.labels, NAME_LABEL: deployment.id.name},
+            labels={**deployment.labels, FUNCTION_NAME.name: deployment.id.name},
             annotations=annotations,
             limits=_resources(deployment.limits),
             requests=_resources(deployment.requests),

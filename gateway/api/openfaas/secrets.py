@@ -1,4 +1,4 @@
-"""Secrets of the REST API: names out, values in, never values out."""
+"""Secrets of the REST API: values are written, and only names are read."""
 
 import logging
 from typing import Final

@@ -1,4 +1,4 @@
-"""OpenFaaS's request documents and how each becomes a value of ours."""
+"""OpenFaaS's request documents, and the values that they become."""
 
 import base64
 import binascii
@@ -8,36 +8,17 @@ from typing import Annotated, Final
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from gateway.api.requests import NAME, NAME_RULE, check_name
+from gateway.api.requests import check_name
 from gateway.types.errors import InvalidRequestError
-from gateway.types.function import (
-    DEFAULT_NAMESPACE,
-    FunctionDeployment,
-    FunctionId,
-    Namespace,
-    Resources,
-)
-from sluice.settings import parse_size
+from gateway.types.function import FunctionDeployment, Namespace, Resources
+from gateway.types.ids import DEFAULT_NAMESPACE, FunctionId, parse_name, parse_secret_name
+from gateway.types.quantities import parse_cpu, parse_memory
 
-SECRET_NAME: Final = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
-CPU: Final = re.compile(r"[0-9]{1,9}m|[0-9]{1,6}(\.[0-9]{1,9})?")
 IMAGE: Final = re.compile(r"[!-~]{1,512}")
 
 
-def _name(value: str) -> str:
-    if not NAME.fullmatch(value):
-        raise ValueError(NAME_RULE)
-    return value
-
-
 def _optional_name(value: str) -> str:
-    return _name(value) if value else value
-
-
-def _secret_name(value: str) -> str:
-    if len(value) > 253 or not SECRET_NAME.fullmatch(value):
-        raise ValueError("lower-case letters, digits, inner hyphens and dots, 253 at most")
-    return value
+    return parse_name(value) if value else value
 
 
 def _image(value: str) -> str:
@@ -65,14 +46,14 @@ def _key(value: str) -> str:
 
 
 def _memory(value: str) -> str:
-    if value and parse_size(value) < 1:
-        raise ValueError("a size above 0 such as 128Mi or 1G")
+    if value:
+        parse_memory(value)
     return value
 
 
 def _cpu(value: str) -> str:
-    if value and not CPU.fullmatch(value):
-        raise ValueError("a number of cores such as 500m or 0.5")
+    if value:
+        parse_cpu(value)
     return value
 
 
@@ -82,9 +63,9 @@ def _no_device(value: str) -> str:
     return value
 
 
-Name = Annotated[str, AfterValidator(_name)]
+Name = Annotated[str, AfterValidator(parse_name)]
 OptionalName = Annotated[str, AfterValidator(_optional_name)]
-SecretName = Annotated[str, AfterValidator(_secret_name)]
+SecretName = Annotated[str, AfterValidator(parse_secret_name)]
 Text = Annotated[str, AfterValidator(_text)]
 Key = Annotated[str, AfterValidator(_key)]
 Variable = Annotated[str, AfterValidator(_variable)]
@@ -92,7 +73,7 @@ Device = Annotated[str, AfterValidator(_no_device)]
 
 
 class Wire(BaseModel):
-    """Keys as OpenFaaS writes them; unknown ones are ignored, as its Go types do."""
+    """Keys as OpenFaaS writes them; unknown ones are ignored, as by its Go types."""
 
     model_config = ConfigDict(alias_generator=to_camel, extra="ignore")
 
@@ -107,7 +88,7 @@ class ResourcesWire(Wire):
     intel: Device | None = Field(None, alias="intel.com/gpu")
 
     def resources(self) -> Resources | None:
-        """What is asked for; None when every key is absent or empty."""
+        """The resources in the document; None when every key is absent or empty."""
         found = Resources(self.memory or "", self.cpu or "")
         return found if found != Resources() else None
 
@@ -129,7 +110,7 @@ class FunctionWire(Wire):
     read_only_root_filesystem: bool | None = None
 
     def deployment(self) -> FunctionDeployment:
-        """The deployment asked for, every absent collection empty."""
+        """The deployment in the document; absent collections are empty."""
         return FunctionDeployment(
             id=FunctionId(self.service, self.namespace or DEFAULT_NAMESPACE),
             image=self.image,
@@ -197,6 +178,6 @@ class NamespaceWire(Wire):
     annotations: dict[Key, Text] | None = None
 
     def namespace(self) -> Namespace:
-        """The namespace asked for; raises InvalidRequestError naming the rule it breaks."""
+        """The namespace in the document; raises InvalidRequestError naming the broken rule."""
         name = check_name(self.name or "", "name")
         return Namespace(name, self.labels or {}, self.annotations or {})

@@ -1,1 +1,1 @@
-"""What the REST API has beyond OpenFaaS's."""
+"""Routes that Sluice adds to OpenFaaS's API."""

@@ -1,4 +1,4 @@
-"""Routes of queued calls: list, look at, result, replay, delete, cancel."""
+"""Routes of queued calls: list, describe, result, replay, delete, cancel."""
 
 import logging
 import re
@@ -21,7 +21,7 @@ LOG: Final = logging.getLogger(__name__)
 MOST_LISTED: Final = 1000
 LIMIT: Final = re.compile(r"[0-9]{1,4}")
 STATES: Final = {state.name.lower(): state for state in CallState}
-# A result is data: whatever a function calls it, no browser runs it under this origin.
+# A result is data: no browser may run it under this origin, whatever type the function gave.
 RESULT_HEADERS: Final = {
     "x-content-type-options": "nosniff",
     "content-disposition": "attachment",
@@ -53,9 +53,9 @@ class _Calls:
 
     async def describe(self, request: Request, call: str) -> Response:
         view = await self._queue.call(call)
-        asked = await self._queue.request(call)
+        request_payload = await self._queue.request(call)
         response = await self._queue.response(call)
-        return JSONResponse(_rendered(view) | _request(asked) | _response(response))
+        return JSONResponse(_rendered(view) | _request(request_payload) | _response(response))
 
     async def result(self, request: Request, call: str) -> Response:
         view = await self._queue.call(call)

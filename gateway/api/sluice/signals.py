@@ -1,4 +1,4 @@
-"""Load reported by others: consumer lag and the like, one value a function and signal."""
+"""Load that other programs report, such as consumer lag: a value for each function and signal."""
 
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field

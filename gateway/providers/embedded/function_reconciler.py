@@ -10,7 +10,8 @@ from gateway.providers.embedded.records import FunctionRecord, Generation
 from gateway.providers.embedded.replica import ReplicaProcess
 from gateway.providers.embedded.replica_worker import ReplicaWorker
 from gateway.types.errors import SluiceError
-from gateway.types.function import FunctionId, FunctionStatus, Usage
+from gateway.types.function import FunctionStatus, Usage
+from gateway.types.ids import FunctionId
 
 KILLED_WITHIN: Final = 10.0  # seconds; a process in the kernel's hands may take longer
 

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from gateway.settings import GatewaySettings
-from gateway.types.function import FunctionId, LogLine, LogQuery
+from gateway.types.function import LogLine, LogQuery
+from gateway.types.ids import FunctionId
 
 LOG: Final = logging.getLogger(__name__)
 CHUNK: Final = 64 << 10

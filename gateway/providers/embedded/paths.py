@@ -11,7 +11,7 @@ from typing import Final
 
 from gateway.providers.embedded import scratch
 from gateway.types.errors import UnavailableError
-from gateway.types.function import FunctionId
+from gateway.types.ids import FunctionId
 
 LONGEST_SOCKET_PATH: Final = 107  # bytes of sun_path without its last zero
 SOCKET_NAME_BYTES: Final = 17

@@ -12,7 +12,8 @@ from gateway.providers.embedded.sandbox import check_variables, find_command, th
 from gateway.providers.embedded.unspecialized import Shape
 from gateway.types.errors import InvalidRequestError
 from gateway.types.function import FunctionDeployment
-from gateway.types.scaling import Scaling
+from gateway.types.scaling import ScalingPolicy
+from sluice.labels.functions import SCALE_MIN
 from sluice.settings import parse_duration
 
 HOW_TO_BUILD: Final = (
@@ -49,10 +50,10 @@ class Planner:
             raise InvalidRequestError(
                 f"secrets: {', '.join(missing)} not found in namespace {deployment.id.namespace}"
             )
-        least = Scaling.parse(deployment).min_replicas
+        least = ScalingPolicy.parse_bounds(deployment).min_replicas
         most = self._machine.settings.replica_limit
         if least > most:
-            raise InvalidRequestError(f"com.openfaas.scale.min: expected at most {most}")
+            raise InvalidRequestError(f"{SCALE_MIN.name}: expected at most {most}")
         return self._digest(deployment), least
 
     def spec(self, generation: Generation) -> ReplicaSpec:

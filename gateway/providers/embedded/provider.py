@@ -24,10 +24,8 @@ from gateway.providers.embedded.store import Store
 from gateway.settings import GatewaySettings
 from gateway.types.errors import InvalidRequestError, NotFoundError
 from gateway.types.function import (
-    DEFAULT_NAMESPACE,
     FunctionDeployment,
     FunctionEvent,
-    FunctionId,
     FunctionRemoved,
     FunctionStatus,
     LogLine,
@@ -35,6 +33,7 @@ from gateway.types.function import (
     Namespace,
     Usage,
 )
+from gateway.types.ids import DEFAULT_NAMESPACE, FunctionId
 
 LOG: Final = logging.getLogger(__name__)
 PRUNE_SECONDS: Final = 300.0

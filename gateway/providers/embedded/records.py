@@ -6,7 +6,8 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from gateway.types.function import FunctionDeployment, FunctionId, Resources
+from gateway.types.function import FunctionDeployment, Resources
+from gateway.types.ids import FunctionId
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,9 +13,7 @@ LOG: Final = logging.getLogger(__name__)
 FIRST_PAUSE: Final = 0.1
 LONGEST_PAUSE: Final = 30.0
 STEADY: Final = 60.0  # seconds alive after which the pause starts over
-MOST_LOST: Final = (
-    4  # starts in a row, lost with their zygote, that are no failure yet
-)
+MOST_LOST: Final = 4  # starts in a row, lost with their zygote, that are no failure yet
 BRIEF: Final = 1.0  # a replica that asks to be replaced before this is treated as failed
 
 

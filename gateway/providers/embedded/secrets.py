@@ -11,7 +11,7 @@ from typing import Final
 from gateway.folders import sync_folder
 from gateway.providers.embedded.names import check_label, check_secret
 from gateway.types.errors import InvalidRequestError, NotFoundError
-from gateway.types.function import FunctionId
+from gateway.types.ids import FunctionId
 
 MOST_BYTES: Final = 1 << 20  # Kubernetes' limit
 STAGED: Final = ".new-"

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from gateway.providers.embedded.records import FunctionRecord, Generation, decode, encode
-from gateway.types.function import DEFAULT_NAMESPACE, FunctionId, Namespace
+from gateway.types.function import Namespace
+from gateway.types.ids import DEFAULT_NAMESPACE, FunctionId
 
 T = TypeVar("T")
 

@@ -1,5 +1,6 @@
 """The API on a fake provider, called through its ASGI interface."""
 
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -11,8 +12,9 @@ from gateway.api.application import application
 from gateway.api.control import About, ControlPlane
 from gateway.auth.authenticator import Auth
 from gateway.auth.credentials import Credentials
+from gateway.autoscaling.signals import Signals
 from gateway.settings import GatewaySettings
-from gateway.types.function import FunctionId
+from gateway.types.ids import FunctionId
 from tests.gateway.api.recording import RecordingProvider
 
 CREDENTIALS = Credentials(b"admin", b"p" * 43, b"payload-key", b"registry-token-value")
@@ -46,6 +48,7 @@ def control(
         provider=provider,
         about=About("1.2.3", "abc"),
         invocation_count=lambda function: invocations.get(function, 0.0),
+        signals=Signals(time.monotonic, lambda _function: 0),
     )
 
 

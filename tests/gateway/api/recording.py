@@ -2,14 +2,8 @@
 
 from collections.abc import AsyncIterator, Sequence
 
-from gateway.types.function import (
-    FunctionDeployment,
-    FunctionId,
-    FunctionStatus,
-    LogLine,
-    LogQuery,
-    Namespace,
-)
+from gateway.types.function import FunctionDeployment, FunctionStatus, LogLine, LogQuery, Namespace
+from gateway.types.ids import FunctionId
 from tests.fakes import FakeProvider
 
 

@@ -105,12 +105,12 @@ def test_identify_anything_else_is_nobody(header: bytes | None) -> None:
 
 def test_identify_registry_token_is_a_function() -> None:
     assert Auth(STRONG).identify(b"Bearer registry-token-value") is FUNCTION
-    assert Auth.disabled(STRONG).identify(b"Bearer registry-token-value") is FUNCTION
+    assert Auth(STRONG, enabled=False).identify(b"Bearer registry-token-value") is FUNCTION
 
 
 @pytest.mark.parametrize("header", [None, b"Bearer ", b"Basic bogus", basic(b"a", b"b")])
 def test_identify_with_auth_off_lets_everybody_in(header: bytes | None) -> None:
-    assert Auth.disabled(STRONG).identify(header) is ADMIN
+    assert Auth(STRONG, enabled=False).identify(header) is ADMIN
 
 
 def test_identify_guessing_a_short_password_is_stopped_until_time_passes() -> None:

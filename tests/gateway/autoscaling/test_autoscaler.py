@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 from gateway.autoscaling.autoscaler import Autoscaler
 from gateway.autoscaling.signals import Signals
 from gateway.types.errors import UnavailableError
-from gateway.types.function import FunctionDeployment, FunctionId, FunctionRemoved, FunctionStatus
+from gateway.types.function import FunctionDeployment, FunctionRemoved, FunctionStatus
+from gateway.types.ids import FunctionId
 from gateway.types.scaling import FunctionLoad
 from tests.fakes import FakeProvider
 
@@ -44,7 +45,7 @@ class Stage:
     scaled: Callable[[], None] = lambda: None
 
     def __post_init__(self) -> None:
-        self.signals = Signals(lambda: self.now)
+        self.signals = Signals(lambda: self.now, lambda _function: 0)
         self.autoscaler = Autoscaler(_Recorder(self), self._load, self.signals, lambda: self.now)
         self.tell()
 

@@ -4,11 +4,12 @@ from dataclasses import replace
 
 import pytest
 
-from gateway.autoscaling.decision import Decision, Policy, asked, decide, scale_for_backlog
+from gateway.autoscaling.decision import Decision, decide, scale_for_backlog, scale_for_load
 from gateway.autoscaling.window import Window
+from gateway.types.scaling import ScalingPolicy
 
-DEFAULT = Policy(target=70.0)
-TEN = Policy.per_replica(10, 0.7)
+DEFAULT = ScalingPolicy(min_replicas=0, autoscale_max=0, target=70.0, stable_window=60)
+TEN = replace(DEFAULT, target=7.0)
 FRESH = Decision(0, 0)
 
 
@@ -29,18 +30,17 @@ FRESH = Decision(0, 0)
         (DEFAULT, 0, 30, 200, 3, True),
         (replace(DEFAULT, max_up_rate=2), 4, 700, 700, 8, True),
         (replace(DEFAULT, max_up_rate=1.1), 3, 400, 400, 4, True),
-        (replace(DEFAULT, activation=3), 1, 10, 10, 3, False),
         (DEFAULT, 5, 0, 0, 2, False),
         (DEFAULT, 5, 10, 10, 2, False),
         (TEN, 2, 14, 28, 4, True),
         (TEN, 22, 0, 0, 11, False),
-        (Policy.per_replica(1, 0.7), 2, 1, 1, 2, False),
-        (Policy.per_replica(1, 0.7), 3, 2.1, 2.1, 4, False),
-        (Policy.per_replica(200, 0.7), 1, 100, 280, 2, True),
+        (replace(DEFAULT, target=0.7), 2, 1, 1, 2, False),
+        (replace(DEFAULT, target=0.7), 3, 2.1, 2.1, 4, False),
+        (replace(DEFAULT, target=140.0), 1, 100, 280, 2, True),
     ],
 )
 def test_one_decision_of_a_fresh_scaler(
-    policy: Policy, ready: int, stable: float, panic: float, desired: int, panicking: bool
+    policy: ScalingPolicy, ready: int, stable: float, panic: float, desired: int, panicking: bool
 ) -> None:
     made = decide(policy, stable, panic, ready, 0.0, FRESH)
     assert made.desired == desired
@@ -90,7 +90,7 @@ def test_run_of_fifteen_rows_goes_as_the_contract_says() -> None:
 
 
 def test_bounds_lie_outside_rates_and_panic_memory() -> None:
-    made = decide(replace(DEFAULT, max_replicas=3), 700, 700, 1, 0.0, FRESH)
+    made = decide(replace(DEFAULT, autoscale_max=3), 700, 700, 1, 0.0, FRESH)
     assert (made.desired, made.replicas) == (10, 3)
     least = decide(replace(DEFAULT, min_replicas=2), 0, 0, 1, 0.0, FRESH)
     assert (least.desired, least.replicas) == (0, 2)
@@ -121,7 +121,7 @@ def test_relief_is_a_panic_that_holds_the_count_for_a_stable_window() -> None:
 
 
 def test_relief_neither_passes_the_bounds_nor_lowers_a_panic() -> None:
-    past = scale_for_backlog(replace(TEN, max_replicas=3), 9, 0.0, FRESH)
+    past = scale_for_backlog(replace(TEN, autoscale_max=3), 9, 0.0, FRESH)
     assert (past.desired, past.replicas) == (9, 3)
     assert scale_for_backlog(TEN, 4, 1.0, past).replicas == 9
 
@@ -130,4 +130,4 @@ def test_relief_neither_passes_the_bounds_nor_lowers_a_panic() -> None:
     ("stable", "panic", "count"), [(0, 0, 1), (7, 7, 1), (7.1, 0, 2), (7, 20, 3), (700, 0, 5)]
 )
 def test_asked_count_knows_nothing_of_what_runs(stable: float, panic: float, count: int) -> None:
-    assert asked(replace(TEN, max_replicas=5), stable, panic) == count
+    assert scale_for_load(replace(TEN, autoscale_max=5), stable, panic) == count

@@ -1,11 +1,14 @@
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
 
 import pytest
 
 from gateway.autoscaling.function_scaler import FunctionScaler
 from gateway.types.errors import SluiceError, UnavailableError
-from gateway.types.function import FunctionDeployment, FunctionId
+from gateway.types.function import FunctionDeployment
+from gateway.types.ids import FunctionId
 from tests.gateway.api.recording import RecordingProvider
 
 ECHO = FunctionId("echo")
@@ -21,21 +24,31 @@ async def provider() -> AsyncIterator[RecordingProvider]:
     await provider.close()
 
 
+@dataclass
+class Calls:
+    """The activator's side: calls that wait, by function, and the failures it was told."""
+
+    waiting: Counter[FunctionId] = field(default_factory=Counter)
+    failures: asyncio.Queue[tuple[FunctionId, SluiceError]] = field(default_factory=asyncio.Queue)
+
+    def failed(self, function: FunctionId, error: SluiceError) -> None:
+        self.failures.put_nowait((function, error))
+
+
 @pytest.fixture
-async def function_scaler(provider: RecordingProvider) -> AsyncIterator[FunctionScaler]:
-    function_scaler = FunctionScaler(provider)
+def calls() -> Calls:
+    return Calls(Counter({ECHO: 1}))
+
+
+@pytest.fixture
+async def function_scaler(
+    provider: RecordingProvider, calls: Calls
+) -> AsyncIterator[FunctionScaler]:
+    function_scaler = FunctionScaler(provider, calls.waiting.__getitem__, calls.failed)
     running = asyncio.ensure_future(function_scaler.run())
     yield function_scaler
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
-
-
-async def failure(
-    function_scaler: FunctionScaler,
-) -> asyncio.Future[tuple[FunctionId, SluiceError]]:
-    future: asyncio.Future[tuple[FunctionId, SluiceError]] = asyncio.Future()
-    function_scaler.failed = lambda function, error: future.set_result((function, error))
-    return future
 
 
 async def scaled(provider: RecordingProvider, count: int) -> None:
@@ -57,35 +70,36 @@ async def test_wake_scales_to_the_minimum(
 
 
 async def test_wake_scales_to_what_the_calls_need_that_wait_by_then(
-    function_scaler: FunctionScaler, provider: RecordingProvider
+    function_scaler: FunctionScaler, provider: RecordingProvider, calls: Calls
 ) -> None:
     annotations = {"com.sluice.concurrency": "2"}
     await provider.deploy(FunctionDeployment(ECHO, "echo:1", annotations=annotations))
     await provider.scale(ECHO, 0)
-    function_scaler.waiting = {ECHO: 7}.__getitem__
+    calls.waiting[ECHO] = 7
     function_scaler.wake(ECHO)
     await scaled(provider, 4)
 
 
 async def test_wake_of_a_function_that_runs_changes_nothing(
-    function_scaler: FunctionScaler, provider: RecordingProvider
+    function_scaler: FunctionScaler, provider: RecordingProvider, calls: Calls
 ) -> None:
     await provider.scale(ECHO, 7)
-    told = await failure(function_scaler)
     function_scaler.wake(ECHO)
     function_scaler.wake(FunctionId("gone"))
-    await asyncio.wait_for(told, 60)
+    await asyncio.wait_for(calls.failures.get(), 60)
     assert (await provider.status(ECHO)).replicas == 7
 
 
 async def test_wake_that_fails_is_told_and_the_next_one_served(
-    function_scaler: FunctionScaler, provider: RecordingProvider, caplog: pytest.LogCaptureFixture
+    function_scaler: FunctionScaler,
+    provider: RecordingProvider,
+    calls: Calls,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     for broken, text in ((UnavailableError("no room"), "no room"), (KeyError("bug"), "see the")):
         provider.broken = broken
-        told = await failure(function_scaler)
         function_scaler.wake(ECHO)
-        function, error = await asyncio.wait_for(told, 60)
+        function, error = await asyncio.wait_for(calls.failures.get(), 60)
         assert function == ECHO
         assert text in str(error)
     assert "waking failed function=echo.openfaas-fn" in caplog.text

@@ -20,13 +20,13 @@ from gateway.types.function import (
     Address,
     FunctionDeployment,
     FunctionEvent,
-    FunctionId,
     FunctionRemoved,
     FunctionStatus,
     Replica,
     ReplicaState,
     UnixAddress,
 )
+from gateway.types.ids import FunctionId
 
 LOCK_KEY: Final = "test-lock"
 PATIENCE: Final = 60.0

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from gateway.providers.embedded import EmbeddedProvider
-from gateway.types.function import FunctionId
+from gateway.types.ids import FunctionId
 from tests.gateway.providers.harness import Watcher, asked, build, call, make_bundles, settings_of
 
 KEEPS = """

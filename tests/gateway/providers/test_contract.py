@@ -13,15 +13,14 @@ from gateway.providers import Provider
 from gateway.providers.embedded import EmbeddedProvider
 from gateway.types.errors import InvalidRequestError, NotFoundError, NotSupportedError
 from gateway.types.function import (
-    DEFAULT_NAMESPACE,
     FunctionDeployment,
-    FunctionId,
     FunctionRemoved,
     FunctionStatus,
     LogQuery,
     Namespace,
     ReplicaState,
 )
+from gateway.types.ids import DEFAULT_NAMESPACE, FunctionId
 from tests.fakes import FakeProvider
 from tests.gateway.providers.harness import (
     HELLO,

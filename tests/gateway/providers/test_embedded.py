@@ -12,14 +12,8 @@ import pytest
 from gateway.providers.embedded import EmbeddedProvider
 from gateway.providers.embedded.bundles import Bundles
 from gateway.types.errors import InvalidRequestError, UnavailableError
-from gateway.types.function import (
-    DEFAULT_NAMESPACE,
-    FunctionDeployment,
-    FunctionId,
-    FunctionStatus,
-    ReplicaState,
-    Resources,
-)
+from gateway.types.function import FunctionDeployment, FunctionStatus, ReplicaState, Resources
+from gateway.types.ids import DEFAULT_NAMESPACE, FunctionId
 from tests.gateway.providers.harness import (
     HELLO,
     Watcher,

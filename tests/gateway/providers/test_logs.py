@@ -18,7 +18,8 @@ from gateway.providers.embedded.logs import (
     read_logs,
 )
 from gateway.settings import GatewaySettings
-from gateway.types.function import FunctionId, LogLine, LogQuery
+from gateway.types.function import LogLine, LogQuery
+from gateway.types.ids import FunctionId
 
 FUNCTION = FunctionId("one")
 START = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)

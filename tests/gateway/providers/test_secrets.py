@@ -5,7 +5,7 @@ import pytest
 
 from gateway.providers.embedded.secrets import MOST_BYTES, SecretFiles
 from gateway.types.errors import InvalidRequestError, NotFoundError
-from gateway.types.function import FunctionId
+from gateway.types.ids import FunctionId
 
 FUNCTION = FunctionId("one", "team")
 

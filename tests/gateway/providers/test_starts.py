@@ -12,13 +12,8 @@ import pytest
 from gateway.providers.embedded import EmbeddedProvider
 from gateway.providers.embedded.bundles import Bundles
 from gateway.providers.embedded.processes import family
-from gateway.types.function import (
-    FunctionDeployment,
-    FunctionId,
-    FunctionStatus,
-    ReplicaState,
-    Resources,
-)
+from gateway.types.function import FunctionDeployment, FunctionStatus, ReplicaState, Resources
+from gateway.types.ids import FunctionId
 from tests.gateway.providers.harness import (
     HELLO,
     PATIENCE,

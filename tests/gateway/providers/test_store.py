@@ -8,7 +8,8 @@ import pytest
 
 from gateway.providers.embedded.records import FunctionRecord, Generation
 from gateway.providers.embedded.store import Store
-from gateway.types.function import DEFAULT_NAMESPACE, FunctionDeployment, FunctionId, Resources
+from gateway.types.function import FunctionDeployment, Resources
+from gateway.types.ids import DEFAULT_NAMESPACE, FunctionId
 
 DEPLOYMENT = FunctionDeployment(
     FunctionId("one"),

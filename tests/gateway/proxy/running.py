@@ -14,7 +14,8 @@ from gateway.proxy.connection_pool import ConnectionPool
 from gateway.proxy.invoker import Invoker
 from gateway.proxy.router import Router
 from gateway.settings import GatewaySettings
-from gateway.types.function import FunctionId, UnixAddress
+from gateway.types.function import UnixAddress
+from gateway.types.ids import FunctionId
 from sluice.http1.exchange import Exchange, Receiver
 from sluice.http1.limits import Limits
 from sluice.http1.server import Server

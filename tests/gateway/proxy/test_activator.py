@@ -18,13 +18,13 @@ from gateway.types.errors import (
 )
 from gateway.types.function import (
     FunctionDeployment,
-    FunctionId,
     FunctionRemoved,
     FunctionStatus,
     Replica,
     ReplicaState,
     UnixAddress,
 )
+from gateway.types.ids import FunctionId
 from tests.fakes import deployment
 
 READY, STARTING = ReplicaState.READY, ReplicaState.STARTING

@@ -10,7 +10,8 @@ import pytest
 
 from gateway.metrics import CLIENT_GONE, FunctionMetrics
 from gateway.proxy.call import Call
-from gateway.types.function import FunctionId, ReplicaState
+from gateway.types.function import ReplicaState
+from gateway.types.ids import FunctionId
 from tests.fakes import FakeReplica, ReplicaCall, deployment, echo
 from tests.gateway.proxy.running import Gateway, Reply, running
 

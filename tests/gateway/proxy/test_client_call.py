@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from gateway.metrics import CLIENT_GONE
-from gateway.types.function import FunctionId, ReplicaState, UnixAddress
+from gateway.types.function import ReplicaState, UnixAddress
+from gateway.types.ids import FunctionId
 from tests.fake_replica import FakeReplica
 from tests.fakes import ReplicaCall, deployment
 from tests.gateway.proxy.running import Gateway, running

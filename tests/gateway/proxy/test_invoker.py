@@ -15,7 +15,7 @@ from gateway.types.errors import (
     UnavailableError,
     UpstreamError,
 )
-from gateway.types.function import FunctionId
+from gateway.types.ids import FunctionId
 from tests.fakes import ReplicaCall, deployment
 from tests.gateway.proxy.running import Gateway, running
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from gateway.proxy.headers import request_head
-from gateway.types.function import FunctionId, UnixAddress
+from gateway.types.function import UnixAddress
+from gateway.types.ids import FunctionId
 from sluice.http1.exchange import Exchange
 from tests.fakes import FakeReplica, ReplicaCall, deployment
 from tests.gateway.proxy.running import Gateway, running

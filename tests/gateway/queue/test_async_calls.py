@@ -12,7 +12,7 @@ from gateway.queue.blobs import Blobs, BlobWriter
 from gateway.queue.call import CallState
 from gateway.queue.store import DISK_IS_FULL, Committed, Filter, Group, StoreFullError
 from gateway.types.errors import SluiceError
-from gateway.types.function import FunctionId
+from gateway.types.ids import FunctionId
 from tests.fake_replica import ReplicaCall
 from tests.gateway.queue.running import eventually, queue_in, receiver
 

@@ -5,16 +5,16 @@ from typing import Any
 import pytest
 
 from gateway.types.errors import InvalidRequestError
-from gateway.types.scaling import Scaling
+from gateway.types.scaling import ScalingPolicy
 from tests.fakes import deployment
 
 
 def test_scaling_nothing_written_has_defaults() -> None:
-    assert Scaling.parse(deployment("f")) == Scaling(1, 20, False, 0, 0, None, False)
+    assert ScalingPolicy.parse(deployment("f")) == ScalingPolicy(1, 20, False, 0, 0, None, False)
 
 
 def test_scaling_labels_and_annotations_are_read() -> None:
-    scaling = Scaling.parse(
+    scaling = ScalingPolicy.parse(
         deployment(
             "f",
             labels={
@@ -27,16 +27,16 @@ def test_scaling_labels_and_annotations_are_read() -> None:
             env_vars={"max_inflight": "7", "exec_timeout": "2"},
         )
     )
-    assert scaling == Scaling(2, 4, True, 3, 7, 90.0, False)
+    assert scaling == ScalingPolicy(2, 4, True, 3, 7, 90.0, False, autoscale_max=4)
 
 
 def test_scaling_exec_timeout_of_the_environment_is_the_runtimes_own() -> None:
-    scaling = Scaling.parse(deployment("f", env_vars={"exec_timeout": "250ms"}))
+    scaling = ScalingPolicy.parse(deployment("f", env_vars={"exec_timeout": "250ms"}))
     assert (scaling.timeout, scaling.own_timeout) == (0.25, True)
 
 
 def test_scaling_at_minimum_zero_wakes_to_one() -> None:
-    scaling = Scaling.parse(deployment("f", labels={"com.openfaas.scale.min": "0"}))
+    scaling = ScalingPolicy.parse(deployment("f", labels={"com.openfaas.scale.min": "0"}))
     assert (scaling.min_replicas, scaling.wake_replicas) == (0, 1)
 
 
@@ -57,4 +57,4 @@ def test_scaling_at_minimum_zero_wakes_to_one() -> None:
 )
 def test_scaling_bad_value_is_refused_by_name(fields: dict[str, Any], words: str) -> None:
     with pytest.raises(InvalidRequestError, match=words):
-        Scaling.parse(deployment("f", **fields))
+        ScalingPolicy.parse(deployment("f", **fields))

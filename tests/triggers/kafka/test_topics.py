@@ -1,6 +1,6 @@
 import pytest
 
-from sluice.settings import SettingError
+from sluice.labels import LabelError
 from triggers.gateway import DeployedFunction
 from triggers.kafka.options import KafkaOptions
 from triggers.kafka.topics import TopicMap
@@ -63,5 +63,5 @@ def test_defaults_are_earliest_in_order_and_at_least_once() -> None:
     options = KafkaOptions.load({})
     assert (options.mode, options.start_offset, options.order) == ("sync", "earliest", "partition")
     assert options.retry_codes == {408, 429, 500, 502, 503, 504}
-    with pytest.raises(SettingError, match=r"com\.sluice\.kafka\.order"):
+    with pytest.raises(LabelError, match=r"com\.sluice\.kafka\.order"):
         KafkaOptions.load({"com.sluice.kafka.order": "none"})

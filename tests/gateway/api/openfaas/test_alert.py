@@ -5,8 +5,8 @@ import pytest
 
 from gateway.api.openfaas.alert import after_alert
 from gateway.types.errors import UnavailableError
-from gateway.types.function import FunctionId
-from gateway.types.scaling import Scaling
+from gateway.types.ids import FunctionId
+from gateway.types.scaling import ScalingPolicy
 from tests.gateway.api.recording import RecordingProvider
 
 
@@ -39,7 +39,7 @@ def alerts(*pairs: tuple[str, str]) -> dict[str, Any]:
 def test_after_alert_steps_up_and_falls_to_the_minimum(
     least: int, most: int, factor: int, current: int, firing: bool, expected: int
 ) -> None:
-    scaling = Scaling(min_replicas=least, max_replicas=most)
+    scaling = ScalingPolicy(min_replicas=least, max_replicas=most)
     assert after_alert(scaling, factor, current, firing) == expected
 
 

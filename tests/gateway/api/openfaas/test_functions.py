@@ -7,13 +7,8 @@ import httpx
 import pytest
 
 from gateway.api.openfaas.functions import DESCRIBED_AT_ONCE
-from gateway.types.function import (
-    FunctionDeployment,
-    FunctionId,
-    Replica,
-    ReplicaState,
-    UnixAddress,
-)
+from gateway.types.function import FunctionDeployment, Replica, ReplicaState, UnixAddress
+from gateway.types.ids import FunctionId
 from tests.gateway.api.recording import RecordingProvider
 
 ECHO = {"service": "echo", "image": "echo:1"}

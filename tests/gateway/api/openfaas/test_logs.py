@@ -9,7 +9,8 @@ from prometheus_client import CollectorRegistry
 
 from gateway.api.application import application
 from gateway.api.control import ControlPlane
-from gateway.types.function import FunctionDeployment, FunctionId, LogLine, LogQuery
+from gateway.types.function import FunctionDeployment, LogLine, LogQuery
+from gateway.types.ids import FunctionId
 from tests.gateway.api.recording import RecordingProvider
 from tests.gateway.api.wired import Wired
 

@@ -79,7 +79,7 @@ async def test_guard_slows_down_guessing(control: ControlPlane) -> None:
 
 
 async def test_guard_with_auth_off_ignores_an_empty_bearer(control: ControlPlane) -> None:
-    app = application(replace(control, auth=Auth.disabled(CREDENTIALS)), CollectorRegistry())
+    app = application(replace(control, auth=Auth(CREDENTIALS, enabled=False)), CollectorRegistry())
     transport = httpx.ASGITransport(app=app)
     async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
         response = await client.get("/system/functions", headers={"authorization": "Bearer "})

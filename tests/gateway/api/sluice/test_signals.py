@@ -4,7 +4,7 @@ import httpx
 import pytest
 
 from gateway.api.control import ControlPlane
-from gateway.types.function import FunctionId
+from gateway.types.ids import FunctionId
 
 
 async def test_reports_of_several_reporters_are_added_up(

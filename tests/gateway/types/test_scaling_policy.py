@@ -1,8 +1,10 @@
 import pytest
 
-from gateway.autoscaling.policy import Autoscaling, Signal, replicas_from_zero
 from gateway.types.errors import InvalidRequestError
-from gateway.types.function import FunctionDeployment, FunctionId
+from gateway.types.function import FunctionDeployment
+from gateway.types.ids import FunctionId
+from gateway.types.scaling import ScalingPolicy
+from sluice.labels.values import ScaleType
 
 
 def deployment(**labels: str) -> FunctionDeployment:
@@ -14,21 +16,21 @@ def deployment(**labels: str) -> FunctionDeployment:
 
 
 def test_function_without_labels_gets_the_standard_alert_rule() -> None:
-    found = Autoscaling.parse(deployment())
-    assert found.signal is Signal.RPS
-    assert (found.policy.target, found.policy.max_replicas) == (5.0, 5)
-    assert (found.window, found.panic_window) == (30, 3)
+    found = ScalingPolicy.parse(deployment())
+    assert found.scale_type is ScaleType.RPS
+    assert (found.target, found.autoscale_max) == (5.0, 5)
+    assert (found.stable_window, found.panic_window) == (30, 3)
     assert found.zero_after is None
 
 
 def test_labels_are_read_as_openfaas_pro_writes_them() -> None:
-    found = Autoscaling.parse(
+    found = ScalingPolicy.parse(
         deployment(type="capacity", target="10", target_proportion="0.7", zero="true")
     )
-    assert found.signal is Signal.CAPACITY
-    assert found.policy.target == 7.0
+    assert found.scale_type is ScaleType.CAPACITY
+    assert found.target == 7.0
     assert found.zero_after == 900.0
-    assert (found.window, found.panic_window) == (60, 6)
+    assert (found.stable_window, found.panic_window) == (60, 6)
 
 
 @pytest.mark.parametrize(
@@ -44,14 +46,14 @@ def test_labels_are_read_as_openfaas_pro_writes_them() -> None:
 def test_target_never_exceeds_what_a_replica_may_hold(
     labels: dict[str, str], target: float
 ) -> None:
-    assert Autoscaling.parse(deployment(**labels)).policy.target == pytest.approx(target)
+    assert ScalingPolicy.parse(deployment(**labels)).target == pytest.approx(target)
 
 
 def test_equal_bounds_switch_steering_off() -> None:
-    assert Autoscaling.parse(deployment(min="2", max="2")).fixed
-    assert Autoscaling.parse(deployment(min="2", max="02")).fixed
-    assert not Autoscaling.parse(deployment(min="2", max="3")).fixed
-    assert not Autoscaling.parse(deployment(min="1")).fixed
+    assert ScalingPolicy.parse(deployment(min="2", max="2")).fixed
+    assert ScalingPolicy.parse(deployment(min="2", max="02")).fixed
+    assert not ScalingPolicy.parse(deployment(min="2", max="3")).fixed
+    assert not ScalingPolicy.parse(deployment(min="1")).fixed
 
 
 @pytest.mark.parametrize(
@@ -83,7 +85,7 @@ def test_bad_label_is_named_with_its_rule(key: str, value: str, complaint: str) 
         key, f"com.openfaas.scale.{key.replace('_', '-')}"
     )
     with pytest.raises(InvalidRequestError, match=complaint) as refused:
-        Autoscaling.parse(deployment(**{"target": "1", "zero": "true", key: value}))
+        ScalingPolicy.parse(deployment(**{"target": "1", "zero": "true", key: value}))
     assert str(refused.value).startswith(f"{name}={value!r}: expected ")
 
 
@@ -91,7 +93,7 @@ def test_bad_label_is_named_with_its_rule(key: str, value: str, complaint: str) 
 def test_bad_window_is_named_with_its_rule(value: str) -> None:
     annotations = {"com.sluice.scale.window": value}
     with pytest.raises(InvalidRequestError, match=f"com.sluice.scale.window='{value}': expected"):
-        Autoscaling.parse(FunctionDeployment(FunctionId("f"), "image", annotations=annotations))
+        ScalingPolicy.parse(FunctionDeployment(FunctionId("f"), "image", annotations=annotations))
 
 
 @pytest.mark.parametrize(
@@ -111,7 +113,8 @@ def test_bad_window_is_named_with_its_rule(value: str) -> None:
 def test_function_wakes_to_what_its_queue_asks_for(
     labels: dict[str, str], waiting: int, count: int
 ) -> None:
-    assert replicas_from_zero(deployment(**labels), waiting) == count
+    policy = ScalingPolicy.parse_bounds(deployment(**labels))
+    assert policy.replicas_from_zero(waiting) == count
 
 
 def test_slots_are_the_lower_of_both_bounds() -> None:
@@ -121,5 +124,5 @@ def test_slots_are_the_lower_of_both_bounds() -> None:
         annotations={"com.sluice.concurrency": "5"},
         env_vars={"max_inflight": "3"},
     )
-    assert Autoscaling.parse(found).slots == 3
-    assert Autoscaling.parse(deployment()).slots == 0
+    assert ScalingPolicy.parse(found).slots == 3
+    assert ScalingPolicy.parse(deployment()).slots == 0
