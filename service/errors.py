@@ -29,6 +29,31 @@ class ServiceError(Exception):
         self.details = details
 
 
+class CallError(ServiceError):
+    """A call that brought no answer."""
+
+    status = 502
+
+
+class GatewayUnavailableError(CallError):
+    """The gateway could not be reached, or went away before its answer was whole.
+
+    The function may have been called: repeat with the same Idempotency-Key.
+    """
+
+    status = 503
+
+
+class CallTimeoutError(CallError):
+    """No whole answer came in time; the connection was cut, so that the function is told."""
+
+    status = 504
+
+
+class ResponseTooLargeError(CallError):
+    """The answer is longer than what was allowed for."""
+
+
 def install_errors(app: FastAPI) -> None:
     """Answer every failure as JSON; what is not expected keeps its text in the log."""
     app.add_exception_handler(ServiceError, known)

@@ -6,16 +6,17 @@ import os
 import socket
 from typing import Final, Protocol
 
+from pipelines.metrics import PipelineMetrics
+from pipelines.service import PipelineService
+from service.catalog import Catalog
 from service.database import Database
+from service.gateway_client import GatewayClient
 from service.server import response
 from sluice.settings import SettingError
-from triggers.api.routes import application
-from triggers.catalog import Catalog
+from triggers.api import application
 from triggers.cron.source import CronSource
-from triggers.gateway import GatewayClient
 from triggers.metrics import TriggersMetrics
 from triggers.migrations import SCHEMA
-from triggers.pipelines.service import PipelineService
 from triggers.settings import TriggersSettings
 
 SECRETS_SECONDS: Final = 30.0
@@ -40,10 +41,14 @@ class Triggers:
         self.catalog = Catalog(self.gateway, settings.rebuild_interval)
         self.database = Database(settings.database_url, SCHEMA)
         self.pipelines = PipelineService(
-            settings, self.gateway, self.catalog, self.database, self.metrics
+            settings.pipelines,
+            settings.process_name,
+            self.gateway,
+            self.catalog,
+            self.database,
+            PipelineMetrics(self.metrics.registry, self.metrics.failures),
         )
-        self.cron = CronSource(settings, self.gateway, self.database, self.metrics)
-        self.cron.caller.pipelines = self.pipelines
+        self.cron = CronSource(settings, self.gateway, self.database, self.metrics, self.pipelines)
         self.sources: list[Source] = [self.catalog, self.cron, self.pipelines]
         self.catalog.subscribe(self.cron.apply)
         self.pipelines.subscribe(self.cron.apply_pipelines)
@@ -83,7 +88,7 @@ async def credentials(settings: TriggersSettings) -> tuple[str, str]:
 async def serve(settings: TriggersSettings, listener: socket.socket) -> None:
     """Run every source and answer on `listener` until SIGTERM; a source that fails ends all."""
     triggers = Triggers(settings, *await credentials(settings))
-    app = application(settings, triggers.cron, triggers.pipelines, triggers.metrics)
+    app = application(settings.pipelines, triggers.cron, triggers.pipelines, triggers.metrics)
     await triggers.pipelines.definitions.load()
     try:
         async with asyncio.TaskGroup() as group:

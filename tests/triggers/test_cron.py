@@ -5,18 +5,25 @@ from pathlib import Path
 
 import pytest
 
+from service.catalog import Catalog
 from service.database import Database
-from tests.triggers.conftest import without_table
-from tests.triggers.fakes import Call, FakeClock, FakeGateway, Reply
-from triggers.catalog import Catalog
+from service.gateway_client import GatewayClient
+from tests.databases import without_table
+from tests.service.fakes import Call, FakeClock, FakeGateway, Reply
 from triggers.cron.source import CronSource
-from triggers.gateway import GatewayClient
 from triggers.metrics import TriggersMetrics
 from triggers.settings import TriggersSettings
 
 START = 1_780_000_200.0  # a multiple of ten minutes
 MINUTE = 60.0
 SettingsOf = Callable[..., TriggersSettings]
+
+
+class NoPipelines:
+    """Stands where pipelines are started; these schedules are of functions only."""
+
+    async def start_for_schedule(self, pipeline: str, key: str) -> str:
+        raise AssertionError(pipeline, key)
 
 
 class Bench:
@@ -31,7 +38,9 @@ class Bench:
         """A source that runs and follows the gateway's functions."""
         client = GatewayClient(self.gateway.url, "admin", "x")
         settings = self._settings_of(SLUICE_TRIGGERS_NAME=name, **variables)
-        source = CronSource(settings, client, self.database, TriggersMetrics(), self.clock)
+        source = CronSource(
+            settings, client, self.database, TriggersMetrics(), NoPipelines(), self.clock
+        )
         catalog = Catalog(client, 60)
         catalog.subscribe(source.apply)
         await catalog.refresh()

@@ -5,12 +5,11 @@ import logging
 from datetime import UTC, datetime
 from typing import Final, Protocol
 
-from triggers.answer import FunctionResponse
-from triggers.clock import Clock
+from service.clock import Clock
+from service.errors import CallError, GatewayUnavailableError, ServiceError
+from service.gateway_client import FunctionCaller, FunctionResponse
 from triggers.cron.entries import Entry
 from triggers.cron.store import Claim, FireStore, Outcome
-from triggers.errors import CallError, GatewayUnavailableError, TriggersError
-from triggers.gateway import FunctionCaller
 from triggers.metrics import TriggersMetrics
 from triggers.settings import TriggersSettings
 
@@ -28,9 +27,7 @@ class PipelineStarter(Protocol):
 
 
 class FireCaller:
-    """All calls of one process. `pipelines` is joined by the composition root."""
-
-    pipelines: PipelineStarter
+    """All calls of one process."""
 
     def __init__(
         self,
@@ -38,10 +35,11 @@ class FireCaller:
         gateway: FunctionCaller,
         store: FireStore,
         metrics: TriggersMetrics,
+        pipelines: PipelineStarter,
         clock: Clock,
     ) -> None:
         self._timeout = settings.upstream_timeout
-        self._gateway, self._store = gateway, store
+        self._gateway, self._store, self._pipelines = gateway, store, pipelines
         self._metrics, self._clock = metrics, clock
         self._under_way: dict[str, int] = {}
         self._slots = asyncio.Semaphore(settings.cron_at_once)
@@ -78,14 +76,14 @@ class FireCaller:
         started, status, error = self._clock.time(), 0, ""
         try:
             if entry.kind == "pipeline":
-                await self.pipelines.start_for_schedule(entry.target, claim.key)
+                await self._pipelines.start_for_schedule(entry.target, claim.key)
                 status = 202
             else:
                 response = await self._response(entry, claim, started)
                 status = response.status
                 if not response.succeeded:
                     error = response.body[:SHOWN].decode("utf-8", "replace")
-        except TriggersError as failure:
+        except ServiceError as failure:
             error = str(failure)
         state = "succeeded" if 200 <= status < 300 else "failed"
         return Outcome(state, started, self._clock.time() - started, status, error)

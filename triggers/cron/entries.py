@@ -5,9 +5,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, get_args
 
+from service.gateway_client import DeployedFunction
+from service.schedule import Schedule, ScheduleError, parse_schedules
 from sluice.settings import parse_flag
-from triggers.cron.schedule import Schedule, ScheduleError, parse_schedules
-from triggers.gateway import DeployedFunction
 
 TOPIC: Final = "cron-function"
 SCHEDULE: Final = "schedule"

@@ -6,13 +6,13 @@ import math
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
+from service.clock import Clock, SystemClock
 from service.database import Database
-from triggers.clock import Clock, SystemClock
-from triggers.cron.calling import LONGEST_DELAY, FireCaller, told
+from service.gateway_client import DeployedFunction, FunctionCaller
+from service.schedule import Schedule
+from triggers.cron.calling import LONGEST_DELAY, FireCaller, PipelineStarter, told
 from triggers.cron.entries import BadEntry, Entry, entries_of, make_entry, missed
-from triggers.cron.schedule import Schedule
 from triggers.cron.store import Claim, FireStore, Outcome
-from triggers.gateway import DeployedFunction, FunctionCaller
 from triggers.metrics import TriggersMetrics
 from triggers.settings import TriggersSettings
 
@@ -31,12 +31,13 @@ class CronSource:
         gateway: FunctionCaller,
         database: Database,
         metrics: TriggersMetrics,
+        pipelines: PipelineStarter,
         clock: Clock | None = None,
     ) -> None:
         self._settings, self._metrics = settings, metrics
         self._clock = clock or SystemClock()
         self._store = FireStore(database, settings.process_name)
-        self.caller = FireCaller(settings, gateway, self._store, metrics, self._clock)
+        self.caller = FireCaller(settings, gateway, self._store, metrics, pipelines, self._clock)
         self._functions: dict[str, Entry] = {}
         self._pipelines: dict[str, Entry] = {}
         self.bad: list[BadEntry] = []
@@ -161,7 +162,11 @@ class CronSource:
         group.create_task(self._recorded(self.caller.call(entry, claim), claim))
 
     def _claimed_until(self) -> float:
-        return self._clock.time() + 2 * self._settings.upstream_timeout + self._settings.lease
+        return (
+            self._clock.time()
+            + 2 * self._settings.upstream_timeout
+            + self._settings.pipelines.lease
+        )
 
     async def _take_over(self, group: asyncio.TaskGroup, mine: bool) -> None:
         """Call what was claimed and has no result, as its process was killed."""

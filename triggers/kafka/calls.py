@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
-from triggers.answer import FunctionResponse
-from triggers.errors import CallTimeoutError, GatewayUnavailableError, ResponseTooLargeError
-from triggers.gateway import FunctionCaller
+from service.errors import CallTimeoutError, GatewayUnavailableError, ResponseTooLargeError
+from service.gateway_client import FunctionCaller, FunctionResponse
 from triggers.kafka import batches
 from triggers.kafka.headers import Record, batch_headers, call_headers
 from triggers.kafka.outcomes import Done, Failed, Outcome, Unavailable

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from triggers.errors import BusyError, InvalidRequestError, NotFoundError, TooLargeError
+from pipelines.errors import BusyError, InvalidRequestError, NotFoundError, TooLargeError
 from triggers.kafka.headers import Record
 from triggers.kafka.options import KafkaOptions
 from triggers.kafka.outcomes import Done, Failed, Outcome, Unavailable

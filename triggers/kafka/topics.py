@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Self
 
+from service.gateway_client import DeployedFunction
 from sluice.settings import SettingError
-from triggers.gateway import DeployedFunction
 from triggers.kafka.options import NO_TOPIC, PREFIX, KafkaOptions, is_topic
 
 ANNOTATION: Final = "topic"

@@ -1,7 +1,7 @@
 import pytest
 
+from service.gateway_client import DeployedFunction
 from sluice.settings import SettingError
-from triggers.gateway import DeployedFunction
 from triggers.kafka.options import KafkaOptions
 from triggers.kafka.topics import TopicMap
 
