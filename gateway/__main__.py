@@ -12,6 +12,7 @@ import uvloop
 from gateway.app import Gateway, serve
 from gateway.settings import GatewaySettings
 from gateway.types.errors import SluiceError
+from sluice.migrations import NewerSchemaError
 from sluice.settings import SettingError
 
 LOG: Final = logging.getLogger("gateway")
@@ -30,7 +31,7 @@ def main(environ: Mapping[str, str]) -> int:
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(serve(settings, _told))
-    except SluiceError as error:
+    except (SluiceError, NewerSchemaError) as error:
         return _fail(str(error), CANNOT_RUN)
     return 0
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -14,11 +13,11 @@ from pipelines.records import Run
 from service.clock import Clock, SystemClock
 from service.errors import CallTimeoutError, GatewayUnavailableError, ResponseTooLargeError
 from service.gateway_client import FunctionCaller, FunctionResponse
+from sluice.backoff import Backoff, centred_jitter, delay
 
 UNAVAILABLE_FIRST_SECONDS, UNAVAILABLE_LONGEST_SECONDS = 0.2, 5.0
 BACKOFF_LONGEST: Final = 300.0
 SHOWN: Final = 2000  # characters of a failed answer that are kept
-JITTER: Final = 0.2
 TIMED_OUT: Final = 504
 
 
@@ -84,9 +83,8 @@ class StepCaller:
             if isinstance(outcome, Success) or outcome.status not in retry.codes or last:
                 return outcome
             self._on_retry(unit)
-            backoff = min(retry.backoff * 2 ** (attempt - 1), BACKOFF_LONGEST)
-            spread = 1 + random.uniform(-JITTER, JITTER)  # noqa: S311 - spreads calls, no secret
-            await self._clock.wait(max(pause, backoff * spread))
+            wait = delay(attempt, retry.backoff, BACKOFF_LONGEST, centred_jitter)
+            await self._clock.wait(max(pause, wait))
 
     async def _attempt(
         self, unit: Unit, path: str, body: bytes, attempt: int
@@ -118,7 +116,8 @@ class StepCaller:
             ("Idempotency-Key", unit.key),
             ("X-Pipeline-Run", unit.run.id),
         )
-        until, delay = 0.0, UNAVAILABLE_FIRST_SECONDS
+        until = 0.0
+        backoff = Backoff(UNAVAILABLE_FIRST_SECONDS, UNAVAILABLE_LONGEST_SECONDS)
         while True:
             try:
                 async with self._slots:
@@ -133,10 +132,10 @@ class StepCaller:
             except GatewayUnavailableError:
                 now = self._clock.time()
                 until = until or now + self._unavailable_seconds
-                if now + delay > until:
+                wait = backoff.next()
+                if now + wait > until:
                     raise
-            await self._clock.wait(delay)
-            delay = min(delay * 2, UNAVAILABLE_LONGEST_SECONDS)
+            await self._clock.wait(wait)
 
 
 def _path(query: Any) -> str:

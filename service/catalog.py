@@ -7,6 +7,7 @@ from typing import Final, Protocol
 
 from service.errors import CallError
 from service.gateway_client import DeployedFunction
+from sluice.backoff import Backoff
 
 LONGEST_DELAY: Final = 60.0
 FIRST_DELAY: Final = 0.5
@@ -53,13 +54,14 @@ class Catalog:
 
     async def run(self) -> None:
         """Follow the gateway until cancelled."""
-        delay = FIRST_DELAY
+        backoff = Backoff(FIRST_DELAY, LONGEST_DELAY)
         while True:
             try:
                 await self.refresh()
-                pause, delay = self._interval, FIRST_DELAY
+                backoff.reset()
+                pause = self._interval
             except CallError as error:
-                pause, delay = delay, min(delay * 2, LONGEST_DELAY)
+                pause = backoff.next()
                 log.warning("event=listing-failed retry_in=%.1fs error=%s", pause, error)
             await self._pause(pause)
 

@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol, TypeVar
 
 import uvloop
 
-from service.schema import SchemaTooNewError
+from sluice.migrations import NewerSchemaError
 from sluice.settings import SettingError
 from sluice.settings.sockets import socket_address
 
@@ -62,7 +62,7 @@ def run(
     except SettingError as error:
         sys.stderr.write(f"{error}\n")
         return 2
-    except (InUseError, SchemaTooNewError) as error:
+    except (InUseError, NewerSchemaError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
     log.info("event=stopped")

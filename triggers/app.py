@@ -31,7 +31,7 @@ class Source(Protocol):
 
 
 class Triggers:
-    """All parts of one process. Opens the database; raises SchemaTooNewError, SettingError."""
+    """All parts of one process. Opens the database; raises NewerSchemaError, SettingError."""
 
     def __init__(self, settings: TriggersSettings, user: str, password: str) -> None:
         self.settings = settings

@@ -9,6 +9,7 @@ from typing import Any, Final
 from gateway.queue.sql import Database, Dialect
 from gateway.queue.tables import SqlStore
 from gateway.types.errors import UnavailableError
+from sluice.migrations import NewerSchemaError, migrate_file
 
 # The second: the shared index of the log, which grows with it, has no room.
 FULL: Final = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE)
@@ -85,9 +86,11 @@ class SqliteStore(SqlStore):
         connection = _open(self._path)
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
-        applied = connection.execute("PRAGMA user_version").fetchone()[0]
-        for number, script in enumerate(MIGRATIONS[applied:], start=applied + 1):
-            connection.executescript(f"BEGIN; {script} PRAGMA user_version = {number}; COMMIT;")
+        try:
+            migrate_file(connection, self._path, MIGRATIONS)
+        except NewerSchemaError:
+            connection.close()
+            raise
         return connection
 
 

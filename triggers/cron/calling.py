@@ -8,6 +8,7 @@ from typing import Final, Protocol
 from service.clock import Clock
 from service.errors import CallError, GatewayUnavailableError, ServiceError
 from service.gateway_client import FunctionCaller, FunctionResponse
+from sluice.backoff import Backoff
 from triggers.cron.entries import Entry
 from triggers.cron.store import Claim, FireStore, Outcome
 from triggers.metrics import TriggersMetrics
@@ -90,7 +91,7 @@ class FireCaller:
 
     async def _response(self, entry: Entry, claim: Claim, started: float) -> FunctionResponse:
         """Call, and again while the gateway is away, within the time that a call may take."""
-        delay = FIRST_DELAY
+        backoff = Backoff(FIRST_DELAY, LONGEST_DELAY)
         while True:
             try:
                 return await self._gateway.call(
@@ -100,12 +101,12 @@ class FireCaller:
                     asynchronous=entry.asynchronous,
                 )
             except GatewayUnavailableError:
+                delay = backoff.next()
                 if self._clock.time() + delay > started + self._timeout:
                     raise
             except ValueError as error:
                 raise CallError(str(error)) from error
             await self._clock.wait(delay)
-            delay = min(delay * 2, LONGEST_DELAY)
 
 
 def _headers(claim: Claim) -> list[tuple[str, str]]:

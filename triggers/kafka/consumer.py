@@ -18,6 +18,7 @@ from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssi
 from kafka.errors import KafkaError
 from kafka.future import Future
 
+from sluice.backoff import Backoff
 from triggers.kafka.clients import opened
 from triggers.kafka.headers import Record
 from triggers.kafka.lag import measure
@@ -80,21 +81,22 @@ class Consumer(threading.Thread):
 
     def run(self) -> None:
         """Consume until stopped; a broker that is away or refuses is tried again."""
-        delay = FIRST_DELAY
+        backoff = Backoff(FIRST_DELAY, LONGEST_DELAY)
         while not self._stopping.is_set():
             began = time.monotonic()
             try:
                 self._consume()
                 continue
             except KafkaError as error:
-                self._failed(error, delay)
+                failure: Exception = error
             except Exception as error:
                 log.exception("event=consumer-broken group=%s", self.subscription.group)
-                self._failed(error, delay)
+                failure = error
             if time.monotonic() - began > LONGEST_DELAY:
-                delay = FIRST_DELAY
+                backoff.reset()
+            delay = backoff.next()
+            self._failed(failure, delay)
             self._stopping.wait(delay)
-            delay = min(delay * 2, LONGEST_DELAY)
 
     def _failed(self, error: Exception, delay: float) -> None:
         self._on_error()

@@ -23,6 +23,7 @@ from kafka.errors import (
     TopicAlreadyExistsError,
 )
 
+from sluice.backoff import Backoff
 from triggers.kafka.clients import opened
 
 FIRST_DELAY: Final = 0.2
@@ -65,16 +66,16 @@ class Publisher:
 
         A message may be there twice when an acknowledgement was lost. Raises RefusedMessageError.
         """
-        delay = FIRST_DELAY
+        backoff = Backoff(FIRST_DELAY, LONGEST_DELAY)
         while failures := await self._try(messages):
             message, error = failures[0]
             if isinstance(error, PERMANENT):
                 raise RefusedMessageError(f"{message.topic}: {error}") from error
+            delay = backoff.next()
             log.warning(
                 "event=publish-failed topic=%s retry_in=%.1fs error=%r", message.topic, delay, error
             )
             await asyncio.sleep(delay)
-            delay = min(delay * 2, LONGEST_DELAY)
             messages = [failed for failed, _ in failures]
 
     async def close(self) -> None:

@@ -9,6 +9,7 @@ import pytest
 from gateway.providers.embedded.records import FunctionRecord, Generation
 from gateway.providers.embedded.store import Store
 from gateway.types.function import DEFAULT_NAMESPACE, FunctionDeployment, FunctionId, Resources
+from sluice.migrations import NewerSchemaError
 
 DEPLOYMENT = FunctionDeployment(
     FunctionId("one"),
@@ -94,6 +95,6 @@ async def test_file_of_a_newer_release_is_refused(tmp_path: Path) -> None:
     database.execute("PRAGMA user_version = 99")
     database.close()
     store = Store(tmp_path / "functions.sqlite")
-    with pytest.raises(sqlite3.DatabaseError, match="written by a newer release"):
+    with pytest.raises(NewerSchemaError, match=r"functions\.sqlite has schema 99.*newer release"):
         await store.open()
     await store.close()
