@@ -10,7 +10,7 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 from kafka import KafkaConsumer, OffsetAndMetadata, TopicPartition
@@ -20,13 +20,11 @@ from kafka.future import Future
 
 from sluice.backoff import Backoff
 from triggers.kafka.clients import opened
-from triggers.kafka.headers import Record
-from triggers.kafka.lag import measure
-from triggers.kafka.lanes import PartitionId
+from triggers.kafka.lanes import OffsetTracker
 from triggers.kafka.rebalance import RebalanceListener
+from triggers.kafka.records import Record
 from triggers.kafka.settings import KafkaSettings
 from triggers.kafka.topics import Subscription
-from triggers.kafka.tracker import OffsetTracker
 
 FIRST_DELAY: Final = 0.5
 LONGEST_DELAY: Final = 30.0
@@ -35,6 +33,7 @@ IDLE_POLL_MS: Final = 500
 POLL_RECORDS: Final = 1000
 CLOSE_MS: Final = 5_000
 HEARTBEAT_MS: Final = 3_000
+LAG_MS: Final = 1_000
 log = logging.getLogger(__name__)
 
 
@@ -45,7 +44,7 @@ class Delivery(Protocol):
         """Take over what one poll brought."""
 
     def release(
-        self, partition_ids: set[PartitionId], seconds: float, done: Callable[[], None]
+        self, partitions: set[TopicPartition], seconds: float, done: Callable[[], None]
     ) -> None:
         """Give partitions up; `done` when their calls have ended, after `seconds` at most."""
 
@@ -153,16 +152,14 @@ class Consumer(threading.Thread):
             self._commit_done(consumer, now)
         if now >= self._next_lag:
             self._next_lag = now + self._settings.signal_interval
-            self.lag = measure(consumer, dict(self._trackers), self._paused)
+            self.lag = measure_lag(consumer, dict(self._trackers), self._paused)
 
     def _hand_over(self, polled: Mapping[TopicPartition, Sequence[Record]]) -> None:
         taken: list[tuple[OffsetTracker, Sequence[Record]]] = []
-        for partition_id, records in polled.items():
-            tracker = self._trackers.get(partition_id)
+        for partition, records in polled.items():
+            tracker = self._trackers.get(partition)
             if tracker is None:
-                tracker = self._trackers[partition_id] = OffsetTracker(
-                    partition_id.topic, partition_id.partition
-                )
+                tracker = self._trackers[partition] = OffsetTracker(partition)
             size = sum(len(record.value) for record in records if record.value)
             tracker.take([record.offset for record in records], size)
             taken.append((tracker, records))
@@ -171,25 +168,25 @@ class Consumer(threading.Thread):
     def _hold_back(self, consumer: KafkaConsumer) -> None:
         """Pause partitions whose calls are behind, resume those that have caught up."""
         records, size = self._settings.buffer_records, self._settings.buffer_bytes
-        for partition_id, tracker in list(self._trackers.items()):
+        for partition, tracker in list(self._trackers.items()):
             left, bytes_left = tracker.outstanding, tracker.outstanding_bytes
-            if partition_id in self._paused:
+            if partition in self._paused:
                 if left <= records // 2 and bytes_left <= size // 2:
-                    self._paused.discard(partition_id)
-                    consumer.resume(partition_id)
+                    self._paused.discard(partition)
+                    consumer.resume(partition)
             elif left >= records or bytes_left >= size:
-                self._paused.add(partition_id)
-                consumer.pause(partition_id)
+                self._paused.add(partition)
+                consumer.pause(partition)
 
     # Offsets.
 
-    def positions(self, partition_ids: Sequence[TopicPartition]) -> dict[TopicPartition, Any]:
+    def positions(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, Any]:
         """What may be committed of these partitions and is not."""
         found: dict[TopicPartition, Any] = {}
-        for partition_id in partition_ids:
-            tracker = self._trackers.get(partition_id)
-            if tracker is not None and tracker.position > self._committed.get(partition_id, -1):
-                found[partition_id] = OffsetAndMetadata(tracker.position, "", -1)
+        for partition in partitions:
+            tracker = self._trackers.get(partition)
+            if tracker is not None and tracker.position > self._committed.get(partition, -1):
+                found[partition] = OffsetAndMetadata(tracker.position, "", -1)
         return found
 
     def _commit_done(self, consumer: KafkaConsumer, now: float) -> None:
@@ -206,32 +203,69 @@ class Consumer(threading.Thread):
         if isinstance(response, Exception):
             log.info("event=commit-failed group=%s error=%r", self.subscription.group, response)
             return
-        for partition_id, offset in offsets.items():
-            if partition_id in self._trackers:
-                self._committed[partition_id] = offset.offset
+        for partition, offset in offsets.items():
+            if partition in self._trackers:
+                self._committed[partition] = offset.offset
 
     # Partitions that are given up, on kafka-python's IO thread.
 
-    def release(self, partition_ids: Sequence[TopicPartition], done: Callable[[], None]) -> None:
+    def release(self, partitions: Sequence[TopicPartition], done: Callable[[], None]) -> None:
         """Have the loop begin no more of their calls; `done` is called on the loop."""
-        taken = {(partition_id.topic, partition_id.partition) for partition_id in partition_ids}
         seconds = self._settings.drain_timeout
         try:
-            self._loop.call_soon_threadsafe(self._delivery.release, taken, seconds, done)
+            self._loop.call_soon_threadsafe(self._delivery.release, set(partitions), seconds, done)
         except RuntimeError:  # the loop is closed: nothing is under way any more
             done()
 
-    def forget(self, partition_ids: Sequence[TopicPartition]) -> None:
+    def forget(self, partitions: Sequence[TopicPartition]) -> None:
         """Partitions are another consumer's now; what still ends of them counts for nothing."""
-        for partition_id in partition_ids:
-            self._trackers.pop(partition_id, None)
-            self._committed.pop(partition_id, None)
-            self._paused.discard(partition_id)
+        for partition in partitions:
+            self._trackers.pop(partition, None)
+            self._committed.pop(partition, None)
+            self._paused.discard(partition)
 
-    def _give_up(self, partition_ids: Sequence[TopicPartition]) -> None:
-        if partition_ids:
-            self.release(partition_ids, lambda: None)
-            self.forget(partition_ids)
+    def _give_up(self, partitions: Sequence[TopicPartition]) -> None:
+        if partitions:
+            self.release(partitions, lambda: None)
+            self.forget(partitions)
+
+
+def measure_lag(
+    consumer: KafkaConsumer,
+    trackers: Mapping[TopicPartition, OffsetTracker],
+    paused: Collection[TopicPartition],
+) -> Mapping[str, int]:
+    """Records that are not done, by topic, of the partitions the consumer has.
+
+    For the consumer's own thread: it may ask the broker.
+    """
+    partitions = consumer.assignment()
+    lag = dict.fromkeys((partition.topic for partition in partitions), 0)
+    # A paused partition is not fetched, so that its known end grows old.
+    ends = _ends(consumer, [partition for partition in partitions if partition in paused])
+    for partition in partitions:
+        end = ends.get(partition) or consumer.highwater(partition)
+        if end is None:
+            continue
+        tracker = trackers.get(partition)
+        if tracker is not None and tracker.outstanding:
+            at = tracker.position if tracker.position >= 0 else tracker.first
+        else:
+            at = consumer.position(partition, timeout_ms=LAG_MS)
+        lag[partition.topic] += max(0, end - (end if at is None else at))
+    return lag
+
+
+def _ends(
+    consumer: KafkaConsumer, partitions: list[TopicPartition]
+) -> Mapping[TopicPartition, int]:
+    if not partitions:
+        return {}
+    try:
+        ends: Mapping[TopicPartition, int] = consumer.end_offsets(partitions, timeout_ms=LAG_MS)
+    except KafkaError:
+        return {}  # the broker is away: the last known end has to do
+    return ends
 
 
 def _unpark(consumer: KafkaConsumer) -> None:

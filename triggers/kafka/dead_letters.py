@@ -5,9 +5,8 @@ A dead letter keeps key, value and headers of the record; headers `sluice-*` are
 
 from dataclasses import replace
 
-from triggers.kafka.headers import Record
-from triggers.kafka.outcomes import Done, Failed
 from triggers.kafka.publisher import Message
+from triggers.kafka.records import Done, Failed, Record
 from triggers.kafka.topics import Subscription
 
 LONGEST_REASON = 1000

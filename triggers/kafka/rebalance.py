@@ -23,13 +23,13 @@ class Owner(Protocol):
 
     subscription: Subscription
 
-    def positions(self, partition_ids: Sequence[TopicPartition]) -> dict[TopicPartition, Any]:
+    def positions(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, Any]:
         """What may be committed of these partitions and is not."""
 
-    def release(self, partition_ids: Sequence[TopicPartition], done: Callable[[], None]) -> None:
+    def release(self, partitions: Sequence[TopicPartition], done: Callable[[], None]) -> None:
         """Begin no more calls of theirs; `done` once those under way have ended."""
 
-    def forget(self, partition_ids: Sequence[TopicPartition]) -> None:
+    def forget(self, partitions: Sequence[TopicPartition]) -> None:
         """What still ends of them counts for nothing."""
 
 
@@ -41,22 +41,22 @@ class RebalanceListener(AsyncConsumerRebalanceListener):  # type: ignore[misc] #
 
     async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
         """Drain, commit, forget: the next owner begins behind what was done here."""
-        partition_ids = list(revoked)
-        if not partition_ids:
+        partitions = list(revoked)
+        if not partitions:
             return
         drained = Future()
         # Private, but the one way to wake that loop from another thread.
         net = self._consumer._net  # noqa: SLF001
-        self._owner.release(partition_ids, lambda: _wake(net, drained))
+        self._owner.release(partitions, lambda: _wake(net, drained))
         await drained
-        offsets = self._owner.positions(partition_ids)
+        offsets = self._owner.positions(partitions)
         if offsets:
             await self._commit(offsets)
-        self._owner.forget(partition_ids)
+        self._owner.forget(partitions)
         log.info(
             "event=revoked group=%s partitions=%d",
             self._owner.subscription.group,
-            len(partition_ids),
+            len(partitions),
         )
 
     async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:

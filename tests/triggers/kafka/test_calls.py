@@ -2,9 +2,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from triggers.kafka.batches import NotAnElementError, element, outcomes
-from triggers.kafka.headers import call_headers
-from triggers.kafka.outcomes import Done, Failed
+from triggers.kafka.calls import NotAnElementError, call_headers, element, outcomes_of
+from triggers.kafka.records import Done, Failed
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +115,7 @@ def test_element_that_is_not_what_its_type_says_is_refused(value: bytes, kind: s
 
 def test_answer_to_a_batch_says_of_each_record_what_became_of_it() -> None:
     body = b'[1, {"error": "late"}, {"error": "never", "retry": false}, {"error": null}]'
-    assert outcomes(body, 4, wants_values=True) == [
+    assert outcomes_of(body, 4, wants_values=True) == [
         Done(b"1", "application/json"),
         Failed("late"),
         Failed("never", permanent=True),
@@ -127,4 +126,4 @@ def test_answer_to_a_batch_says_of_each_record_what_became_of_it() -> None:
 @pytest.mark.parametrize("body", [b"", b"{}", b"[1]", b"[1,2,3]"])
 def test_answer_that_does_not_fit_the_batch_is_a_failure_of_all(body: bytes) -> None:
     with pytest.raises(ValueError, match=r"answer to a batch|array of 2 results"):
-        outcomes(body, 2, wants_values=False)
+        outcomes_of(body, 2, wants_values=False)

@@ -1,10 +1,12 @@
 import random
 
-from triggers.kafka.tracker import OffsetTracker
+from kafka import TopicPartition
+
+from triggers.kafka.lanes import OffsetTracker
 
 
 def test_position_moves_only_over_records_that_are_done_in_order() -> None:
-    tracker = OffsetTracker("t", 0)
+    tracker = OffsetTracker(TopicPartition("t", 0))
     tracker.take([3, 4, 7, 8], 40)
     assert (tracker.position, tracker.outstanding, tracker.first) == (-1, 4, 3)
     tracker.finish(7, 10)
@@ -20,7 +22,7 @@ def test_position_moves_only_over_records_that_are_done_in_order() -> None:
 def test_position_is_never_beyond_the_lowest_that_is_not_done() -> None:
     rng = random.Random(5)
     offsets = sorted(rng.sample(range(1000), 300))
-    tracker = OffsetTracker("t", 0)
+    tracker = OffsetTracker(TopicPartition("t", 0))
     tracker.take(offsets, 0)
     left = set(offsets)
     for offset in rng.sample(offsets, len(offsets)):
