@@ -1,4 +1,4 @@
-"""The call of a step: retries with back-off, and patience with a gateway that is away."""
+"""The call of a step: retries with back-off, and waiting for a gateway that cannot be reached."""
 
 import asyncio
 import json
@@ -17,7 +17,7 @@ from sluice.backoff import Backoff, centred_jitter, delay
 
 UNAVAILABLE_FIRST_SECONDS, UNAVAILABLE_LONGEST_SECONDS = 0.2, 5.0
 BACKOFF_LONGEST: Final = 300.0
-SHOWN: Final = 2000  # characters of a failed answer that are kept
+SHOWN: Final = 2000  # characters kept of a failed response
 TIMED_OUT: Final = 504
 
 
@@ -33,7 +33,7 @@ class Unit:
 
 @dataclass(frozen=True, slots=True)
 class Success:
-    """output: JSON text, or None for an empty answer."""
+    """output: JSON text, or None for an empty response."""
 
     output: str | None
     status: int
@@ -42,7 +42,7 @@ class Success:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """status: 0 where there was no answer."""
+    """status: 0 where there was no response."""
 
     error: str
     status: int
@@ -72,7 +72,7 @@ class StepCaller:
         self._on_retry = on_retry
 
     async def call(self, unit: Unit, body: bytes) -> Success | Failure:
-        """The answer as an output, or why there is none after all attempts."""
+        """The step's output, or why there is none after all attempts."""
         path = _path(unit.query)
         retry = unit.step.retry
         attempt = 0
@@ -89,7 +89,7 @@ class StepCaller:
     async def _attempt(
         self, unit: Unit, path: str, body: bytes, attempt: int
     ) -> tuple[Success | Failure, float]:
-        """What one call brought, and how long the function asked to be left alone."""
+        """The outcome of one call, and the seconds that its Retry-After asks to wait."""
         try:
             response = await self._reach(unit, path, body)
         except CallTimeoutError:
@@ -102,15 +102,15 @@ class StepCaller:
             return Failure(str(error), 0, attempt), 0.0
         if not response.succeeded:
             text = response.body[:SHOWN].decode("utf-8", "replace").strip()
-            told = f"{unit.step.function} answered {response.status}: {text}"
-            return Failure(told, response.status, attempt), _retry_after(response)
+            reason = f"{unit.step.function} answered {response.status}: {text}"
+            return Failure(reason, response.status, attempt), _retry_after(response)
         try:
             return Success(_output(response.body), response.status, attempt), 0.0
         except ValueError as error:
             return Failure(f"{unit.step.function}: {error}", response.status, attempt), 0.0
 
     async def _reach(self, unit: Unit, path: str, body: bytes) -> FunctionResponse:
-        """The answer, however often the gateway goes away meanwhile, up to the limit."""
+        """The response, waiting for a gateway that is unavailable up to the limit."""
         headers = (
             ("Content-Type", "application/json"),
             ("Idempotency-Key", unit.key),
@@ -153,7 +153,7 @@ def _path(query: Any) -> str:
 
 
 def _output(body: bytes) -> str | None:
-    """The answer as JSON text: JSON as it is, other text as a JSON string."""
+    """The response body as JSON text: JSON as it is, other text as a JSON string."""
     if not body:
         return None
     try:

@@ -54,14 +54,14 @@ def walk(scope: Scope, root: str, steps: Sequence[Callable[[Scope], Any]]) -> An
     if root not in scope:
         raise MissingError(f"there is no {root!r} here")
     value = scope[root]
-    told = root
+    reached = root
     for step in steps:
         key = step(scope)
         try:
             value = _get(value, key)
         except LookupError:
-            raise MissingError(f"{told} has no {key!r}") from None
-        told = f"{told}.{key}"
+            raise MissingError(f"{reached} has no {key!r}") from None
+        reached = f"{reached}.{key}"
     return value
 
 

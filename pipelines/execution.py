@@ -187,8 +187,8 @@ class Execution:
         failed = self._failed_items(step)
         if failed:
             first = self._results[failed[0]]
-            told = f"item {first.item}: {first.error}"
-            return _result(step.name, WHOLE, "failed", started, error=told, status=first.status)
+            reason = f"item {first.item}: {first.error}"
+            return _result(step.name, WHOLE, "failed", started, error=reason, status=first.status)
         return _result(step.name, WHOLE, "succeeded", started)
 
     def _failed_items(self, step: Step) -> list[tuple[str, int]]:

@@ -1,4 +1,4 @@
-"""Runs and results as they are kept. No I/O."""
+"""Runs and results as the store keeps them. No I/O."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

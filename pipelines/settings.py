@@ -1,4 +1,4 @@
-"""The knobs of pipelines: unit, default and environment name of each."""
+"""The settings of pipelines: unit, default and environment name of each."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

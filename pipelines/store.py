@@ -203,7 +203,7 @@ class RunStore:
         )
 
     async def take(self, now: float, until: float, mine: bool) -> list[Run]:
-        """Open runs that nobody works on: whose lease ran out; with `mine` also this owner's."""
+        """Take the open runs whose lease ran out; with `mine` also those of this owner."""
         own = RUNS.c.owner == self.owner
         free = (RUNS.c.leased_until < now) & ~own
         if mine:

@@ -1,4 +1,4 @@
-"""The functions that are deployed, as the gateway last told."""
+"""The deployed functions, as the gateway last listed them."""
 
 import asyncio
 import logging
@@ -23,7 +23,7 @@ class Lister(Protocol):
 
 
 class Catalog:
-    """Asks the gateway every `interval` seconds; a listing that fails keeps the last one."""
+    """Lists the functions every `interval` seconds; a listing that fails keeps the last one."""
 
     def __init__(self, gateway: Lister, interval: float) -> None:
         self._gateway, self._interval = gateway, interval
@@ -33,7 +33,7 @@ class Catalog:
         self.listed = False
 
     def subscribe(self, listener: Listener) -> None:
-        """Call `listener` with the whole list whenever it changed; at once when one is known."""
+        """Call `listener` with the whole list now, if there is one, and after each change."""
         self._listeners.append(listener)
         if self.listed:
             listener(self.functions)
@@ -43,13 +43,13 @@ class Catalog:
         self._wake.set()
 
     async def refresh(self) -> Sequence[DeployedFunction]:
-        """The list as it is now; listeners are told when it changed. Raises CallError."""
+        """The current list, which listeners get too when it changed. Raises CallError."""
         functions = tuple(
             sorted(await self._gateway.functions(), key=lambda one: (one.namespace, one.name))
         )
         if functions != self.functions or not self.listed:
             self.functions, self.listed = functions, True
-            self._tell()
+            self._notify()
         return functions
 
     async def run(self) -> None:
@@ -65,7 +65,7 @@ class Catalog:
                 log.warning("event=listing-failed retry_in=%.1fs error=%s", pause, error)
             await self._pause(pause)
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         for listener in self._listeners:
             try:
                 listener(self.functions)

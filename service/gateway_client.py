@@ -24,7 +24,7 @@ USER_AGENT: Final = b"sluice-triggers"
 
 @dataclass(frozen=True, slots=True)
 class FunctionResponse:
-    """What a function, or the gateway for it, answered. headers: lower-case names, as sent."""
+    """The response of a function, or of the gateway itself. headers: lower-case names, in order."""
 
     status: int
     headers: tuple[tuple[str, str], ...]
@@ -41,11 +41,11 @@ class FunctionResponse:
 
 
 class UnsentError(Exception):
-    """The peer certainly got no byte of the request."""
+    """No byte of the request was sent, so it may be sent again."""
 
 
-class Waiter:
-    """Collects one answer; a ResponseListener."""
+class ResponseCollector:
+    """Collects one response; a ResponseListener."""
 
     __slots__ = ("_body", "_connection", "_head", "_limit", "_size", "future")
 
@@ -111,7 +111,7 @@ class DeployedFunction:
 
 
 class FunctionCaller(Protocol):
-    """What sources need of GatewayClient."""
+    """The part of GatewayClient that callers of functions need."""
 
     async def call(  # noqa: PLR0913 - as GatewayClient has it
         self,
@@ -125,7 +125,7 @@ class FunctionCaller(Protocol):
         asynchronous: bool = False,
         response_bytes: int = ...,
     ) -> FunctionResponse:
-        """The function's answer. Raises CallError."""
+        """The function's response. Raises CallError."""
 
 
 class GatewayClient:
@@ -154,11 +154,11 @@ class GatewayClient:
         path: str = "/",
         headers: Sequence[tuple[str, str]] = (),
         body: bytes = b"",
-        timeout: float,  # noqa: ASYNC109 - how long an answer may take is the caller's to say
+        timeout: float,  # noqa: ASYNC109 - the caller says how long a response may take
         asynchronous: bool = False,
         response_bytes: int = RESPONSE_BYTES,
     ) -> FunctionResponse:
-        """The function's answer, whatever its status. function: NAME or NAME.NAMESPACE.
+        """The function's response, whatever its status. function: NAME or NAME.NAMESPACE.
 
         path: with its query. timeout: seconds for all of it. A cancelled call cuts its connection.
         Raises GatewayUnavailableError, CallTimeoutError, ResponseTooLargeError, and ValueError for
@@ -181,7 +181,7 @@ class GatewayClient:
         return found
 
     async def post(self, path: str, value: object) -> FunctionResponse:
-        """The answer to a JSON value sent to the gateway's own API; raises as `call` does."""
+        """The response to a JSON value sent to the gateway's own API. Raises CallError."""
         pairs = [(b"authorization", self._authorization), (b"content-type", b"application/json")]
         body = json.dumps(value).encode()
         request = self._request("POST", self._prefix + path, pairs, body)
@@ -234,7 +234,7 @@ class GatewayClient:
             try:
                 return await self._ask(connection, request, response_bytes)
             except UnsentError:
-                pass  # the kept connection was closed meanwhile: finding that out is no failure
+                pass  # the idle connection was closed meanwhile: use a new one
         try:
             connection = await connect(self._address, CONNECT_SECONDS)
         except (OSError, Http1Error) as error:
@@ -249,10 +249,10 @@ class GatewayClient:
     async def _ask(
         self, connection: ClientConnection, request: bytes, limit: int
     ) -> FunctionResponse:
-        waiter = Waiter(connection, limit)
-        connection.send(request, waiter, head_only=request.startswith(b"HEAD "))
+        collector = ResponseCollector(connection, limit)
+        connection.send(request, collector, head_only=request.startswith(b"HEAD "))
         try:
-            response, reusable = await waiter.future
+            response, reusable = await collector.future
         except asyncio.CancelledError:
             connection.abort()
             raise

@@ -126,7 +126,7 @@ def parse_schedule(text: str, zone: str = "") -> Schedule:
 
 
 def local_zone() -> str:
-    """The zone of schedules that name none. UTC: a server's local time is nobody's."""
+    """The zone of schedules that name none: UTC, as servers run in different zones."""
     return "UTC"
 
 

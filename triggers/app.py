@@ -11,7 +11,7 @@ from pipelines.service import PipelineService
 from service.catalog import Catalog
 from service.database import Database
 from service.gateway_client import GatewayClient
-from service.server import response
+from service.server import serve as serve_application
 from sluice.settings import SettingError
 from triggers.api import application
 from triggers.cron.source import CronSource
@@ -24,7 +24,7 @@ SECRETS_LOOK: Final = 0.05
 
 
 class Source(Protocol):
-    """Something that goes on for as long as the process does."""
+    """Something that runs as long as the process does."""
 
     async def run(self) -> None:
         """Work until cancelled."""
@@ -64,13 +64,13 @@ class Triggers:
         return source
 
     async def close(self) -> None:
-        """Let go of connections, after what was accepted is written."""
+        """Close the connections, after what was accepted is written."""
         self.gateway.close()
         await asyncio.to_thread(self.database.close)
 
 
 async def credentials(settings: TriggersSettings) -> tuple[str, str]:
-    """User and password; waited for, since a gateway on its first start makes them meanwhile.
+    """User and password; waited for, as a gateway makes them at its first start.
 
     Raises SettingError where they do not come.
     """
@@ -86,14 +86,16 @@ async def credentials(settings: TriggersSettings) -> tuple[str, str]:
 
 
 async def serve(settings: TriggersSettings, listener: socket.socket) -> None:
-    """Run every source and answer on `listener` until SIGTERM; a source that fails ends all."""
+    """Run every source and the API on `listener` until SIGTERM; a source that fails ends all."""
     triggers = Triggers(settings, *await credentials(settings))
     app = application(settings.pipelines, triggers.cron, triggers.pipelines, triggers.metrics)
     await triggers.pipelines.definitions.load()
     try:
         async with asyncio.TaskGroup() as group:
             sources = [group.create_task(source.run()) for source in triggers.sources]
-            await response(app, listener, settings.shutdown_grace, triggers.pipelines.stop_waiting)
+            await serve_application(
+                app, listener, settings.shutdown_grace, triggers.pipelines.stop_waiting
+            )
             for source in sources:
                 source.cancel()
     finally:

@@ -1,4 +1,4 @@
-"""The triggers' knobs: unit, default and environment name of each."""
+"""The settings of the triggers: unit, default and environment name of each."""
 
 import os
 import socket

@@ -9,14 +9,14 @@ from sqlalchemy import BigInteger, Column, Float, Index, Integer, MetaData, Tabl
 
 METADATA: Final = MetaData()
 
-# Since when a schedule is followed; what was missed before is not made up for.
+# since: fire times before it are never made up for.
 SCHEDULES: Final = Table(
     "cron_schedule",
     METADATA,
     Column("id", Text, primary_key=True),
     Column("since", Float, nullable=False),
 )
-# The key is the claim: whoever inserts the row calls.
+# The key is the claim: the process that inserts the row makes the call.
 FIRES: Final = Table(
     "cron_fire",
     METADATA,

@@ -90,25 +90,25 @@ class Routes:
         deadline = loop.time() + min(wait, LONGEST_WAIT)
         while True:
             execution = self._pipelines.active(run)
-            heard = asyncio.ensure_future(execution.changed()) if execution else None
+            change = asyncio.ensure_future(execution.changed()) if execution else None
             try:
                 view = await self._view(run)
                 left = deadline - loop.time()
                 stale = view["revision"] == revision and view["state"] in OPEN
                 if not stale or left <= 0 or self._pipelines.stopping.is_set():
                     return view
-                await self._wait(heard, left)
+                await self._wait(change, left)
             finally:
-                if heard is not None:
-                    heard.cancel()
+                if change is not None:
+                    change.cancel()
 
-    async def _wait(self, heard: "asyncio.Future[None] | None", left: float) -> None:
+    async def _wait(self, change: "asyncio.Future[None] | None", left: float) -> None:
         stopping = asyncio.ensure_future(self._pipelines.stopping.wait())
         waited: list[asyncio.Future[Any]] = [stopping]
-        if heard is not None:
-            waited.append(heard)
+        if change is not None:
+            waited.append(change)
         try:
-            seconds = left if heard is not None else min(left, OTHERS_WRITE)
+            seconds = left if change is not None else min(left, OTHERS_WRITE)
             await asyncio.wait(waited, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         finally:
             stopping.cancel()

@@ -1,4 +1,4 @@
-"""Calls of fire times that are claimed: what is called, how often, and what is recorded of it."""
+"""Calls of claimed fire times: what is called, with which retries, and what is recorded."""
 
 import asyncio
 import logging
@@ -16,7 +16,7 @@ from triggers.settings import TriggersSettings
 
 FIRST_DELAY, LONGEST_DELAY = 0.2, 5.0
 ENTRY_AT_ONCE: Final = 10
-SHOWN: Final = 500  # characters of a failed answer that are kept
+SHOWN: Final = 500  # characters kept of a failed response
 log = logging.getLogger(__name__)
 
 
@@ -67,7 +67,8 @@ class FireCaller:
         log.log(
             logging.INFO if outcome.state == "succeeded" else logging.WARNING,
             "event=fired target=%s fire_time=%s status=%d seconds=%.3f error=%r",
-            *told(claim),
+            claim.target,
+            fire_time_text(claim),
             outcome.status,
             outcome.seconds,
             outcome.error,
@@ -90,7 +91,7 @@ class FireCaller:
         return Outcome(state, started, self._clock.time() - started, status, error)
 
     async def _response(self, entry: Entry, claim: Claim, started: float) -> FunctionResponse:
-        """Call, and again while the gateway is away, within the time that a call may take."""
+        """Call, and retry while the gateway is unavailable, within the time of one call."""
         backoff = Backoff(FIRST_DELAY, LONGEST_DELAY)
         while True:
             try:
@@ -114,10 +115,10 @@ def _headers(claim: Claim) -> list[tuple[str, str]]:
         ("X-Topic", "cron-function"),
         ("X-Connector", "cron-connector"),
         ("Idempotency-Key", claim.key),
-        ("X-Cron-Fire-Time", told(claim)[1]),
+        ("X-Cron-Fire-Time", fire_time_text(claim)),
     ]
 
 
-def told(claim: Claim) -> tuple[str, str]:
-    """The target and the fire time, as logs and headers write them."""
-    return claim.target, datetime.fromtimestamp(claim.fire_time, UTC).isoformat()
+def fire_time_text(claim: Claim) -> str:
+    """The fire time, as logs and headers show it."""
+    return datetime.fromtimestamp(claim.fire_time, UTC).isoformat()

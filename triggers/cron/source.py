@@ -1,4 +1,4 @@
-"""What is due when: follows schedules, claims fire times, takes over what a killed process left."""
+"""Follows schedules: claims due fire times, takes over those that a killed process left."""
 
 import asyncio
 import logging
@@ -10,7 +10,7 @@ from service.clock import Clock, SystemClock
 from service.database import Database
 from service.gateway_client import DeployedFunction, FunctionCaller
 from service.schedule import Schedule
-from triggers.cron.calling import LONGEST_DELAY, FireCaller, PipelineStarter, told
+from triggers.cron.calling import LONGEST_DELAY, FireCaller, PipelineStarter, fire_time_text
 from triggers.cron.entries import BadEntry, Entry, entries_of, make_entry, missed
 from triggers.cron.store import Claim, FireStore, Outcome
 from triggers.metrics import TriggersMetrics
@@ -142,11 +142,15 @@ class CronSource:
             return ()
         times = missed(entry, done, until, self._settings.cron_backfill)
         if not times:
-            # One row tells of them: how many there were may be without end.
+            # One row stands for all of them, as there may be any number.
             claim = Claim(entry.id, int(first), entry.target)
             if await self._store.claim(claim, 0.0, "skipped"):
                 self._metrics.cron_fires.labels(entry.target, "skipped").inc()
-                log.warning("event=missed target=%s first=%s policy=skip", *told(claim))
+                log.warning(
+                    "event=missed target=%s first=%s policy=skip",
+                    claim.target,
+                    fire_time_text(claim),
+                )
         return times
 
     async def _fire(self, group: asyncio.TaskGroup, entry: Entry, moment: int) -> None:
@@ -157,7 +161,7 @@ class CronSource:
             return
         if busy:
             self._metrics.cron_fires.labels(entry.target, "skipped").inc()
-            log.warning("event=overrun target=%s fire_time=%s", *told(claim))
+            log.warning("event=overrun target=%s fire_time=%s", claim.target, fire_time_text(claim))
             return
         group.create_task(self._recorded(self.caller.call(entry, claim), claim))
 
@@ -173,11 +177,11 @@ class CronSource:
         for claim in await self._store.take_over(
             self._clock.time(), self._claimed_until(), mine=mine
         ):
-            log.info("event=resumed target=%s fire_time=%s", *told(claim))
+            log.info("event=resumed target=%s fire_time=%s", claim.target, fire_time_text(claim))
             group.create_task(self._recorded(self._resume(claim), claim))
 
     async def _recorded(self, call: Awaitable[None], claim: Claim) -> None:
-        """Await a call; without a record it is made again, under its key, by whoever takes over."""
+        """Await a call. One that is not recorded is made again, with its key, by a take-over."""
         try:
             await call
         except Exception:

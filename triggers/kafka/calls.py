@@ -253,7 +253,7 @@ def element(record: Record, default_type: str) -> bytes:
 
 
 def outcomes_of(body: bytes, count: int, wants_values: bool) -> list[Outcome]:
-    """What became of each record by the function's 2xx answer; ValueError when it cannot be told.
+    """What became of each record by the function's 2xx response. Raises ValueError for others.
 
     wants_values: whether results are published; else their bytes are left out.
     """

@@ -79,7 +79,7 @@ class Consumer(threading.Thread):
         self._stopping.set()
 
     def run(self) -> None:
-        """Consume until stopped; a broker that is away or refuses is tried again."""
+        """Consume until stopped; after a failure of the broker, connect again."""
         backoff = Backoff(FIRST_DELAY, LONGEST_DELAY)
         while not self._stopping.is_set():
             began = time.monotonic()
@@ -114,7 +114,7 @@ class Consumer(threading.Thread):
             while not self._stopping.is_set():
                 self._turn(consumer)
         finally:
-            # Leaves the group: the listener is told of the revocation, drains and commits.
+            # Leaves the group: the listener gets the revocation, drains and commits.
             consumer.close(timeout_ms=CLOSE_MS)
             self._give_up(list(self._trackers))
             self.lag = {}
@@ -199,7 +199,7 @@ class Consumer(threading.Thread):
             self._commit = consumer.commit_async(offsets, self.committed)
 
     def committed(self, offsets: Mapping[TopicPartition, Any], response: object) -> None:
-        """A commit was answered; one that failed is made again with what is done by then."""
+        """The result of a commit; after a failed one the next commit covers its offsets."""
         if isinstance(response, Exception):
             log.info("event=commit-failed group=%s error=%r", self.subscription.group, response)
             return
@@ -264,7 +264,7 @@ def _ends(
     try:
         ends: Mapping[TopicPartition, int] = consumer.end_offsets(partitions, timeout_ms=LAG_MS)
     except KafkaError:
-        return {}  # the broker is away: the last known end has to do
+        return {}  # the broker is unavailable: use the last known end
     return ends
 
 

@@ -37,7 +37,7 @@ def shortened(message: Message) -> Message:
 
 
 def result_message(topic: str, record: Record, result: Done) -> Message:
-    """The function's answer under the record's key."""
+    """The function's response under the record's key."""
     headers = _origin(record)
     if result.content_type:
         headers.append(("content-type", result.content_type.encode("latin-1", "replace")))

@@ -1,4 +1,4 @@
-"""What a consumer does when the broker gives its partitions to others, or others' to it.
+"""What a consumer does when partitions are revoked from it or assigned to it.
 
 All of it runs on kafka-python's IO thread, where blocking would stop the heartbeats.
 """
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 
 class Owner(Protocol):
-    """Who has the partitions."""
+    """The consumer, which has the partitions."""
 
     subscription: Subscription
 
@@ -30,7 +30,7 @@ class Owner(Protocol):
         """Begin no more calls of theirs; `done` once those under way have ended."""
 
     def forget(self, partitions: Sequence[TopicPartition]) -> None:
-        """What still ends of them counts for nothing."""
+        """Ignore calls of theirs that end later."""
 
 
 class RebalanceListener(AsyncConsumerRebalanceListener):  # type: ignore[misc] # kafka-python is untyped
@@ -65,7 +65,7 @@ class RebalanceListener(AsyncConsumerRebalanceListener):  # type: ignore[misc] #
         log.info("event=assigned group=%s partitions=%d", group, len(assigned))
 
     async def on_partitions_lost(self, lost: set[TopicPartition]) -> None:
-        """Others have them already: nothing to commit, nothing to wait for."""
+        """Others have them already: there is nothing to commit and nothing to wait for."""
         self._owner.release(list(lost), lambda: None)
         self._owner.forget(list(lost))
         log.warning("event=lost group=%s partitions=%d", self._owner.subscription.group, len(lost))

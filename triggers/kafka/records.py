@@ -26,7 +26,7 @@ class Record(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """It had its effect. result, content_type: the answer's, for the result topic."""
+    """It had its effect. result, content_type: of the response, for the result topic."""
 
     result: bytes
     content_type: str
@@ -34,10 +34,10 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The function took it and failed: a try is used up. status: HTTP, 0 without an answer.
+    """The function took it and failed: a try is used up. status: HTTP, 0 without a response.
 
-    permanent: another try is of no use. together: it was called with others and nobody knows
-    whose fault it was; it is called again alone, and no try is used up.
+    permanent: another try is of no use. together: it was called with others and the failure
+    cannot be assigned; it is called again alone, and no try is used up.
     """
 
     reason: str
