@@ -12,6 +12,7 @@ import uvloop
 from gateway.app import Gateway, serve
 from gateway.settings import GatewaySettings
 from gateway.types.errors import SluiceError
+from sluice.migrations import NewerSchemaError
 from sluice.settings import SettingError
 
 LOG: Final = logging.getLogger("gateway")
@@ -29,7 +30,7 @@ def main(environ: Mapping[str, str]) -> int:
             runner.run(serve(settings, _ready))
     except SettingError as error:
         return _fail(str(error), BAD_SETTING)
-    except SluiceError as error:
+    except (SluiceError, NewerSchemaError) as error:
         return _fail(str(error), CANNOT_RUN)
     return 0
 

@@ -1,6 +1,5 @@
 """Folders that are published as a whole or not at all, and removed even when read-only."""
 
-import fcntl
 import os
 import secrets
 import shutil
@@ -9,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
+
+from sluice.file_lock import FileLock, LockedError
 
 # The unit of st_blocks.
 BLOCK_BYTES: Final = 512
@@ -96,14 +97,13 @@ def claimed(path: Path) -> Iterator[bool]:
 
     The kernel releases the claim when the process ends, however it ends.
     """
-    descriptor = os.open(path, os.O_RDONLY)
+    lock = FileLock(path, create=False)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        held = False
-    else:
-        held = True
+        lock.acquire()
+    except LockedError:
+        yield False
+        return
     try:
-        yield held
+        yield True
     finally:
-        os.close(descriptor)
+        lock.release()

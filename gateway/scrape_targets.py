@@ -1,7 +1,6 @@
 """What Prometheus scrapes through the gateway: every replica, and programs beside the gateway."""
 
 import asyncio
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +16,12 @@ from gateway.types.function import (
     UnixAddress,
 )
 from gateway.types.ids import FunctionId
+from sluice.http_get import BodyError, get
 
 REPLICA_PATH: Final = "/_/metrics"
 SERVICE_PATH: Final = "/metrics"
 SCRAPED: Final = frozenset({ReplicaState.READY, ReplicaState.DRAINING})
 MAX_RESPONSE_BYTES: Final = 16 * 1024 * 1024
-STATUS_LINE: Final = re.compile(rb"HTTP/1\.[01] (\d{3})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,37 +92,13 @@ def _exists(address: UnixAddress) -> bool:
 
 
 async def _get(address: Address, path: str) -> tuple[bytes, bytes]:
-    """The response to a GET in HTTP/1.0: without chunks, ended by the end of the connection."""
-    if isinstance(address, UnixAddress):
-        reader, writer = await asyncio.open_unix_connection(address.path)
-    else:
-        reader, writer = await asyncio.open_connection(address.host, address.port)
+    """Content type and text of the metrics at an address. Raises UpstreamError and as `get`."""
+    where = address.path if isinstance(address, UnixAddress) else (address.host, address.port)
     try:
-        writer.write(f"GET {path} HTTP/1.0\r\nHost: target\r\n\r\n".encode())
-        head = await reader.readuntil(b"\r\n\r\n")
-        headers = _headers(head)
-        return headers.get(b"content-type", b"text/plain"), await _body(reader, headers)
-    finally:
-        writer.close()
-
-
-def _headers(head: bytes) -> dict[bytes, bytes]:
-    first, *lines = head.split(b"\r\n")
-    status = STATUS_LINE.match(first)
-    if status is None or status[1] != b"200":
-        raise UpstreamError(f"metrics: expected status 200, got '{first[:60].decode('latin-1')}'")
-    pairs = (line.partition(b":") for line in lines if line)
-    return {name.strip().lower(): value.strip() for name, _, value in pairs}
-
-
-async def _body(reader: asyncio.StreamReader, headers: Mapping[bytes, bytes]) -> bytes:
-    length = headers.get(b"content-length", b"")
-    expected = int(length) if length.isdigit() else None
-    body = bytearray()
-    while (expected is None or len(body) < expected) and (piece := await reader.read(65536)):
-        body += piece
-        if len(body) > MAX_RESPONSE_BYTES:
-            raise UpstreamError(f"metrics: expected at most {MAX_RESPONSE_BYTES} bytes, got more")
-    if expected is not None and len(body) != expected:
-        raise UpstreamError(f"metrics: expected {expected} bytes, got {len(body)}")
-    return bytes(body)
+        response = await get(where, path, MAX_RESPONSE_BYTES)
+    except BodyError as error:
+        raise UpstreamError(f"metrics: {error}") from error
+    if response.status != 200:
+        line = response.status_line[:60].decode("latin-1")
+        raise UpstreamError(f"metrics: expected status 200, got '{line}'")
+    return response.headers.get(b"content-type", b"text/plain"), response.body

@@ -22,7 +22,7 @@ from registry.settings import RegistrySettings
 from registry.store import events as event_store
 from registry.store import predictions as prediction_store
 from service.database import Database
-from service.server import response
+from service.server import serve as serve_application
 
 TIDY_EVERY: Final = 600.0  # seconds between removals of what is past its limit
 log = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ async def serve(settings: RegistrySettings, listener: socket.socket) -> None:
     """Answer on `listener` until SIGTERM."""
     app = create(settings)
     service: Service = app.state.service
-    await response(app, listener, settings.shutdown_grace, service.notifier.close)
+    await serve_application(app, listener, settings.shutdown_grace, service.notifier.close)
 
 
 def create(settings: RegistrySettings) -> FastAPI:
@@ -62,7 +62,7 @@ def create(settings: RegistrySettings) -> FastAPI:
 
 
 def open_database(url: str) -> Database:
-    """The registry's database with its tables up to date. Raises SchemaTooNewError."""
+    """The registry's database with its tables up to date. Raises NewerSchemaError."""
     # Registries on one PostgreSQL fight for the rows of counters and aliases: a write a commit.
     return Database(url, SCHEMA, shared_group=1)
 

@@ -72,7 +72,7 @@ class Blobs:
             await asyncio.to_thread(writer.flush)
         except BaseException as error:
             await asyncio.to_thread(Path(name).unlink, missing_ok=True)
-            raise _told(error) from error
+            raise _as_registry_error(error) from error
         finally:
             writer.close()
         return Spooled(Path(name), writer.digest.hexdigest(), writer.size)
@@ -95,7 +95,7 @@ class Blobs:
             spooled.path.replace(target)
             _sync_folder(target.parent)
         except OSError as error:
-            raise _told(error) from error
+            raise _as_registry_error(error) from error
 
     def path(self, sha256: str) -> Path:
         """The file of an artifact. Raises NotFoundError."""
@@ -162,7 +162,7 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _told(error: BaseException) -> BaseException:
+def _as_registry_error(error: BaseException) -> BaseException:
     """A full disk as an error that the caller may see; any other as it is."""
     if isinstance(error, OSError) and error.errno in FULL:
         return StorageFullError("the registry's disk has no room for this")

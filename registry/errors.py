@@ -1,4 +1,4 @@
-"""What can go wrong in the registry, each with the HTTP status it is answered with."""
+"""What can go wrong in the registry, each with the HTTP status of its response."""
 
 from service.errors import ServiceError
 

@@ -1,4 +1,4 @@
-"""Idempotency keys: a request sent again is answered as the first time and changes nothing.
+"""Idempotency keys: a repeated request gets the first one's reply and changes nothing.
 
 The key is written in the transaction of the change itself, so neither can exist without the
 other. A request that failed leaves no key: it changed nothing and may be tried again.

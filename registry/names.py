@@ -10,11 +10,6 @@ SHA256_PATTERN: Final = r"^[0-9a-f]{64}$"
 LATEST: Final = "latest"
 
 
-def valid_name(text: str) -> bool:
-    """Whether `text` may name a dataset, a model or an experiment."""
-    return re.fullmatch(NAME_PATTERN[1:-1], text) is not None
-
-
 def valid_sha256(text: str) -> bool:
     """Whether `text` is a sha256 in lower-case hex."""
     return re.fullmatch(SHA256_PATTERN[1:-1], text) is not None

@@ -1,4 +1,4 @@
-"""The registry's knobs: unit, default and environment name of each."""
+"""The settings of the registry: unit, default and environment name of each."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

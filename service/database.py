@@ -1,4 +1,4 @@
-"""The database: one thread writes, a few read, and no answer precedes its commit.
+"""The database: one thread writes, a few read, and no write is reported before its commit.
 
 SQLite runs in WAL with synchronous=FULL. Writes that wait together share one transaction and so
 one fsync; each is in a savepoint of its own, so that a failed one undoes only itself. Rows
@@ -109,7 +109,7 @@ class Database:
         return await loop.run_in_executor(self._readers, self._read, work)
 
     def close(self) -> None:
-        """Finish the writes that were accepted and let go of every connection."""
+        """Finish the writes that were accepted, then close every connection."""
         if not self._closed:
             self._closed = True
             self._jobs.put(None)
@@ -186,7 +186,7 @@ class Database:
 def insert_missing(dialect: str, table: Table) -> Insert:
     """An insert that leaves a row alone whose key is there already.
 
-    With `returning` it answers whether it wrote: a driver's rowcount does not always. On
+    With `returning` the result says whether it wrote, which a driver's rowcount may not. On
     PostgreSQL a row that another transaction is inserting is waited for.
     """
     if dialect == "sqlite":

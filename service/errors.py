@@ -1,4 +1,4 @@
-"""Failures as answers: {"error": text} with the status of what failed."""
+"""Failures as JSON responses: {"error": text} with the status of the error's class."""
 
 import logging
 import re
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 class ServiceError(Exception):
     """An error whose text may be shown to a caller: it names what was wrong and holds no secret.
 
-    details: further keys of the answer beside `error`.
+    details: further keys of the response beside `error`.
     """
 
     status: ClassVar[int] = 500
@@ -29,24 +29,49 @@ class ServiceError(Exception):
         self.details = details
 
 
+class CallError(ServiceError):
+    """A call that got no response."""
+
+    status = 502
+
+
+class GatewayUnavailableError(CallError):
+    """The gateway could not be reached, or closed the connection before its response was complete.
+
+    The function may have been called: repeat with the same Idempotency-Key.
+    """
+
+    status = 503
+
+
+class CallTimeoutError(CallError):
+    """No complete response came in time; the connection was cut, so that the function notices."""
+
+    status = 504
+
+
+class ResponseTooLargeError(CallError):
+    """The response is longer than the caller allows."""
+
+
 def install_errors(app: FastAPI) -> None:
-    """Answer every failure as JSON; what is not expected keeps its text in the log."""
-    app.add_exception_handler(ServiceError, known)
+    """Turn every failure into a JSON response; an unexpected one's text goes to the log only."""
+    app.add_exception_handler(ServiceError, respond_service_error)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(ClientDisconnect, _gone)
-    app.add_exception_handler(Exception, unknown)
+    app.add_exception_handler(Exception, respond_unexpected)
 
 
-async def known(_: Request, error: Exception) -> JSONResponse:
-    """The answer of a ServiceError."""
+async def respond_service_error(_: Request, error: Exception) -> JSONResponse:
+    """The response to a ServiceError."""
     status = error.status if isinstance(error, ServiceError) else 500
     details = error.details if isinstance(error, ServiceError) else {}
     headers = {"Retry-After": "5"} if status == 503 else None
     return JSONResponse({"error": str(error), **details}, status, headers)
 
 
-async def unknown(request: Request, error: Exception) -> JSONResponse:
+async def respond_unexpected(request: Request, error: Exception) -> JSONResponse:
     """500 with an incident's number, under which the log has the error."""
     incident = secrets.token_hex(6)
     log.error(
@@ -70,7 +95,7 @@ def _fault(fault: dict[str, Any]) -> str:
 
 
 def expected(fault: Mapping[str, Any]) -> str:
-    """What one fault of pydantic's asks for, in our words."""
+    """What the value should have been, from one of pydantic's validation errors."""
     if fault["type"] == "string_pattern_mismatch":
         return f"expected text that matches {fault['ctx']['pattern']}"
     if fault["type"] == "missing":
@@ -91,4 +116,6 @@ async def _http(_: Request, error: Exception) -> JSONResponse:
 
 
 async def _gone(_: Request, __: Exception) -> JSONResponse:
-    return JSONResponse({"error": "the body ended before its end"}, 400)  # to nobody
+    return JSONResponse(
+        {"error": "the body ended before its end"}, 400
+    )  # the client is gone; Starlette wants a response

@@ -14,7 +14,7 @@ from prometheus_client import (
 
 
 class ServiceMetrics:
-    """What the process itself is like; a service adds its own series to `registry`."""
+    """The series of the process itself; a service adds its own series to `registry`."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import fcntl
 import logging
 import os
 import socket
@@ -14,7 +13,8 @@ from typing import Any, Final, Protocol, TypeVar
 
 import uvloop
 
-from service.schema import SchemaTooNewError
+from sluice.file_lock import FileLock, LockedError
+from sluice.migrations import NewerSchemaError
 from sluice.settings import SettingError
 from sluice.settings.sockets import socket_address
 
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 
 class InUseError(Exception):
-    """Another process has the lock, or something else the socket's name."""
+    """Something that is no socket has the socket's name."""
 
 
 class ServiceSettings(Protocol):
@@ -62,7 +62,7 @@ def run(
     except SettingError as error:
         sys.stderr.write(f"{error}\n")
         return 2
-    except (InUseError, SchemaTooNewError) as error:
+    except (InUseError, LockedError, NewerSchemaError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
     log.info("event=stopped")
@@ -71,21 +71,11 @@ def run(
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold `path` for this process, which the file then names. Raises InUseError."""
+    """Hold `path` for this process, which the file then names. Raises LockedError."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        owner = os.pread(descriptor, 32, 0).decode().strip() or "unknown"
-        os.close(descriptor)
-        raise InUseError(f"{path} is in use by process {owner}") from None
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, str(os.getpid()).encode(), 0)
-    try:
+    with FileLock(path) as lock:
+        lock.write_holder()
         yield
-    finally:
-        os.close(descriptor)
 
 
 @contextlib.contextmanager

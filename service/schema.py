@@ -17,15 +17,13 @@ from sqlalchemy import (
     text,
 )
 
+from sluice.migrations import missing
+
 # What {serial} stands for in a statement: a counted key.
 SERIAL: Final = {
     "sqlite": "INTEGER PRIMARY KEY AUTOINCREMENT",
     "postgresql": "BIGSERIAL PRIMARY KEY",
 }
-
-
-class SchemaTooNewError(Exception):
-    """The database was written by a newer release; going on could lose what that one keeps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,23 +60,19 @@ class Schema:
         """The version, after all that was missing is applied in the caller's transaction.
 
         The transaction holds the lock: SQLite's by BEGIN IMMEDIATE, PostgreSQL's an advisory one.
-        Raises SchemaTooNewError.
+        Raises NewerSchemaError.
         """
         if connection.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": self.lock_key})
         versions = _versions(self.table)
         versions.create(connection, checkfirst=True)
         current: int = connection.scalar(select(func.max(versions.c.version))) or 0
-        newest = len(self.migrations)
-        if current > newest:
-            raise SchemaTooNewError(
-                f"the database has schema {current}, this release knows up to {newest}"
-            )
-        for version, migration in enumerate(self.migrations[current:], start=current + 1):
+        name = connection.engine.url.render_as_string(hide_password=True)
+        for version, migration in missing(name, current, self.migrations):
             migration.apply(connection)
             note = {"version": version, "name": migration.name, "applied_at": _now()}
             connection.execute(insert(versions), note)
-        return newest
+        return len(self.migrations)
 
 
 def _versions(name: str) -> Table:

@@ -16,10 +16,10 @@ STOPS: Final = (signal.SIGTERM, signal.SIGINT)
 log = logging.getLogger(__name__)
 
 
-async def response(
+async def serve(
     app: FastAPI, listener: socket.socket, grace: float, end_waits: Callable[[], None]
 ) -> None:
-    """Answer on `listener` until SIGTERM, then end open requests within `grace` seconds.
+    """Serve `app` on `listener` until SIGTERM, then end open requests within `grace` seconds.
 
     end_waits: called first then, so that long polls end at once.
     """

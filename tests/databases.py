@@ -1,6 +1,8 @@
 """An empty database for a test, on SQLite and where a server can be started on PostgreSQL."""
 
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -48,3 +50,14 @@ def check_tables(connection: Connection, metadata: MetaData, schema: Schema) -> 
                 assert columns[column.name]["nullable"] == column.nullable, column
             same = columns[column.name]["type"]._type_affinity
             assert same is column.type._type_affinity, column
+
+
+@contextmanager
+def without_table(path: Path, table: str) -> Iterator[None]:
+    """A database that fails whoever asks for `table`, as a broken one does."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute(f"ALTER TABLE {table} RENAME TO away")
+        try:
+            yield
+        finally:
+            connection.execute(f"ALTER TABLE away RENAME TO {table}")

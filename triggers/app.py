@@ -6,16 +6,17 @@ import os
 import socket
 from typing import Final, Protocol
 
+from pipelines.metrics import PipelineMetrics
+from pipelines.service import PipelineService
+from service.catalog import Catalog
 from service.database import Database
-from service.server import response
+from service.gateway_client import GatewayClient
+from service.server import serve as serve_application
 from sluice.settings import SettingError
-from triggers.api.routes import application
-from triggers.catalog import Catalog
+from triggers.api import application
 from triggers.cron.source import CronSource
-from triggers.gateway import GatewayClient
 from triggers.metrics import TriggersMetrics
 from triggers.migrations import SCHEMA
-from triggers.pipelines.service import PipelineService
 from triggers.settings import TriggersSettings
 
 SECRETS_SECONDS: Final = 30.0
@@ -23,14 +24,14 @@ SECRETS_LOOK: Final = 0.05
 
 
 class Source(Protocol):
-    """Something that goes on for as long as the process does."""
+    """Something that runs as long as the process does."""
 
     async def run(self) -> None:
         """Work until cancelled."""
 
 
 class Triggers:
-    """All parts of one process. Opens the database; raises SchemaTooNewError, SettingError."""
+    """All parts of one process. Opens the database; raises NewerSchemaError, SettingError."""
 
     def __init__(self, settings: TriggersSettings, user: str, password: str) -> None:
         self.settings = settings
@@ -40,10 +41,14 @@ class Triggers:
         self.catalog = Catalog(self.gateway, settings.rebuild_interval)
         self.database = Database(settings.database_url, SCHEMA)
         self.pipelines = PipelineService(
-            settings, self.gateway, self.catalog, self.database, self.metrics
+            settings.pipelines,
+            settings.process_name,
+            self.gateway,
+            self.catalog,
+            self.database,
+            PipelineMetrics(self.metrics.registry, self.metrics.failures),
         )
-        self.cron = CronSource(settings, self.gateway, self.database, self.metrics)
-        self.cron.caller.pipelines = self.pipelines
+        self.cron = CronSource(settings, self.gateway, self.database, self.metrics, self.pipelines)
         self.sources: list[Source] = [self.catalog, self.cron, self.pipelines]
         self.catalog.subscribe(self.cron.apply)
         self.pipelines.subscribe(self.cron.apply_pipelines)
@@ -59,13 +64,13 @@ class Triggers:
         return source
 
     async def close(self) -> None:
-        """Let go of connections, after what was accepted is written."""
+        """Close the connections, after what was accepted is written."""
         self.gateway.close()
         await asyncio.to_thread(self.database.close)
 
 
 async def credentials(settings: TriggersSettings) -> tuple[str, str]:
-    """User and password; waited for, since a gateway on its first start makes them meanwhile.
+    """User and password; waited for, as a gateway makes them at its first start.
 
     Raises SettingError where they do not come.
     """
@@ -81,14 +86,16 @@ async def credentials(settings: TriggersSettings) -> tuple[str, str]:
 
 
 async def serve(settings: TriggersSettings, listener: socket.socket) -> None:
-    """Run every source and answer on `listener` until SIGTERM; a source that fails ends all."""
+    """Run every source and the API on `listener` until SIGTERM; a source that fails ends all."""
     triggers = Triggers(settings, *await credentials(settings))
-    app = application(settings, triggers.cron, triggers.pipelines, triggers.metrics)
+    app = application(settings.pipelines, triggers.cron, triggers.pipelines, triggers.metrics)
     await triggers.pipelines.definitions.load()
     try:
         async with asyncio.TaskGroup() as group:
             sources = [group.create_task(source.run()) for source in triggers.sources]
-            await response(app, listener, settings.shutdown_grace, triggers.pipelines.stop_waiting)
+            await serve_application(
+                app, listener, settings.shutdown_grace, triggers.pipelines.stop_waiting
+            )
             for source in sources:
                 source.cancel()
     finally:

@@ -20,7 +20,6 @@ class TriggersMetrics(ServiceMetrics):
             registry=self.registry,
         )
         self._make_cron()
-        self._make_pipelines()
 
     def _make_cron(self) -> None:
         self.cron_fires = Counter(
@@ -48,35 +47,5 @@ class TriggersMetrics(ServiceMetrics):
         self.cron_bad_schedules = Gauge(
             "sluice_cron_bad_schedules",
             "Schedules that do not parse and are never called.",
-            registry=self.registry,
-        )
-
-    def _make_pipelines(self) -> None:
-        self.pipeline_runs = Counter(
-            "sluice_pipeline_runs_total",
-            "Runs ended, by pipeline and state.",
-            ["pipeline", "state"],
-            registry=self.registry,
-        )
-        self.pipeline_active = Gauge(
-            "sluice_pipeline_runs_active", "Runs under way here.", registry=self.registry
-        )
-        self.pipeline_steps = Counter(
-            "sluice_pipeline_steps_total",
-            "Steps ended, by pipeline, step and state.",
-            ["pipeline", "step", "state"],
-            registry=self.registry,
-        )
-        self.pipeline_step_seconds = Histogram(
-            "sluice_pipeline_step_seconds",
-            "Time of a step, its retries included.",
-            ["pipeline", "step"],
-            buckets=STEP_BUCKETS,
-            registry=self.registry,
-        )
-        self.pipeline_retries = Counter(
-            "sluice_pipeline_retries_total",
-            "Calls of steps made again.",
-            ["pipeline", "step"],
             registry=self.registry,
         )

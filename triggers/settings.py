@@ -1,12 +1,13 @@
-"""The triggers' knobs: unit, default and environment name of each."""
+"""The settings of the triggers: unit, default and environment name of each."""
 
 import os
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Self
 
+from pipelines.settings import PipelineSettings
 from sluice.settings import (
     SettingError,
     load,
@@ -17,7 +18,6 @@ from sluice.settings import (
     parse_port,
     parse_positive_count,
     parse_positive_duration,
-    parse_positive_size,
     parse_text,
     setting,
 )
@@ -109,57 +109,7 @@ class TriggersSettings:
         parse_duration,
         "How late a fire time may begin before it counts as missed.",
     )
-    pipeline_runs: int = setting(
-        "SLUICE_TRIGGERS_PIPELINE_RUNS", "10000", parse_count, "Ended pipeline runs kept."
-    )
-    runs_at_once: int = setting(
-        "SLUICE_TRIGGERS_RUNS_AT_ONCE",
-        "256",
-        parse_positive_count,
-        "Pipeline runs under way at once.",
-    )
-    runs_waiting: int = setting(
-        "SLUICE_TRIGGERS_RUNS_WAITING",
-        "100000",
-        parse_count,
-        "Pipeline runs that may wait before 503.",
-    )
-    calls_at_once: int = setting(
-        "SLUICE_TRIGGERS_CALLS_AT_ONCE",
-        "128",
-        parse_positive_count,
-        "Calls of pipeline steps at the same time.",
-    )
-    input_bytes: int = setting(
-        "SLUICE_TRIGGERS_INPUT_BYTES",
-        "1Mi",
-        parse_positive_size,
-        "Largest input of a run, in bytes.",
-    )
-    output_bytes: int = setting(
-        "SLUICE_TRIGGERS_OUTPUT_BYTES",
-        "1Mi",
-        parse_positive_size,
-        "Largest output of a step or item, in bytes; more belongs into an artifact.",
-    )
-    definitions_bytes: int = setting(
-        "SLUICE_TRIGGERS_DEFINITIONS_BYTES",
-        "1Mi",
-        parse_positive_size,
-        "Largest pipelines.yml, in bytes.",
-    )
-    lease: float = setting(
-        "SLUICE_TRIGGERS_LEASE",
-        "15s",
-        parse_positive_duration,
-        "Time after which another process takes over the runs of one that is silent.",
-    )
-    gateway_away: float = setting(
-        "SLUICE_TRIGGERS_GATEWAY_AWAY",
-        "1h",
-        parse_duration,
-        "How long a step waits for a gateway that cannot be reached.",
-    )
+    pipelines: PipelineSettings = field(default_factory=PipelineSettings)
 
     @classmethod
     def load(cls, environ: Mapping[str, str]) -> Self:
@@ -169,10 +119,10 @@ class TriggersSettings:
             for name, value in environ.items()
             if not name.startswith(f"{PREFIX}KAFKA_")  # the Kafka source's table
         }
-        loaded = load(cls, own, PREFIX)
+        loaded = load(cls, own, PREFIX, [PipelineSettings])
         if not loaded.gateway_url.startswith("http://"):
             raise SettingError(f"{PREFIX}GATEWAY_URL", loaded.gateway_url, "an http:// URL")
-        return loaded
+        return replace(loaded, pipelines=PipelineSettings.load(environ))
 
     @property
     def gateway_url(self) -> str:

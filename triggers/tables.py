@@ -1,33 +1,22 @@
-"""The tables as SQLAlchemy Core sees them; triggers.migrations creates them.
+"""The tables of cron as SQLAlchemy Core sees them; triggers.migrations creates them.
 
-Times are seconds since the epoch. Text columns named input, output and error hold JSON or text
-within the limits of the settings.
+Times are seconds since the epoch.
 """
 
 from typing import Final
 
-from sqlalchemy import (
-    BigInteger,
-    Column,
-    Float,
-    Index,
-    Integer,
-    MetaData,
-    Table,
-    Text,
-    UniqueConstraint,
-)
+from sqlalchemy import BigInteger, Column, Float, Index, Integer, MetaData, Table, Text
 
 METADATA: Final = MetaData()
 
-# Since when a schedule is followed; what was missed before is not made up for.
+# since: fire times before it are never made up for.
 SCHEDULES: Final = Table(
     "cron_schedule",
     METADATA,
     Column("id", Text, primary_key=True),
     Column("since", Float, nullable=False),
 )
-# The key is the claim: whoever inserts the row calls.
+# The key is the claim: the process that inserts the row makes the call.
 FIRES: Final = Table(
     "cron_fire",
     METADATA,
@@ -42,49 +31,4 @@ FIRES: Final = Table(
     Column("status", Integer),
     Column("error", Text),
     Index("cron_fire_by_time", "fire_time"),
-)
-DEFINITIONS: Final = Table(
-    "pipeline_definitions",
-    METADATA,
-    Column("version", Text, primary_key=True),
-    Column("source", Text, nullable=False),
-    Column("activated_at", Float, nullable=False),
-)
-RUNS: Final = Table(
-    "pipeline_run",
-    METADATA,
-    Column("id", Text, primary_key=True),
-    Column("pipeline", Text, nullable=False),
-    Column("version", Text, nullable=False),
-    Column("state", Text, nullable=False),
-    Column("cause", Text, nullable=False),
-    Column("key", Text),
-    Column("request_sha256", Text, nullable=False),
-    Column("input", Text, nullable=False),
-    Column("error", Text),
-    Column("parent", Text),
-    Column("cancel", Integer, nullable=False, default=0),
-    Column("owner", Text, nullable=False),
-    Column("leased_until", Float, nullable=False),
-    Column("created_at", Float, nullable=False),
-    Column("started_at", Float),
-    Column("ended_at", Float),
-    UniqueConstraint("pipeline", "key", name="pipeline_run_key"),
-    Index("pipeline_run_by_state", "state", "leased_until"),
-)
-# item: -1 is the step itself, 0 and up the items of its `map`.
-STEPS: Final = Table(
-    "pipeline_step",
-    METADATA,
-    Column("run", Text, primary_key=True),
-    Column("step", Text, primary_key=True),
-    Column("item", Integer, primary_key=True),
-    Column("state", Text, nullable=False),
-    Column("input", Text),
-    Column("output", Text),
-    Column("error", Text),
-    Column("status", Integer),
-    Column("attempts", Integer, nullable=False),
-    Column("started_at", Float, nullable=False),
-    Column("seconds", Float, nullable=False),
 )

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from gateway.types.function import Address, UnixAddress
+from sluice.backoff import Backoff
 from sluice.http1.client import ClientConnection, connect
 from sluice.http1.errors import Http1Error
 
@@ -134,14 +135,13 @@ class ConnectionPool:
         A Unix socket whose backlog is full refuses at once, as a replica that just woke under a
         burst does; nothing tells when there is room, so it is asked again, ever less often.
         """
-        pause = FIRST_PAUSE
+        backoff = Backoff(FIRST_PAUSE, LAST_PAUSE)
         async with asyncio.timeout(self._connect_seconds):
             while True:
                 try:
                     return await connect(_target(address), self._connect_seconds)
                 except BlockingIOError:
-                    await asyncio.sleep(pause)
-                    pause = min(2 * pause, LAST_PAUSE)
+                    await asyncio.sleep(backoff.next())
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)

@@ -14,9 +14,9 @@ from gateway.queue.call import Delivered, Delivery
 from gateway.queue.callback_targets import CallbackTarget, CallbackTargets, parse_url
 from gateway.queue.dispatcher import Dispatcher
 from gateway.queue.group_commit import GroupCommitWriter
-from gateway.queue.retries import backoff
 from gateway.settings import GatewaySettings
 from gateway.types.errors import ForbiddenError, SluiceError, UpstreamError
+from sluice.backoff import delay, full_jitter
 from sluice.http1.client import ClientConnection
 from sluice.http1.errors import Http1Error
 
@@ -84,7 +84,7 @@ class Callbacks:
         if reason:
             left = delivery.attempt < self._attempts
             state = "owed" if left else "failed"
-            due = now + backoff(delivery.attempt, FIRST_WAIT, LONGEST_WAIT)
+            due = now + delay(delivery.attempt, FIRST_WAIT, LONGEST_WAIT, full_jitter)
             log = LOG.info if left else LOG.warning
             log(
                 "callback %s call=%s attempt=%d error=%s",

@@ -4,6 +4,7 @@ from typing import Any, Final
 
 from gateway.queue.sql import Database, Dialect
 from gateway.queue.tables import SqlStore
+from sluice.migrations import missing
 
 try:
     import psycopg
@@ -60,12 +61,16 @@ def store(url: str, owner: str) -> SqlStore:
 
     def connect() -> Any:
         connection = psycopg.connect(url, autocommit=True, connect_timeout=CONNECT_SECONDS)
-        with connection.transaction():
-            connection.execute("SELECT pg_advisory_xact_lock(%s)", (MIGRATION_LOCK,))
-            connection.execute(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
-            # Keeps holding for the connection.
-            connection.execute(f"SET search_path TO {SCHEMA}")
-            _migrate(connection)
+        try:
+            with connection.transaction():
+                connection.execute("SELECT pg_advisory_xact_lock(%s)", (MIGRATION_LOCK,))
+                connection.execute(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
+                # Stays in force for the connection.
+                connection.execute(f"SET search_path TO {SCHEMA}")
+                _migrate(connection)
+        except BaseException:
+            connection.close()
+            raise
         return connection
 
     return SqlStore(Database(connect, DIALECT), owner, exclusive=False)
@@ -75,6 +80,7 @@ def _migrate(connection: "psycopg.Connection[Any]") -> None:
     connection.execute(VERSIONS)
     row = connection.execute("SELECT max(version) FROM queue_version").fetchone()
     applied = (row[0] if row else None) or 0
-    for number, script in enumerate(MIGRATIONS[applied:], start=applied + 1):
+    name = f"PostgreSQL database {connection.info.dbname}, schema {SCHEMA},"
+    for number, script in missing(name, applied, MIGRATIONS):
         connection.execute(script.encode())
         connection.execute("INSERT INTO queue_version (version) VALUES (%s)", (number,))

@@ -1,6 +1,5 @@
 """Whether an answer ends a queued call, and how long to wait before the next attempt. No I/O."""
 
-import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC
@@ -9,6 +8,7 @@ from typing import Final, Self
 
 from gateway.types.errors import InvalidRequestError
 from gateway.types.scaling import read_label
+from sluice.backoff import delay
 from sluice.labels.functions import (
     ASYNC_CONCURRENCY,
     RETRY_ATTEMPTS,
@@ -19,8 +19,6 @@ from sluice.labels.functions import (
 
 # Only these say when to come again (RFC 9110, RFC 6585).
 RETRY_AFTER_CODES: Final = frozenset({429, 503})
-# 2 ** 40 waits of a millisecond are beyond every max_wait.
-LARGEST_EXPONENT: Final = 40
 
 Pairs = list[tuple[bytes, bytes]]
 
@@ -63,18 +61,7 @@ class RetryPolicy:
 
         jitter: a number from 0 to 1. asked: what Retry-After said, a lower bound.
         """
-        return max(asked or 0.0, backoff(attempt, self.min_wait, self.max_wait, jitter))
-
-
-def backoff(
-    attempt: int, first: float, longest: float, jitter: Callable[[], float] = random.random
-) -> float:
-    """Seconds to wait after attempt number `attempt`: full jitter over a doubling range.
-
-    Source: AWS Architecture Blog, Exponential Backoff And Jitter.
-    """
-    exponent = min(attempt - 1, LARGEST_EXPONENT)
-    return jitter() * min(longest, first * 2.0**exponent)
+        return max(asked or 0.0, delay(attempt, self.min_wait, self.max_wait, jitter))
 
 
 def retry_after(status: int, headers: Pairs, now: float, longest: float) -> float | None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from gateway.queue.store import StoreError, StoreFullError
+from sluice.migrations import NewerSchemaError
 
 # Two rows beyond this would pass SQLite's 32766 parameters; PostgreSQL takes 65535.
 ROWS_AT_ONCE: Final = 512
@@ -41,6 +42,8 @@ class Database:
             self._connection = self._connect()
         except self.dialect.errors as error:
             raise self._failure(error) from error
+        except NewerSchemaError as error:
+            raise StoreError(str(error)) from error
 
     def close(self) -> None:
         if self._connection is not None:

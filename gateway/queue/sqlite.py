@@ -1,7 +1,5 @@
 """The tables of calls in a SQLite file: WAL, synchronous=FULL, so that COMMIT is on the disk."""
 
-import fcntl
-import os
 import sqlite3
 from pathlib import Path
 from typing import Any, Final
@@ -9,6 +7,8 @@ from typing import Any, Final
 from gateway.queue.sql import Database, Dialect
 from gateway.queue.tables import SqlStore
 from gateway.types.errors import UnavailableError
+from sluice.file_lock import FileLock, LockedError
+from sluice.migrations import NewerSchemaError, migrate_file
 
 # The second: the shared index of the log, which grows with it, has no room.
 FULL: Final = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE)
@@ -61,33 +61,30 @@ class SqliteStore(SqlStore):
 
     def __init__(self, path: Path, owner: str) -> None:
         super().__init__(Database(self._connect, WRITER), owner, exclusive=True)
-        self._path, self._lock = path, -1
+        self._path, self._lock = path, FileLock(path.with_suffix(".lock"))
 
     def open(self) -> None:
         """Raises UnavailableError when another gateway has the file."""
         self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        lock = os.open(self._path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o600)
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            os.close(lock)
+            self._lock.acquire()
+        except LockedError as error:
             raise UnavailableError(f"{self._path}: another gateway works on it") from error
-        self._lock = lock
         super().open()
 
     def close(self) -> None:
         super().close()
-        if self._lock >= 0:
-            os.close(self._lock)
-            self._lock = -1
+        self._lock.release()
 
     def _connect(self) -> sqlite3.Connection:
         connection = _open(self._path)
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
-        applied = connection.execute("PRAGMA user_version").fetchone()[0]
-        for number, script in enumerate(MIGRATIONS[applied:], start=applied + 1):
-            connection.executescript(f"BEGIN; {script} PRAGMA user_version = {number}; COMMIT;")
+        try:
+            migrate_file(connection, self._path, MIGRATIONS)
+        except NewerSchemaError:
+            connection.close()
+            raise
         return connection
 
 

@@ -50,7 +50,7 @@ async def download(request: Request, registry: Registry, sha256: DigestPath) -> 
 
 
 async def send_file(request: Request, registry: Service, sha256: str, kind: str) -> Response:
-    """A blob as a streamed answer whose ETag is its sha256."""
+    """A blob as a streamed response whose ETag is its sha256."""
     headers = {"ETag": f'"{sha256}"', "Cache-Control": "max-age=31536000, immutable"}
     if fresh(request, sha256):
         return Response(status_code=304, headers=headers)

@@ -60,7 +60,7 @@ async def upload(
 def _known(
     connection: Any, claim: Claim | None, name: str, sha256: str, asked: ReadOptions
 ) -> Reply | None:
-    """The answer that is clear without reading the upload: of the same key, or the same content."""
+    """The reply that needs no reading of the upload: to the same key, or the same content."""
     first = seen(connection, claim)
     if first is not None:
         return first

@@ -47,13 +47,15 @@ async def _wait(
         return events.after(connection, *asked), events.last(connection)
 
     while True:
-        heard = registry.notifier.listen()  # before the look, so that no event falls in between
+        wait_for_event = (
+            registry.notifier.listen()
+        )  # before the look, so that no event falls in between
         found, last = await registry.read(work)
         left = deadline - asyncio.get_running_loop().time()
         if found or left <= 0 or registry.notifier.closed:
             return found, last
         with registry.metrics.event_waits.track_inprogress():
-            await heard(min(left, OTHERS_WRITE) if registry.database.shared else left)
+            await wait_for_event(min(left, OTHERS_WRITE) if registry.database.shared else left)
 
 
 @router.post("/predictions")

@@ -61,10 +61,10 @@ def install_errors(app: FastAPI) -> None:
 
 async def _full(request: Request, error: Exception) -> JSONResponse:
     log.warning("event=disk-full")
-    return await errors.known(request, error)
+    return await errors.respond_service_error(request, error)
 
 
 async def _database(request: Request, error: Exception) -> JSONResponse:
     if any(words in str(error) for words in DISK_FULL):
         return await _full(request, StorageFullError("the registry's disk has no room for this"))
-    return await errors.unknown(request, error)
+    return await errors.respond_unexpected(request, error)

@@ -144,12 +144,12 @@ async def alias_(
     def work(connection: Connection) -> tuple[str, dict[str, Any]]:
         if alias == LATEST:
             newest = models.get(connection, name, LATEST)
-            told = {"alias": LATEST, "moved_at": newest.created_at}
-            return f"{LATEST}-{newest.version}", body_of(newest, **told)
+            extra = {"alias": LATEST, "moved_at": newest.created_at}
+            return f"{LATEST}-{newest.version}", body_of(newest, **extra)
         found = aliases.get(connection, name, alias)
         version = models.get(connection, name, str(found.version))
-        told = {"alias": alias, "moved_at": found.moved_at}
-        return f"{found.move}-{found.version}", body_of(version, **told)
+        extra = {"alias": alias, "moved_at": found.moved_at}
+        return f"{found.move}-{found.version}", body_of(version, **extra)
 
     tag, body = await registry.read(work)
     return tagged(request, tag, body)

@@ -51,14 +51,14 @@ class EventNotifier:
         """A call that waits for the first ring from now on, at most so many seconds."""
         following = self._next
 
-        async def heard(seconds: float) -> None:
+        async def wait(seconds: float) -> None:
             try:
                 async with asyncio.timeout(seconds):
                     await following.wait()
             except TimeoutError:
                 return
 
-        return heard
+        return wait
 
 
 @dataclass(slots=True)
@@ -89,7 +89,7 @@ def response(reply: Reply) -> Response:
 
 
 def service_of(request: Request) -> Service:
-    """The registry that answers the request."""
+    """The registry that serves the request."""
     service: Service = request.app.state.service
     return service
 

@@ -46,11 +46,11 @@ def load_parquet(connection: Connection, job: Job) -> Loaded:
         kinds = _kinds(connection, source, names)
         _create(connection, source, kinds)
     except (duckdb.ConversionException, duckdb.OutOfRangeException) as error:
-        raise RefusedError(f"expected values that fit 64 bits: {_told(error)}") from None
+        raise RefusedError(f"expected values that fit 64 bits: {_message(error)}") from None
     except duckdb.Error as error:
         if isinstance(error, duckdb.OutOfMemoryException) or over_file_limit(error):
             raise
-        raise RefusedError(f"expected a whole Parquet file: {_told(error)}") from None
+        raise RefusedError(f"expected a whole Parquet file: {_message(error)}") from None
     loaded = Loaded("parquet", names, [CASTS[kind] for kind in kinds])
     _check_text(connection, loaded)
     return loaded
@@ -118,7 +118,7 @@ def _check_text(connection: Connection, loaded: Loaded) -> None:
             raise RefusedError(f"column {name}, row {row + 1}: expected text, got a NUL character")
 
 
-def _told(error: Exception) -> str:
+def _message(error: Exception) -> str:
     """DuckDB's own words without the path of the upload."""
     text = str(error).partition("\n")[0].partition(": ")[2] or "it cannot be read"
     # It names the file within quotes.

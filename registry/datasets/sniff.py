@@ -54,7 +54,7 @@ def first_record(sample: str, delimiter: str) -> list[str]:
 def column_names(first: Sequence[str], header: bool | None) -> list[str]:
     """Names from the first record, or made-up ones when the file has none.
 
-    Raises RefusedError when nobody said that there is no header and line 1 looks like data.
+    Raises RefusedError when line 1 looks like data and the caller did not say so.
     """
     if header is False:
         return [f"column_{number}" for number in range(1, len(first) + 1)]

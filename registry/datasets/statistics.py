@@ -21,31 +21,31 @@ SQUARE_FITS: Final = 1e150  # beyond it the square of a value is infinite
 TOGETHER: Final = 50  # columns a query: each query binds the whole table anew
 EMPTY: Final = ("min", "max", "mean", "std", "deciles", "histogram", "categories", "other")
 
-Told = dict[str, Any]
+ColumnFacts = dict[str, Any]
 
 
 def describe(
     connection: Connection, columns: Sequence[tuple[str, str]], categories: int
-) -> list[Told]:
+) -> list[ColumnFacts]:
     """What is known of each (name, type) of table `clean`. categories: how many to keep."""
-    told = {name: _start(name, kind) for name, kind in columns}
+    facts = {name: _start(name, kind) for name, kind in columns}
     for name, (missing, distinct) in _aggregates(
-        connection, list(told), ("count(*) - count({c})", "count(DISTINCT {c})")
+        connection, list(facts), ("count(*) - count({c})", "count(DISTINCT {c})")
     ):
-        told[name].update(nullable=missing > 0, missing=missing, distinct=distinct)
+        facts[name].update(nullable=missing > 0, missing=missing, distinct=distinct)
     numbers = [name for name, kind in columns if kind in {"integer", "float"}]
-    _describe_numbers(connection, numbers, told)
+    _describe_numbers(connection, numbers, facts)
     moments = [name for name, kind in columns if kind in {"date", "timestamp"}]
     for name, row in _aggregates(connection, moments, ("min({c})", "max({c})")):
-        told[name]["min"], told[name]["max"] = (_iso(value) for value in row)
+        facts[name]["min"], facts[name]["max"] = (_iso(value) for value in row)
     worded = [name for name, kind in columns if kind in {"string", "boolean"}]
     most = min(categories, max(FEWEST, ALL_CATEGORIES // max(len(worded), 1)))
     for name in worded:
-        told[name].update(_categories(connection, quoted_name(name), most))
-    return list(told.values())
+        facts[name].update(_categories(connection, quoted_name(name), most))
+    return list(facts.values())
 
 
-def _start(name: str, kind: str) -> Told:
+def _start(name: str, kind: str) -> ColumnFacts:
     return {
         "name": name,
         "type": kind,
@@ -74,26 +74,28 @@ def _of(aggregate: str, name: str) -> str:
     return aggregate.replace("{c}", column).replace("{r}", f"CAST({column} AS DOUBLE)")
 
 
-def _describe_numbers(connection: Connection, names: Sequence[str], told: dict[str, Told]) -> None:
+def _describe_numbers(
+    connection: Connection, names: Sequence[str], facts: dict[str, ColumnFacts]
+) -> None:
     asked = ("min({c})", "max({c})", f"quantile_cont({{r}}, {DECILES})")
     for name, (low, high, deciles) in _aggregates(connection, names, asked):
         if low is None:
             continue
-        told[name].update(min=low, max=high)
+        facts[name].update(min=low, max=high)
         if all(math.isfinite(edge) for edge in deciles):
-            told[name]["deciles"] = sorted(set(deciles))
-    tame = [name for name in names if _tame(told[name])]
+            facts[name]["deciles"] = sorted(set(deciles))
+    tame = [name for name in names if _tame(facts[name])]
     for name, (mean, std) in _aggregates(connection, tame, ("avg({r})", "stddev_samp({r})")):
-        told[name].update(mean=mean, std=std)
+        facts[name].update(mean=mean, std=std)
     for name in names:
-        edges = told[name]["deciles"]
+        edges = facts[name]["deciles"]
         if edges is not None:
             counts = _counts(connection, quoted_name(name), edges)
-            told[name]["histogram"] = {"edges": edges, "counts": counts}
+            facts[name]["histogram"] = {"edges": edges, "counts": counts}
 
 
-def _tame(told: Told) -> bool:
-    return told["min"] is not None and max(abs(told["min"]), abs(told["max"])) < SQUARE_FITS
+def _tame(facts: ColumnFacts) -> bool:
+    return facts["min"] is not None and max(abs(facts["min"]), abs(facts["max"])) < SQUARE_FITS
 
 
 def _counts(connection: Connection, column: str, edges: Sequence[float]) -> list[int]:
@@ -108,7 +110,7 @@ def _iso(value: date | None) -> str | None:
     return None if value is None else value.isoformat()
 
 
-def _categories(connection: Connection, column: str, most: int) -> Told:
+def _categories(connection: Connection, column: str, most: int) -> ColumnFacts:
     """The most frequent values, of equal ones the first in order."""
     rows = connection.execute(
         f"SELECT {column}, count(*) AS n FROM clean WHERE {column} IS NOT NULL "

@@ -12,7 +12,7 @@ from registry.datasets.table import read_table
 
 
 def main() -> int:
-    """Read the job, answer it; ends at once when the registry, which holds stdin open, is gone."""
+    """Read the job and write its result; end at once when the registry closes stdin."""
     job = Job.from_line(sys.stdin.buffer.readline())
     # Bounds each file that it writes: a table may unpack to far more than its metadata says.
     resource.setrlimit(resource.RLIMIT_FSIZE, (job.table_bytes, job.table_bytes))

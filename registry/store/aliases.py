@@ -118,7 +118,7 @@ def _write(connection: Connection, asked: Move, current: int | None) -> None:
         .returning(alias_move.c.id)
     ).scalar_one()
     _point(connection, asked, current is not None, {"moved_at": moved_at, "move": number})
-    told = {
+    payload = {
         "model": asked.model,
         "alias": asked.alias,
         "version": asked.version,
@@ -126,7 +126,7 @@ def _write(connection: Connection, asked: Move, current: int | None) -> None:
         "reason": asked.reason,
     }
     kind = events.ALIAS_REMOVED if asked.version is None else events.ALIAS_MOVED
-    events.append(connection, kind, told)
+    events.append(connection, kind, payload)
 
 
 def _point(connection: Connection, asked: Move, exists: bool, values: dict[str, object]) -> None:

@@ -34,8 +34,8 @@ def add(
         "created_by": created_by,
     }
     connection.execute(insert(dataset_version).values(**values))
-    told = {key: values[key] for key in ("name", "version", "sha256", "rows")}
-    events.append(connection, events.DATASET_UPLOADED, told)
+    payload = {key: values[key] for key in ("name", "version", "sha256", "rows")}
+    events.append(connection, events.DATASET_UPLOADED, payload)
     return DatasetVersion(**values), True
 
 

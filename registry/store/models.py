@@ -32,8 +32,8 @@ def register(
         "created_by": created_by,
     }
     connection.execute(insert(model_version).values(**values))
-    told = {key: values[key] for key in ("name", "version", "run", "artifact")}
-    events.append(connection, events.MODEL_REGISTERED, told)
+    payload = {key: values[key] for key in ("name", "version", "run", "artifact")}
+    events.append(connection, events.MODEL_REGISTERED, payload)
     return ModelVersion(**values)
 
 

@@ -14,6 +14,7 @@ from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Final
 
+from sluice.http_get import get
 from sluice.settings.sockets import socket_address
 
 LOG_BYTES: Final = 10 * 1024 * 1024
@@ -128,25 +129,15 @@ async def await_healthy(program: Program) -> None:
 
 
 async def _probe(health: str) -> bool:
-    try:
-        async with asyncio.timeout(PROBE_TIMEOUT):
-            return await _responses(health)
-    except (OSError, TimeoutError, asyncio.IncompleteReadError):
-        return False
-
-
-async def _responses(health: str) -> bool:
+    """Whether a health URL, `unix:` and a socket's path or an http URL, gives status 200."""
+    address: str | tuple[str, int]
     if health.startswith("unix:"):
-        address = socket_address(Path(health.removeprefix("unix:")))
-        path = "/healthz"
-        reader, writer = await asyncio.open_unix_connection(address)
+        address, path = socket_address(Path(health.removeprefix("unix:"))), "/healthz"
     else:
         url = urllib.parse.urlsplit(health)
-        path = url.path
-        reader, writer = await asyncio.open_connection(url.hostname, url.port)
+        address, path = (url.hostname or "", url.port or 80), url.path
     try:
-        writer.write(f"GET {path} HTTP/1.1\r\nHost: sluice\r\nConnection: close\r\n\r\n".encode())
-        status = await reader.readuntil(b"\r\n")
-    finally:
-        writer.close()
-    return status.split(b" ")[1:2] == [b"200"]
+        async with asyncio.timeout(PROBE_TIMEOUT):
+            return (await get(address, path)).status == 200
+    except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+        return False

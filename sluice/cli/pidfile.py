@@ -1,6 +1,5 @@
 """The locked pid file: at most one platform runs on a data folder."""
 
-import fcntl
 import os
 import select
 import signal
@@ -9,6 +8,7 @@ from types import TracebackType
 from typing import Self
 
 from sluice.cli.errors import CommandError
+from sluice.file_lock import FileLock, LockedError
 
 
 def pidfile_path(data_dir: Path) -> Path:
@@ -20,22 +20,18 @@ class PidFile:
     """Held while the platform runs; the kernel frees the lock whatever way the process ends."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._fd = -1
+        self._lock = FileLock(path)
 
     def __enter__(self) -> Self:
-        self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._lock.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            holder = os.read(self._fd, 32).decode().strip()
-            os.close(self._fd)
+            self._lock.acquire()
+        except LockedError as error:
+            holder = error.holder or ""
             raise CommandError(
                 f"already running with pid {holder}; `sluice down` ends it"
             ) from error
-        os.ftruncate(self._fd, 0)
-        os.write(self._fd, f"{os.getpid()}\n".encode())
+        self._lock.write_holder()
         return self
 
     def __exit__(
@@ -44,24 +40,19 @@ class PidFile:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        os.ftruncate(self._fd, 0)
-        os.close(self._fd)
+        self._lock.clear_holder()
+        self._lock.release()
 
 
 def running_pid(path: Path) -> int | None:
     """Process id of the platform that holds the lock on `path`, None when nothing runs."""
     try:
-        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        with FileLock(path, create=False):
+            return None
     except FileNotFoundError:
         return None
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return int(os.read(fd, 32) or b"0") or None
-    else:
-        return None
-    finally:
-        os.close(fd)
+    except LockedError as error:
+        return error.holder
 
 
 def stop(pid: int, timeout: float) -> None:

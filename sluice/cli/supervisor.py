@@ -7,6 +7,7 @@ import signal
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from sluice.backoff import Backoff, no_jitter
 from sluice.cli.child import Child, Program
 from sluice.cli.errors import CommandError
 
@@ -67,7 +68,7 @@ class Supervisor:
 
     async def _keep(self, child: Child) -> None:
         loop = asyncio.get_running_loop()
-        delay = FIRST_DELAY
+        backoff = Backoff(FIRST_DELAY, LONGEST_DELAY, no_jitter)
         while not self._stopping.is_set():
             started = loop.time()
             code = await child.run()
@@ -75,10 +76,11 @@ class Supervisor:
                 return
             if not child.was_healthy:
                 raise CommandError(_failure(child, code))
-            delay = FIRST_DELAY if loop.time() - started > STABLE_SECONDS else delay
+            if loop.time() - started > STABLE_SECONDS:
+                backoff.reset()
+            delay = backoff.next()
             log.warning("program=%s exit=%d restart_in=%.1fs", child.program.name, code, delay)
             await self._pause(delay)
-            delay = min(delay * 2, LONGEST_DELAY)
 
     async def _pause(self, seconds: float) -> None:
         try:

@@ -1,6 +1,6 @@
 """A settings table: declare knobs as dataclass fields, read them from an environment."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import Field, dataclass, field, fields
 from typing import Any, TypeVar
 
@@ -36,14 +36,20 @@ def setting(variable: str, default: str, parse: Callable[[str], Any], meaning: s
     )
 
 
-def load(table: type[T], environ: Mapping[str, str], prefix: str = "") -> T:
+def load(
+    table: type[T],
+    environ: Mapping[str, str],
+    prefix: str = "",
+    others: Collection[type[Any]] = (),
+) -> T:
     """An instance of `table` with every knob read from `environ`.
 
     prefix: variables that begin with it and that no knob reads are refused, so that a typing
-    error is not a default in silence. Raises SettingError.
+    error is not a default in silence. others: further tables under that prefix, read by their own
+    packages. Raises SettingError.
     """
     knobs = _knobs(table)
-    known = {knob.metadata["variable"] for knob in knobs}
+    known = {knob.metadata["variable"] for one in (table, *others) for knob in _knobs(one)}
     for variable in sorted(environ):
         if prefix and variable.startswith(prefix) and variable not in known:
             raise SettingError(variable, environ[variable], f"one of {', '.join(sorted(known))}")

@@ -1,7 +1,7 @@
 """Everything that these tests import from the product: a move of modules changes this file only."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import astuple
 from pathlib import Path
 from typing import Any, Final
@@ -22,11 +22,14 @@ from gateway.queue import postgres
 from gateway.queue.metrics import METRICS as QUEUE_METRICS
 from gateway.queue.retries import RetryPolicy
 from gateway.settings import GatewaySettings
+from pipelines.metrics import PipelineMetrics
+from pipelines.settings import PipelineSettings
 from registry.api import wire as registry_wire
 from registry.app import create
 from registry.metrics import RegistryMetrics
 from registry.migrations import SCHEMA as REGISTRY_SCHEMA
 from registry.settings import RegistrySettings, read_settings
+from service.gateway_client import DeployedFunction
 from service.schema import Schema
 from sluice.cli.settings import CliSettings
 from sluice.labels.events import CRON_ASYNC, CRON_MISFIRE, CRON_TIMEZONE, KAFKA, SCHEDULE
@@ -35,10 +38,9 @@ from sluice.runtime.python.batching import batch
 from sluice.runtime.serving.exposition import RuntimeCollector
 from sluice.runtime.serving.metrics import Metrics
 from sluice.runtime.settings import RuntimeSettings
-from triggers.api.routes import application
+from triggers.api import application
 from triggers.app import Triggers
 from triggers.cron.entries import entries_of
-from triggers.gateway import DeployedFunction
 from triggers.kafka.metrics import KafkaMetrics
 from triggers.kafka.settings import KafkaSettings
 from triggers.metrics import TriggersMetrics
@@ -63,14 +65,15 @@ __all__ = [
     "triggers",
 ]
 
-SETTINGS: Final[Mapping[str, type[Any]]] = {
-    "gateway": GatewaySettings,
-    "kafka": KafkaSettings,
-    "registry": RegistrySettings,
-    "runtime": RuntimeSettings,
-    "sluice": CliSettings,
-    "triggers": TriggersSettings,
-}
+SETTINGS: Final[Sequence[tuple[str, type[Any]]]] = (
+    ("gateway", GatewaySettings),
+    ("kafka", KafkaSettings),
+    ("registry", RegistrySettings),
+    ("runtime", RuntimeSettings),
+    ("sluice", CliSettings),
+    ("triggers", TriggersSettings),
+    ("triggers", PipelineSettings),
+)
 REQUESTS: Final[Mapping[str, type[BaseModel]]] = {
     "DELETE /system/functions": gateway_wire.DeleteWire,
     "DELETE /system/secrets": gateway_wire.SecretNameWire,
@@ -142,18 +145,20 @@ def triggers(folder: Path) -> FastAPI:
     """The triggers' application on an empty data folder."""
     settings = TriggersSettings.load({"SLUICE_DATA_DIR": str(folder)})
     made = Triggers(settings, "admin", "of-the-tests")
-    return application(settings, made.cron, made.pipelines, made.metrics)
+    return application(settings.pipelines, made.cron, made.pipelines, made.metrics)
 
 
 def registries() -> Mapping[str, CollectorRegistry]:
     """The series of each program that declares them to prometheus_client."""
     kafka = CollectorRegistry()
     KafkaMetrics(kafka)
+    triggers = TriggersMetrics()
+    PipelineMetrics(triggers.registry, triggers.failures)
     return {
         "kafka": kafka,
         "registry": RegistryMetrics().registry,
         "runtime": REGISTRY,
-        "triggers": TriggersMetrics().registry,
+        "triggers": triggers.registry,
     }
 
 

@@ -38,7 +38,7 @@ PROSE: Final = frozenset({"description", "title"})
 
 def settings() -> Iterator[str]:
     """Package, variable, default, its value, and what the parser makes of the samples."""
-    for package, table in product.SETTINGS.items():
+    for package, table in product.SETTINGS:
         yield from (f"{package} {line}" for line in _knobs(table))
 
 

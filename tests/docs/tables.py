@@ -15,6 +15,8 @@ from bench.page import machine_table, result_tables
 from gateway.metrics import METRICS
 from gateway.queue.metrics import METRICS as QUEUE_METRICS
 from gateway.settings import GatewaySettings
+from pipelines.metrics import PipelineMetrics
+from pipelines.settings import PipelineSettings
 from registry.metrics import RegistryMetrics
 from registry.settings import RegistrySettings
 from sluice.cli.settings import CliSettings
@@ -97,7 +99,9 @@ def registry_metrics() -> str:
 
 def triggers_metrics() -> str:
     """A Markdown table of the triggers' series."""
-    return exposed_metrics(TriggersMetrics().render().decode())
+    metrics = TriggersMetrics()
+    PipelineMetrics(metrics.registry, metrics.failures)
+    return exposed_metrics(metrics.render().decode())
 
 
 def kafka_metrics() -> str:
@@ -134,6 +138,7 @@ TABLES: Final[dict[str, dict[str, Callable[[], str]]]] = {
         "runtime": lambda: settings_table(RuntimeSettings),
         "registry": lambda: settings_table(RegistrySettings),
         "triggers": lambda: settings_table(TriggersSettings),
+        "pipelines": lambda: settings_table(PipelineSettings),
         "sluice": lambda: settings_table(CliSettings),
     },
     "metrics.md": {

@@ -11,7 +11,7 @@ import yaml
 from tests.docs.tables import DOCS, SERIES
 from tests.live import ROOT
 
-PACKAGES = "gateway|registry|service|sluice|triggers"
+PACKAGES = "gateway|pipelines|registry|service|sluice|triggers"
 NAME = re.compile(rf"`((?:{PACKAGES})(?:\.[a-z0-9_]+)*)(?::([A-Za-z_.]+))?`")
 LINK = re.compile(r"\]\(([^)#:]+\.md)?(?:#([^)]+))?\)")
 FILE = re.compile(r"`((?:[a-z_0-9]+/)+[\w.-]+\.(?:py|yml|md|json|toml|xml|sh))`")

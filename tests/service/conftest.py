@@ -4,6 +4,9 @@ import pytest
 
 from service.database import Database
 from service.schema import Migration, Schema
+from tests.service.fixtures import client, gateway
+
+__all__ = ["client", "gateway"]
 
 SCHEMA = Schema(
     service="notes",

@@ -5,7 +5,8 @@ from sqlalchemy import inspect, text
 from sqlalchemy.exc import DBAPIError
 
 from service.database import Database
-from service.schema import Migration, Schema, SchemaTooNewError
+from service.schema import Migration, Schema
+from sluice.migrations import NewerSchemaError
 from tests.service.conftest import SCHEMA
 
 
@@ -52,5 +53,5 @@ async def test_database_of_a_newer_release_is_refused(
 ) -> None:
     later = "INSERT INTO notes_version VALUES (99, 'later', 'x')"
     await database.write(lambda connection: connection.execute(text(later)).rowcount)
-    with pytest.raises(SchemaTooNewError, match="has schema 99, this release knows up to 1"):
+    with pytest.raises(NewerSchemaError, match="has schema 99, this release knows up to 1"):
         Database(database_url, SCHEMA)

@@ -10,6 +10,8 @@ from gateway.queue.retries import RetryPolicy, concurrency
 from gateway.types.errors import InvalidRequestError
 from gateway.types.function import FunctionDeployment
 from gateway.types.scaling import ScalingPolicy
+from service.gateway_client import DeployedFunction
+from service.schedule import ScheduleError
 from sluice.labels import Label, LabelError, check_known
 from sluice.labels.events import CRON, CRON_PREFIX, EVENT_TOPIC, KAFKA, SCHEDULE
 from sluice.labels.functions import CALLS, QUEUED_CALLS, SCALE_TYPE, SCALING
@@ -17,8 +19,6 @@ from sluice.labels.values import between
 from tests.fakes import deployment
 from tests.live import ROOT
 from triggers.cron.entries import entries_of
-from triggers.cron.schedule import ScheduleError
-from triggers.gateway import DeployedFunction
 from triggers.kafka.options import KafkaOptions
 
 OF_FUNCTIONS = (*SCALING, *CALLS, *QUEUED_CALLS)

@@ -1,8 +1,8 @@
 import pytest
 
+from service.gateway_client import DeployedFunction
+from service.schedule import parse_schedule
 from triggers.cron.entries import entries_of, make_entry, missed
-from triggers.cron.schedule import parse_schedule
-from triggers.gateway import DeployedFunction
 
 DAY = 86_400
 

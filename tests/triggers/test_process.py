@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from tests.live import ROOT
-from tests.triggers.fakes import Call, FakeGateway, Reply
+from tests.service.fakes import Call, FakeGateway, Reply
 
 ADMIN = {"x-sluice-identity": "admin"}
 STEPS = """

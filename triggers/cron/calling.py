@@ -1,22 +1,22 @@
-"""Calls of fire times that are claimed: what is called, how often, and what is recorded of it."""
+"""Calls of claimed fire times: what is called, with which retries, and what is recorded."""
 
 import asyncio
 import logging
 from datetime import UTC, datetime
 from typing import Final, Protocol
 
-from triggers.answer import FunctionResponse
-from triggers.clock import Clock
+from service.clock import Clock
+from service.errors import CallError, GatewayUnavailableError, ServiceError
+from service.gateway_client import FunctionCaller, FunctionResponse
+from sluice.backoff import Backoff
 from triggers.cron.entries import Entry
 from triggers.cron.store import Claim, FireStore, Outcome
-from triggers.errors import CallError, GatewayUnavailableError, TriggersError
-from triggers.gateway import FunctionCaller
 from triggers.metrics import TriggersMetrics
 from triggers.settings import TriggersSettings
 
 FIRST_DELAY, LONGEST_DELAY = 0.2, 5.0
 ENTRY_AT_ONCE: Final = 10
-SHOWN: Final = 500  # characters of a failed answer that are kept
+SHOWN: Final = 500  # characters kept of a failed response
 log = logging.getLogger(__name__)
 
 
@@ -28,9 +28,7 @@ class PipelineStarter(Protocol):
 
 
 class FireCaller:
-    """All calls of one process. `pipelines` is joined by the composition root."""
-
-    pipelines: PipelineStarter
+    """All calls of one process."""
 
     def __init__(
         self,
@@ -38,10 +36,11 @@ class FireCaller:
         gateway: FunctionCaller,
         store: FireStore,
         metrics: TriggersMetrics,
+        pipelines: PipelineStarter,
         clock: Clock,
     ) -> None:
         self._timeout = settings.upstream_timeout
-        self._gateway, self._store = gateway, store
+        self._gateway, self._store, self._pipelines = gateway, store, pipelines
         self._metrics, self._clock = metrics, clock
         self._under_way: dict[str, int] = {}
         self._slots = asyncio.Semaphore(settings.cron_at_once)
@@ -68,7 +67,8 @@ class FireCaller:
         log.log(
             logging.INFO if outcome.state == "succeeded" else logging.WARNING,
             "event=fired target=%s fire_time=%s status=%d seconds=%.3f error=%r",
-            *told(claim),
+            claim.target,
+            fire_time_text(claim),
             outcome.status,
             outcome.seconds,
             outcome.error,
@@ -78,21 +78,21 @@ class FireCaller:
         started, status, error = self._clock.time(), 0, ""
         try:
             if entry.kind == "pipeline":
-                await self.pipelines.start_for_schedule(entry.target, claim.key)
+                await self._pipelines.start_for_schedule(entry.target, claim.key)
                 status = 202
             else:
                 response = await self._response(entry, claim, started)
                 status = response.status
                 if not response.succeeded:
                     error = response.body[:SHOWN].decode("utf-8", "replace")
-        except TriggersError as failure:
+        except ServiceError as failure:
             error = str(failure)
         state = "succeeded" if 200 <= status < 300 else "failed"
         return Outcome(state, started, self._clock.time() - started, status, error)
 
     async def _response(self, entry: Entry, claim: Claim, started: float) -> FunctionResponse:
-        """Call, and again while the gateway is away, within the time that a call may take."""
-        delay = FIRST_DELAY
+        """Call, and retry while the gateway is unavailable, within the time of one call."""
+        backoff = Backoff(FIRST_DELAY, LONGEST_DELAY)
         while True:
             try:
                 return await self._gateway.call(
@@ -102,12 +102,12 @@ class FireCaller:
                     asynchronous=entry.asynchronous,
                 )
             except GatewayUnavailableError:
+                delay = backoff.next()
                 if self._clock.time() + delay > started + self._timeout:
                     raise
             except ValueError as error:
                 raise CallError(str(error)) from error
             await self._clock.wait(delay)
-            delay = min(delay * 2, LONGEST_DELAY)
 
 
 def _headers(claim: Claim) -> list[tuple[str, str]]:
@@ -115,10 +115,10 @@ def _headers(claim: Claim) -> list[tuple[str, str]]:
         ("X-Topic", "cron-function"),
         ("X-Connector", "cron-connector"),
         ("Idempotency-Key", claim.key),
-        ("X-Cron-Fire-Time", told(claim)[1]),
+        ("X-Cron-Fire-Time", fire_time_text(claim)),
     ]
 
 
-def told(claim: Claim) -> tuple[str, str]:
-    """The target and the fire time, as logs and headers write them."""
-    return claim.target, datetime.fromtimestamp(claim.fire_time, UTC).isoformat()
+def fire_time_text(claim: Claim) -> str:
+    """The fire time, as logs and headers show it."""
+    return datetime.fromtimestamp(claim.fire_time, UTC).isoformat()

@@ -5,6 +5,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from service.gateway_client import DeployedFunction
+from service.schedule import Schedule, ScheduleError, parse_schedules
 from sluice.labels import LabelError, check_known
 from sluice.labels.events import (
     CRON,
@@ -17,8 +19,6 @@ from sluice.labels.events import (
     SCHEDULE,
 )
 from sluice.labels.values import Misfire
-from triggers.cron.schedule import Schedule, ScheduleError, parse_schedules
-from triggers.gateway import DeployedFunction
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""What is due when: follows schedules, claims fire times, takes over what a killed process left."""
+"""Follows schedules: claims due fire times, takes over those that a killed process left."""
 
 import asyncio
 import logging
@@ -6,13 +6,13 @@ import math
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
+from service.clock import Clock, SystemClock
 from service.database import Database
-from triggers.clock import Clock, SystemClock
-from triggers.cron.calling import LONGEST_DELAY, FireCaller, told
+from service.gateway_client import DeployedFunction, FunctionCaller
+from service.schedule import Schedule
+from triggers.cron.calling import LONGEST_DELAY, FireCaller, PipelineStarter, fire_time_text
 from triggers.cron.entries import BadEntry, Entry, entries_of, make_entry, missed
-from triggers.cron.schedule import Schedule
 from triggers.cron.store import Claim, FireStore, Outcome
-from triggers.gateway import DeployedFunction, FunctionCaller
 from triggers.metrics import TriggersMetrics
 from triggers.settings import TriggersSettings
 
@@ -31,12 +31,13 @@ class CronSource:
         gateway: FunctionCaller,
         database: Database,
         metrics: TriggersMetrics,
+        pipelines: PipelineStarter,
         clock: Clock | None = None,
     ) -> None:
         self._settings, self._metrics = settings, metrics
         self._clock = clock or SystemClock()
         self._store = FireStore(database, settings.process_name)
-        self.caller = FireCaller(settings, gateway, self._store, metrics, self._clock)
+        self.caller = FireCaller(settings, gateway, self._store, metrics, pipelines, self._clock)
         self._functions: dict[str, Entry] = {}
         self._pipelines: dict[str, Entry] = {}
         self.bad: list[BadEntry] = []
@@ -141,11 +142,15 @@ class CronSource:
             return ()
         times = missed(entry, done, until, self._settings.cron_backfill)
         if not times:
-            # One row tells of them: how many there were may be without end.
+            # One row stands for all of them, as there may be any number.
             claim = Claim(entry.id, int(first), entry.target)
             if await self._store.claim(claim, 0.0, "skipped"):
                 self._metrics.cron_fires.labels(entry.target, "skipped").inc()
-                log.warning("event=missed target=%s first=%s policy=skip", *told(claim))
+                log.warning(
+                    "event=missed target=%s first=%s policy=skip",
+                    claim.target,
+                    fire_time_text(claim),
+                )
         return times
 
     async def _fire(self, group: asyncio.TaskGroup, entry: Entry, moment: int) -> None:
@@ -156,23 +161,27 @@ class CronSource:
             return
         if busy:
             self._metrics.cron_fires.labels(entry.target, "skipped").inc()
-            log.warning("event=overrun target=%s fire_time=%s", *told(claim))
+            log.warning("event=overrun target=%s fire_time=%s", claim.target, fire_time_text(claim))
             return
         group.create_task(self._recorded(self.caller.call(entry, claim), claim))
 
     def _claimed_until(self) -> float:
-        return self._clock.time() + 2 * self._settings.upstream_timeout + self._settings.lease
+        return (
+            self._clock.time()
+            + 2 * self._settings.upstream_timeout
+            + self._settings.pipelines.lease
+        )
 
     async def _take_over(self, group: asyncio.TaskGroup, mine: bool) -> None:
         """Call what was claimed and has no result, as its process was killed."""
         for claim in await self._store.take_over(
             self._clock.time(), self._claimed_until(), mine=mine
         ):
-            log.info("event=resumed target=%s fire_time=%s", *told(claim))
+            log.info("event=resumed target=%s fire_time=%s", claim.target, fire_time_text(claim))
             group.create_task(self._recorded(self._resume(claim), claim))
 
     async def _recorded(self, call: Awaitable[None], claim: Claim) -> None:
-        """Await a call; without a record it is made again, under its key, by whoever takes over."""
+        """Await a call. One that is not recorded is made again, with its key, by a take-over."""
         try:
             await call
         except Exception:

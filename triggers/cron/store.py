@@ -20,13 +20,13 @@ class Claim:
 
     @property
     def key(self) -> str:
-        """The Idempotency-Key of its call, the same whoever makes it."""
+        """The Idempotency-Key of its call, the same in every process."""
         return f"{self.schedule}/{self.fire_time}"
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a call went. status: 0 when there was no answer."""
+    """How a call went. status: 0 when there was no response."""
 
     state: str
     started_at: float

@@ -1,7 +1,7 @@
-"""kafka-python's clients, made so that one that cannot be made leaves nothing behind.
+"""Makes kafka-python's clients so that a failed constructor leaks nothing.
 
-Their constructors start a thread, then wait for a broker. One that raises lets thread and sockets
-be (kafka-python 3.0.12): while a broker is away, some of each for every try.
+The constructors start a thread, then wait for a broker. One that raises leaves its thread and its
+sockets behind (kafka-python 3.0.12), some more for every try while a broker is unavailable.
 """
 
 from collections.abc import Callable
@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 def opened(kind: Callable[..., T], **config: Any) -> T:
-    """A client of class `kind`. Raises KafkaError where no broker answers in time."""
+    """A client of class `kind`. Raises KafkaError where no broker responds in time."""
     made: list[KafkaNetClient] = []
 
     def connections(*arguments: Any, **more: Any) -> KafkaNetClient:

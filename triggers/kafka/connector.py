@@ -7,10 +7,9 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Protocol
 
-from triggers.answer import FunctionResponse
-from triggers.catalog import Listener
-from triggers.errors import CallError
-from triggers.gateway import DeployedFunction, FunctionCaller
+from service.catalog import Listener
+from service.errors import CallError
+from service.gateway_client import DeployedFunction, FunctionCaller, FunctionResponse
 from triggers.kafka.calls import Caller
 from triggers.kafka.consumer import Consumer
 from triggers.kafka.delivery import Caller as RecordCaller

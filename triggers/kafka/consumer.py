@@ -10,7 +10,7 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 from kafka import KafkaConsumer, OffsetAndMetadata, TopicPartition
@@ -18,14 +18,13 @@ from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssi
 from kafka.errors import KafkaError
 from kafka.future import Future
 
+from sluice.backoff import Backoff
 from triggers.kafka.clients import opened
-from triggers.kafka.headers import Record
-from triggers.kafka.lag import measure
-from triggers.kafka.lanes import PartitionId
+from triggers.kafka.lanes import OffsetTracker
 from triggers.kafka.rebalance import RebalanceListener
+from triggers.kafka.records import Record
 from triggers.kafka.settings import KafkaSettings
 from triggers.kafka.topics import Subscription
-from triggers.kafka.tracker import OffsetTracker
 
 FIRST_DELAY: Final = 0.5
 LONGEST_DELAY: Final = 30.0
@@ -34,6 +33,7 @@ IDLE_POLL_MS: Final = 500
 POLL_RECORDS: Final = 1000
 CLOSE_MS: Final = 5_000
 HEARTBEAT_MS: Final = 3_000
+LAG_MS: Final = 1_000
 log = logging.getLogger(__name__)
 
 
@@ -44,7 +44,7 @@ class Delivery(Protocol):
         """Take over what one poll brought."""
 
     def release(
-        self, partition_ids: set[PartitionId], seconds: float, done: Callable[[], None]
+        self, partitions: set[TopicPartition], seconds: float, done: Callable[[], None]
     ) -> None:
         """Give partitions up; `done` when their calls have ended, after `seconds` at most."""
 
@@ -79,22 +79,23 @@ class Consumer(threading.Thread):
         self._stopping.set()
 
     def run(self) -> None:
-        """Consume until stopped; a broker that is away or refuses is tried again."""
-        delay = FIRST_DELAY
+        """Consume until stopped; after a failure of the broker, connect again."""
+        backoff = Backoff(FIRST_DELAY, LONGEST_DELAY)
         while not self._stopping.is_set():
             began = time.monotonic()
             try:
                 self._consume()
                 continue
             except KafkaError as error:
-                self._failed(error, delay)
+                failure: Exception = error
             except Exception as error:
                 log.exception("event=consumer-broken group=%s", self.subscription.group)
-                self._failed(error, delay)
+                failure = error
             if time.monotonic() - began > LONGEST_DELAY:
-                delay = FIRST_DELAY
+                backoff.reset()
+            delay = backoff.next()
+            self._failed(failure, delay)
             self._stopping.wait(delay)
-            delay = min(delay * 2, LONGEST_DELAY)
 
     def _failed(self, error: Exception, delay: float) -> None:
         self._on_error()
@@ -113,7 +114,7 @@ class Consumer(threading.Thread):
             while not self._stopping.is_set():
                 self._turn(consumer)
         finally:
-            # Leaves the group: the listener is told of the revocation, drains and commits.
+            # Leaves the group: the listener gets the revocation, drains and commits.
             consumer.close(timeout_ms=CLOSE_MS)
             self._give_up(list(self._trackers))
             self.lag = {}
@@ -151,16 +152,14 @@ class Consumer(threading.Thread):
             self._commit_done(consumer, now)
         if now >= self._next_lag:
             self._next_lag = now + self._settings.signal_interval
-            self.lag = measure(consumer, dict(self._trackers), self._paused)
+            self.lag = measure_lag(consumer, dict(self._trackers), self._paused)
 
     def _hand_over(self, polled: Mapping[TopicPartition, Sequence[Record]]) -> None:
         taken: list[tuple[OffsetTracker, Sequence[Record]]] = []
-        for partition_id, records in polled.items():
-            tracker = self._trackers.get(partition_id)
+        for partition, records in polled.items():
+            tracker = self._trackers.get(partition)
             if tracker is None:
-                tracker = self._trackers[partition_id] = OffsetTracker(
-                    partition_id.topic, partition_id.partition
-                )
+                tracker = self._trackers[partition] = OffsetTracker(partition)
             size = sum(len(record.value) for record in records if record.value)
             tracker.take([record.offset for record in records], size)
             taken.append((tracker, records))
@@ -169,25 +168,25 @@ class Consumer(threading.Thread):
     def _hold_back(self, consumer: KafkaConsumer) -> None:
         """Pause partitions whose calls are behind, resume those that have caught up."""
         records, size = self._settings.buffer_records, self._settings.buffer_bytes
-        for partition_id, tracker in list(self._trackers.items()):
+        for partition, tracker in list(self._trackers.items()):
             left, bytes_left = tracker.outstanding, tracker.outstanding_bytes
-            if partition_id in self._paused:
+            if partition in self._paused:
                 if left <= records // 2 and bytes_left <= size // 2:
-                    self._paused.discard(partition_id)
-                    consumer.resume(partition_id)
+                    self._paused.discard(partition)
+                    consumer.resume(partition)
             elif left >= records or bytes_left >= size:
-                self._paused.add(partition_id)
-                consumer.pause(partition_id)
+                self._paused.add(partition)
+                consumer.pause(partition)
 
     # Offsets.
 
-    def positions(self, partition_ids: Sequence[TopicPartition]) -> dict[TopicPartition, Any]:
+    def positions(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, Any]:
         """What may be committed of these partitions and is not."""
         found: dict[TopicPartition, Any] = {}
-        for partition_id in partition_ids:
-            tracker = self._trackers.get(partition_id)
-            if tracker is not None and tracker.position > self._committed.get(partition_id, -1):
-                found[partition_id] = OffsetAndMetadata(tracker.position, "", -1)
+        for partition in partitions:
+            tracker = self._trackers.get(partition)
+            if tracker is not None and tracker.position > self._committed.get(partition, -1):
+                found[partition] = OffsetAndMetadata(tracker.position, "", -1)
         return found
 
     def _commit_done(self, consumer: KafkaConsumer, now: float) -> None:
@@ -200,36 +199,73 @@ class Consumer(threading.Thread):
             self._commit = consumer.commit_async(offsets, self.committed)
 
     def committed(self, offsets: Mapping[TopicPartition, Any], response: object) -> None:
-        """A commit was answered; one that failed is made again with what is done by then."""
+        """The result of a commit; after a failed one the next commit covers its offsets."""
         if isinstance(response, Exception):
             log.info("event=commit-failed group=%s error=%r", self.subscription.group, response)
             return
-        for partition_id, offset in offsets.items():
-            if partition_id in self._trackers:
-                self._committed[partition_id] = offset.offset
+        for partition, offset in offsets.items():
+            if partition in self._trackers:
+                self._committed[partition] = offset.offset
 
     # Partitions that are given up, on kafka-python's IO thread.
 
-    def release(self, partition_ids: Sequence[TopicPartition], done: Callable[[], None]) -> None:
+    def release(self, partitions: Sequence[TopicPartition], done: Callable[[], None]) -> None:
         """Have the loop begin no more of their calls; `done` is called on the loop."""
-        taken = {(partition_id.topic, partition_id.partition) for partition_id in partition_ids}
         seconds = self._settings.drain_timeout
         try:
-            self._loop.call_soon_threadsafe(self._delivery.release, taken, seconds, done)
+            self._loop.call_soon_threadsafe(self._delivery.release, set(partitions), seconds, done)
         except RuntimeError:  # the loop is closed: nothing is under way any more
             done()
 
-    def forget(self, partition_ids: Sequence[TopicPartition]) -> None:
+    def forget(self, partitions: Sequence[TopicPartition]) -> None:
         """Partitions are another consumer's now; what still ends of them counts for nothing."""
-        for partition_id in partition_ids:
-            self._trackers.pop(partition_id, None)
-            self._committed.pop(partition_id, None)
-            self._paused.discard(partition_id)
+        for partition in partitions:
+            self._trackers.pop(partition, None)
+            self._committed.pop(partition, None)
+            self._paused.discard(partition)
 
-    def _give_up(self, partition_ids: Sequence[TopicPartition]) -> None:
-        if partition_ids:
-            self.release(partition_ids, lambda: None)
-            self.forget(partition_ids)
+    def _give_up(self, partitions: Sequence[TopicPartition]) -> None:
+        if partitions:
+            self.release(partitions, lambda: None)
+            self.forget(partitions)
+
+
+def measure_lag(
+    consumer: KafkaConsumer,
+    trackers: Mapping[TopicPartition, OffsetTracker],
+    paused: Collection[TopicPartition],
+) -> Mapping[str, int]:
+    """Records that are not done, by topic, of the partitions the consumer has.
+
+    For the consumer's own thread: it may ask the broker.
+    """
+    partitions = consumer.assignment()
+    lag = dict.fromkeys((partition.topic for partition in partitions), 0)
+    # A paused partition is not fetched, so that its known end grows old.
+    ends = _ends(consumer, [partition for partition in partitions if partition in paused])
+    for partition in partitions:
+        end = ends.get(partition) or consumer.highwater(partition)
+        if end is None:
+            continue
+        tracker = trackers.get(partition)
+        if tracker is not None and tracker.outstanding:
+            at = tracker.position if tracker.position >= 0 else tracker.first
+        else:
+            at = consumer.position(partition, timeout_ms=LAG_MS)
+        lag[partition.topic] += max(0, end - (end if at is None else at))
+    return lag
+
+
+def _ends(
+    consumer: KafkaConsumer, partitions: list[TopicPartition]
+) -> Mapping[TopicPartition, int]:
+    if not partitions:
+        return {}
+    try:
+        ends: Mapping[TopicPartition, int] = consumer.end_offsets(partitions, timeout_ms=LAG_MS)
+    except KafkaError:
+        return {}  # the broker is unavailable: use the last known end
+    return ends
 
 
 def _unpark(consumer: KafkaConsumer) -> None:

@@ -5,9 +5,8 @@ A dead letter keeps key, value and headers of the record; headers `sluice-*` are
 
 from dataclasses import replace
 
-from triggers.kafka.headers import Record
-from triggers.kafka.outcomes import Done, Failed
 from triggers.kafka.publisher import Message
+from triggers.kafka.records import Done, Failed, Record
 from triggers.kafka.topics import Subscription
 
 LONGEST_REASON = 1000
@@ -38,7 +37,7 @@ def shortened(message: Message) -> Message:
 
 
 def result_message(topic: str, record: Record, result: Done) -> Message:
-    """The function's answer under the record's key."""
+    """The function's response under the record's key."""
     headers = _origin(record)
     if result.content_type:
         headers.append(("content-type", result.content_type.encode("latin-1", "replace")))

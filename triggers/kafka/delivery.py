@@ -7,19 +7,19 @@ letter is at the broker.
 
 import asyncio
 import logging
-import random
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
+from kafka import TopicPartition
+
+from sluice.backoff import delay
 from triggers.kafka.dead_letters import dead_letter, result_message, shortened
-from triggers.kafka.headers import Record
-from triggers.kafka.lanes import Entry, Lane, Lanes, PartitionId
+from triggers.kafka.lanes import Entry, Lane, Lanes, OffsetTracker
 from triggers.kafka.metrics import KafkaMetrics
-from triggers.kafka.outcomes import Done, Failed, Outcome, Unavailable
 from triggers.kafka.publisher import Message, RefusedMessageError
+from triggers.kafka.records import Done, Failed, Outcome, Record, Unavailable
 from triggers.kafka.topics import Subscription
-from triggers.kafka.tracker import OffsetTracker
 
 # Calls that nothing took come back after this, doubling: a gateway restarts within seconds.
 UNAVAILABLE_FIRST_SECONDS: Final = 0.1
@@ -86,13 +86,13 @@ class Delivery:
         self._start_workers()
 
     def release(
-        self, partition_ids: set[PartitionId], seconds: float, done: Callable[[], None]
+        self, partitions: set[TopicPartition], seconds: float, done: Callable[[], None]
     ) -> None:
         """Give partitions up: begin no call of theirs; `done` once those under way have ended.
 
         seconds: the most that waits for; a call that is still out then may be made twice.
         """
-        lanes = self._lanes.of(partition_ids)
+        lanes = self._lanes.of(partitions)
         for lane in lanes:
             lane.close()
             self._lanes.forget(lane)
@@ -166,7 +166,7 @@ class Delivery:
             self._lanes.forget(lane)
         elif lane.waits:
             self._park(
-                lane, backoff(lane.waits, UNAVAILABLE_FIRST_SECONDS, UNAVAILABLE_LONGEST_SECONDS)
+                lane, delay(lane.waits, UNAVAILABLE_FIRST_SECONDS, UNAVAILABLE_LONGEST_SECONDS)
             )
         elif lane.retries:
             self._park(lane, self._retry_wait(lane.retries[0]))
@@ -200,20 +200,20 @@ class Delivery:
         """Finish the records that are done; returns those to be called again."""
         done: list[tuple[Entry, Done]] = []
         failed: list[tuple[Entry, Failed]] = []
-        buried: list[tuple[Entry, Failed]] = []
+        rejected: list[tuple[Entry, Failed]] = []
         for entry, outcome in zip(entries, outcomes, strict=True):
             if isinstance(outcome, Done):
                 done.append((entry, outcome))
             elif isinstance(outcome, Failed):
-                (failed if self._may_retry(entry, outcome) else buried).append((entry, outcome))
+                (failed if self._may_retry(entry, outcome) else rejected).append((entry, outcome))
         if self._options.result_topic and done:
             done, unpublishable = await self._publish_results(done)
-            buried += unpublishable
+            rejected += unpublishable
         for entry, _ in done:
             entry.finish()
         if done:
             self._succeeded[done[0][0].record.topic].inc(len(done))
-        for entry, outcome in buried:
+        for entry, outcome in rejected:
             await self._dead_letter(entry, outcome)
         if failed:
             self._metrics.retries.labels(self._name).inc()
@@ -271,10 +271,4 @@ class Delivery:
 
     def _retry_wait(self, entry: Entry) -> float:
         options = self._options
-        return backoff(entry.failures, options.retry_min_wait, options.retry_max_wait)
-
-
-def backoff(tries: int, least: float, most: float) -> float:
-    """Seconds to wait after so many failed tries: doubling, capped, less up to half by chance."""
-    wait = min(most, least * 2.0 ** max(0, min(tries - 1, 30)))
-    return wait * random.uniform(0.5, 1)  # noqa: S311 - spreads retries, guards nothing
+        return delay(entry.failures, options.retry_min_wait, options.retry_max_wait)

@@ -1,21 +1,77 @@
-"""Records in lanes: within a lane one call at a time and in order, lanes beside one another.
+"""Polled records of a consumer: in which order they are called, and which offsets are done.
 
-A lane is a partition, or with `order: key` the records of one key in a partition. With batches a
-lane holds many keys, always the same ones together, so that a batch has something to hold.
+Within a lane one call is made at a time and in order, lanes run beside one another. A lane is a
+partition, or with `order: key` the records of one key in a partition. With batches a lane holds
+many keys, always the same ones together, so that a batch has something to hold.
 """
 
 import asyncio
 import zlib
 from collections import deque
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from typing import Final
 
-from triggers.kafka.headers import Record
-from triggers.kafka.options import KafkaOptions
-from triggers.kafka.tracker import OffsetTracker
+from kafka import TopicPartition
 
-PartitionId = tuple[str, int]
+from triggers.kafka.options import KafkaOptions
+from triggers.kafka.records import Record
+
 KEYLESS: Final = 1
+
+
+class OffsetTracker:
+    """One partition from its assignment to its revocation.
+
+    position: offset to commit, the first that is not done; -1 before anything was done. Two threads
+    touch it without a lock: the consumer's appends, the loop's takes off. Each field has one
+    writer, and a deque's ends are safe under the interpreter's lock.
+    """
+
+    __slots__ = ("_done", "_done_bytes", "_open", "_taken_bytes", "partition", "position")
+
+    def __init__(self, partition: TopicPartition) -> None:
+        self.partition = partition
+        self.position = -1
+        self._open: deque[int] = deque()
+        self._done: set[int] = set()
+        self._taken_bytes = self._done_bytes = 0
+
+    @property
+    def outstanding(self) -> int:
+        """Records taken and not yet behind `position`."""
+        return len(self._open)
+
+    @property
+    def outstanding_bytes(self) -> int:
+        """Bytes of records taken and not done."""
+        return self._taken_bytes - self._done_bytes
+
+    @property
+    def first(self) -> int | None:
+        """The lowest offset that is not done, None without one."""
+        try:
+            return self._open[0]
+        except IndexError:
+            return None
+
+    def take(self, offsets: Iterable[int], size: int) -> None:
+        """Records were polled, in rising order of offsets; the consumer's thread only."""
+        self._taken_bytes += size
+        self._open.extend(offsets)
+
+    def finish(self, offset: int, size: int) -> None:
+        """A record had its effect or is a dead letter; the loop's thread only."""
+        self._done_bytes += size
+        pending = self._open
+        if pending[0] != offset:
+            self._done.add(offset)
+            return
+        done = self._done
+        last = pending.popleft()
+        while done and pending and pending[0] in done:
+            last = pending.popleft()
+            done.remove(last)
+        self.position = last + 1
 
 
 class Entry:
@@ -42,10 +98,10 @@ class Lane:
     or for more records. closed: its partition was given up; nothing of it is called any more.
     """
 
-    __slots__ = ("busy", "closed", "key", "partition_id", "pending", "retries", "timer", "waits")
+    __slots__ = ("busy", "closed", "key", "partition", "pending", "retries", "timer", "waits")
 
-    def __init__(self, key: Hashable, partition_id: PartitionId) -> None:
-        self.key, self.partition_id = key, partition_id
+    def __init__(self, key: Hashable, partition: TopicPartition) -> None:
+        self.key, self.partition = key, partition
         self.pending: deque[Entry] = deque()
         self.retries: deque[Entry] = deque()
         self.busy = self.closed = False
@@ -89,15 +145,15 @@ class Lanes:
 
     def add(self, tracker: OffsetTracker, records: Sequence[Record]) -> list[Lane]:
         """Put polled records of one partition into their lanes; returns those lanes."""
-        partition_id = (tracker.topic, tracker.partition)
+        partition = tracker.partition
         if not self._by_key:
-            lane = self._lane(partition_id, partition_id)
+            lane = self._lane(partition, partition)
             lane.pending.extend([Entry(record, tracker) for record in records])
             return [lane]
         touched: dict[Hashable, Lane] = {}
         for record in records:
-            key = self._key(partition_id, record)
-            lane = touched[key] = self._lane(key, partition_id)
+            key = self._key(partition, record)
+            lane = touched[key] = self._lane(key, partition)
             lane.pending.append(Entry(record, tracker))
         return list(touched.values())
 
@@ -106,20 +162,20 @@ class Lanes:
         if self._lanes.get(lane.key) is lane:
             del self._lanes[lane.key]
 
-    def of(self, partition_ids: set[PartitionId]) -> list[Lane]:
+    def of(self, partitions: set[TopicPartition]) -> list[Lane]:
         """The lanes of these partitions."""
-        return [lane for lane in self._lanes.values() if lane.partition_id in partition_ids]
+        return [lane for lane in self._lanes.values() if lane.partition in partitions]
 
-    def _lane(self, key: Hashable, partition_id: PartitionId) -> Lane:
+    def _lane(self, key: Hashable, partition: TopicPartition) -> Lane:
         lane = self._lanes.get(key)
         if lane is None:
-            lane = self._lanes[key] = Lane(key, partition_id)
+            lane = self._lanes[key] = Lane(key, partition)
         return lane
 
-    def _key(self, partition_id: PartitionId, record: Record) -> Hashable:
+    def _key(self, partition: TopicPartition, record: Record) -> Hashable:
         if record.key is None:
             chosen = record.offset
-            return (partition_id, KEYLESS, chosen % self._spread if self._spread else chosen)
+            return (partition, KEYLESS, chosen % self._spread if self._spread else chosen)
         if self._spread:
-            return (partition_id, zlib.crc32(record.key) % self._spread)
-        return (partition_id, record.key)
+            return (partition, zlib.crc32(record.key) % self._spread)
+        return (partition, record.key)

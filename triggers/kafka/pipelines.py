@@ -3,10 +3,9 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from triggers.errors import BusyError, InvalidRequestError, NotFoundError, TooLargeError
-from triggers.kafka.headers import Record
+from pipelines.errors import BusyError, InvalidRequestError, NotFoundError, TooLargeError
 from triggers.kafka.options import KafkaOptions
-from triggers.kafka.outcomes import Done, Failed, Outcome, Unavailable
+from triggers.kafka.records import Done, Failed, Outcome, Record, Unavailable
 from triggers.kafka.topics import Subscription
 
 PREFIX = "pipeline/"

@@ -23,6 +23,7 @@ from kafka.errors import (
     TopicAlreadyExistsError,
 )
 
+from sluice.backoff import Backoff
 from triggers.kafka.clients import opened
 
 FIRST_DELAY: Final = 0.2
@@ -65,29 +66,29 @@ class Publisher:
 
         A message may be there twice when an acknowledgement was lost. Raises RefusedMessageError.
         """
-        delay = FIRST_DELAY
+        backoff = Backoff(FIRST_DELAY, LONGEST_DELAY)
         while failures := await self._try(messages):
             message, error = failures[0]
             if isinstance(error, PERMANENT):
                 raise RefusedMessageError(f"{message.topic}: {error}") from error
+            delay = backoff.next()
             log.warning(
                 "event=publish-failed topic=%s retry_in=%.1fs error=%r", message.topic, delay, error
             )
             await asyncio.sleep(delay)
-            delay = min(delay * 2, LONGEST_DELAY)
             messages = [failed for failed, _ in failures]
 
     async def close(self) -> None:
-        """Let go of the producer; nothing is published after it."""
+        """Close the producer; nothing is published after it."""
         await asyncio.get_running_loop().run_in_executor(self._thread, self._drop)
         self._thread.shutdown()
 
     async def _try(self, messages: Sequence[Message]) -> list[tuple[Message, Exception]]:
         loop = asyncio.get_running_loop()
-        answered: asyncio.Future[None] = loop.create_future()
-        acknowledgements = _Acknowledgements(messages, loop, answered)
+        acknowledged: asyncio.Future[None] = loop.create_future()
+        acknowledgements = _Acknowledgements(messages, loop, acknowledged)
         await loop.run_in_executor(self._thread, self._send, messages, acknowledgements)
-        await answered
+        await acknowledged
         return acknowledgements.failures
 
     def _send(self, messages: Sequence[Message], acknowledgements: "_Acknowledgements") -> None:
@@ -124,7 +125,7 @@ class Publisher:
         return self._producer
 
     def _recover(self, message: Message, error: Exception) -> None:
-        """Make the topic where the broker does not by itself; a broken producer is replaced."""
+        """Create a topic that the broker does not create itself; replace a broken producer."""
         if isinstance(error, PERMANENT):
             return
         if isinstance(error, KafkaTimeoutError) and self._producer is not None:
@@ -155,17 +156,17 @@ class Publisher:
 
 
 class _Acknowledgements:
-    """Counts the answers to one publish; its methods run on the producer's threads."""
+    """Counts the acknowledgements of one publish; its methods run on the producer's threads."""
 
     def __init__(
         self,
         messages: Sequence[Message],
         loop: asyncio.AbstractEventLoop,
-        answered: asyncio.Future[None],
+        acknowledged: asyncio.Future[None],
     ) -> None:
         self.failures: list[tuple[Message, Exception]] = []
         self._left = len(messages)
-        self._loop, self._answered = loop, answered
+        self._loop, self._acknowledged = loop, acknowledged
         self._lock = threading.Lock()
 
     def add(self, message: Message, error: Exception) -> None:
@@ -178,8 +179,8 @@ class _Acknowledgements:
             self._left -= 1
             last = self._left == 0
         if last and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._tell)
+            self._loop.call_soon_threadsafe(self._complete)
 
-    def _tell(self) -> None:
-        if not self._answered.done():
-            self._answered.set_result(None)
+    def _complete(self) -> None:
+        if not self._acknowledged.done():
+            self._acknowledged.set_result(None)

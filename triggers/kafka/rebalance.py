@@ -1,4 +1,4 @@
-"""What a consumer does when the broker gives its partitions to others, or others' to it.
+"""What a consumer does when partitions are revoked from it or assigned to it.
 
 All of it runs on kafka-python's IO thread, where blocking would stop the heartbeats.
 """
@@ -19,18 +19,18 @@ log = logging.getLogger(__name__)
 
 
 class Owner(Protocol):
-    """Who has the partitions."""
+    """The consumer, which has the partitions."""
 
     subscription: Subscription
 
-    def positions(self, partition_ids: Sequence[TopicPartition]) -> dict[TopicPartition, Any]:
+    def positions(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, Any]:
         """What may be committed of these partitions and is not."""
 
-    def release(self, partition_ids: Sequence[TopicPartition], done: Callable[[], None]) -> None:
+    def release(self, partitions: Sequence[TopicPartition], done: Callable[[], None]) -> None:
         """Begin no more calls of theirs; `done` once those under way have ended."""
 
-    def forget(self, partition_ids: Sequence[TopicPartition]) -> None:
-        """What still ends of them counts for nothing."""
+    def forget(self, partitions: Sequence[TopicPartition]) -> None:
+        """Ignore calls of theirs that end later."""
 
 
 class RebalanceListener(AsyncConsumerRebalanceListener):  # type: ignore[misc] # kafka-python is untyped
@@ -41,22 +41,22 @@ class RebalanceListener(AsyncConsumerRebalanceListener):  # type: ignore[misc] #
 
     async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
         """Drain, commit, forget: the next owner begins behind what was done here."""
-        partition_ids = list(revoked)
-        if not partition_ids:
+        partitions = list(revoked)
+        if not partitions:
             return
         drained = Future()
         # Private, but the one way to wake that loop from another thread.
         net = self._consumer._net  # noqa: SLF001
-        self._owner.release(partition_ids, lambda: _wake(net, drained))
+        self._owner.release(partitions, lambda: _wake(net, drained))
         await drained
-        offsets = self._owner.positions(partition_ids)
+        offsets = self._owner.positions(partitions)
         if offsets:
             await self._commit(offsets)
-        self._owner.forget(partition_ids)
+        self._owner.forget(partitions)
         log.info(
             "event=revoked group=%s partitions=%d",
             self._owner.subscription.group,
-            len(partition_ids),
+            len(partitions),
         )
 
     async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
@@ -65,7 +65,7 @@ class RebalanceListener(AsyncConsumerRebalanceListener):  # type: ignore[misc] #
         log.info("event=assigned group=%s partitions=%d", group, len(assigned))
 
     async def on_partitions_lost(self, lost: set[TopicPartition]) -> None:
-        """Others have them already: nothing to commit, nothing to wait for."""
+        """Others have them already: there is nothing to commit and nothing to wait for."""
         self._owner.release(list(lost), lambda: None)
         self._owner.forget(list(lost))
         log.warning("event=lost group=%s partitions=%d", self._owner.subscription.group, len(lost))

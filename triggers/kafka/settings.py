@@ -1,4 +1,4 @@
-"""The Kafka source's knobs, and kafka-python's words for them."""
+"""The settings of the Kafka source, and kafka-python's options made of them."""
 
 import ssl
 from collections.abc import Callable, Mapping

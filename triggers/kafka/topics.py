@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Self
 
+from service.gateway_client import DeployedFunction
 from sluice.labels import LabelError
 from sluice.labels.events import (
     CRON_TOPIC,
@@ -12,7 +13,6 @@ from sluice.labels.events import (
     KAFKA_RESULT_TOPIC,
 )
 from sluice.labels.values import is_topic
-from triggers.gateway import DeployedFunction
 from triggers.kafka.options import NO_TOPIC, KafkaOptions
 
 

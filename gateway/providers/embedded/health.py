@@ -1,11 +1,11 @@
 """Checks by a request whether a replica still responds."""
 
 import asyncio
-from contextlib import suppress
 from typing import Final
 
-REQUEST: Final = b"GET /_/health HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"
-FIRST_BYTES: Final = b"HTTP/1."
+from sluice.http_get import get
+
+PATH: Final = "/_/health"
 # Seconds. A timer that is later than this was late because the gateway was blocked: ask again.
 LATE: Final = 0.5
 
@@ -24,15 +24,6 @@ async def responds(path: str, patience: float) -> bool:
 
 async def _ask(path: str) -> bool:
     try:
-        reader, writer = await asyncio.open_unix_connection(path)
-    except OSError:
+        return (await get(path, PATH)).status != 0
+    except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
         return False
-    try:
-        writer.write(REQUEST)
-        return (await reader.readexactly(len(FIRST_BYTES))) == FIRST_BYTES
-    except (OSError, asyncio.IncompleteReadError):
-        return False
-    finally:
-        writer.close()
-        with suppress(OSError):
-            await writer.wait_closed()

@@ -1,6 +1,5 @@
 """Folders and sockets of the provider, and the clean-up after a killed gateway."""
 
-import fcntl
 import os
 import shutil
 import socket
@@ -12,6 +11,7 @@ from typing import Final
 from gateway.providers.embedded import scratch
 from gateway.types.errors import UnavailableError
 from gateway.types.ids import FunctionId
+from sluice.file_lock import FileLock, LockedError
 
 LONGEST_SOCKET_PATH: Final = 107  # bytes of sun_path without its last zero
 SOCKET_NAME_BYTES: Final = 17
@@ -29,7 +29,7 @@ class Paths:
         self.logs = self.data_dir / "logs"
         self.sockets = self.run / "sockets"
         self._short_link = self.run / "sockets-folder"
-        self._lock = -1
+        self._lock = FileLock(self.run / "provider.lock")
 
     def open(self) -> None:
         """Claim the folder and remove what a killed gateway left. Raises UnavailableError."""
@@ -43,9 +43,7 @@ class Paths:
     def close(self) -> None:
         """Remove what was made for replicas and give up the claim."""
         self._remove_leftovers()
-        if self._lock >= 0:
-            os.close(self._lock)
-            self._lock = -1
+        self._lock.release()
 
     def make_replica(self, replica: str) -> Path:
         """Make a private folder for one replica, which sees it as /tmp."""
@@ -81,12 +79,9 @@ class Paths:
         return path, listener
 
     def _claim(self) -> None:
-        self._lock = os.open(self.run / "provider.lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            os.close(self._lock)
-            self._lock = -1
+            self._lock.acquire()
+        except LockedError as error:
             raise UnavailableError(f"another gateway uses {self.data_dir}") from error
 
     def _make_sockets(self) -> None:

@@ -15,6 +15,7 @@ from typing import Final, TypeVar
 from gateway.providers.embedded.records import FunctionRecord, Generation, decode, encode
 from gateway.types.function import Namespace
 from gateway.types.ids import DEFAULT_NAMESPACE, FunctionId
+from sluice.migrations import NewerSchemaError, migrate_file
 
 T = TypeVar("T")
 
@@ -118,15 +119,11 @@ class Store:
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = FULL")
         database.execute("PRAGMA foreign_keys = ON")
-        (version,) = database.execute("PRAGMA user_version").fetchone()
-        if version > len(MIGRATIONS):
+        try:
+            migrate_file(database, self._path, MIGRATIONS)
+        except NewerSchemaError:
             database.close()
-            raise sqlite3.DatabaseError(
-                f"{self._path.name}: written by a newer release (schema {version}, "
-                f"this one knows {len(MIGRATIONS)})"
-            )
-        for number, script in enumerate(MIGRATIONS[version:], start=version + 1):
-            database.executescript(f"BEGIN; {script} PRAGMA user_version = {number}; COMMIT;")
+            raise
         database.execute(
             "INSERT OR IGNORE INTO namespaces VALUES (?, '{}', '{}')", (DEFAULT_NAMESPACE,)
         )

@@ -10,6 +10,7 @@ from gateway.providers.embedded.records import FunctionRecord, Generation
 from gateway.providers.embedded.store import Store
 from gateway.types.function import FunctionDeployment, Resources
 from gateway.types.ids import DEFAULT_NAMESPACE, FunctionId
+from sluice.migrations import NewerSchemaError
 
 DEPLOYMENT = FunctionDeployment(
     FunctionId("one"),
@@ -95,6 +96,6 @@ async def test_file_of_a_newer_release_is_refused(tmp_path: Path) -> None:
     database.execute("PRAGMA user_version = 99")
     database.close()
     store = Store(tmp_path / "functions.sqlite")
-    with pytest.raises(sqlite3.DatabaseError, match="written by a newer release"):
+    with pytest.raises(NewerSchemaError, match=r"functions\.sqlite has schema 99.*newer release"):
         await store.open()
     await store.close()

@@ -1,7 +1,8 @@
 import pytest
 
-from gateway.queue.retries import RetryPolicy, backoff, concurrency, retry_after
+from gateway.queue.retries import RetryPolicy, concurrency, retry_after
 from gateway.types.errors import InvalidRequestError
+from sluice.backoff import delay
 
 NOW = 1_700_000_000.0
 
@@ -49,10 +50,10 @@ def test_concurrency_is_the_annotation_s_or_the_default() -> None:
 
 
 def test_wait_doubles_up_to_the_longest_with_full_jitter() -> None:
-    most = [backoff(attempt, 1.0, 10.0, lambda: 1.0) for attempt in range(1, 7)]
+    most = [delay(attempt, 1.0, 10.0, lambda: 1.0) for attempt in range(1, 7)]
     assert most == [1.0, 2.0, 4.0, 8.0, 10.0, 10.0]
-    assert backoff(3, 1.0, 10.0, lambda: 0.0) == 0.0
-    assert backoff(5000, 1.0, 10.0, lambda: 1.0) == 10.0
+    assert delay(3, 1.0, 10.0, lambda: 0.0) == 0.0
+    assert delay(5000, 1.0, 10.0, lambda: 1.0) == 10.0
 
 
 def test_answers_are_tried_again_by_status_or_when_the_function_did_not_speak() -> None:

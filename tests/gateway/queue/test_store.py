@@ -1,10 +1,13 @@
 """What every store does, on SQLite and, where a server can be started, on PostgreSQL."""
 
+import sqlite3
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 from gateway.queue import postgres, sqlite
@@ -419,3 +422,23 @@ def test_lost_connection_is_made_again(store: Store) -> None:
     with pytest.raises(StoreError):
         change(store, lambda each: each._db.rows("SELECT pg_terminate_backend(pg_backend_pid())"))  # type: ignore[attr-defined] # its own
     assert len(lease(store)) == 1
+
+
+def test_calls_of_a_newer_release_are_refused(
+    kind: str, opened: Open, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    opened("me").close()
+    if kind == "sqlite":
+        path = tmp_path / "queue" / "calls.sqlite"
+        with closing(sqlite3.connect(path)) as file:
+            file.execute("PRAGMA user_version = 99")
+        with pytest.raises(StoreError, match=r"calls\.sqlite has schema 99.* newer release"):
+            opened("later")
+        with closing(sqlite3.connect(path)) as file:
+            assert file.execute("PRAGMA user_version").fetchone() == (99,)
+        return
+    with psycopg.connect(request.getfixturevalue("database"), autocommit=True) as shared:
+        shared.execute("INSERT INTO sluice_queue.queue_version (version) VALUES (99)")
+        with pytest.raises(StoreError, match=r"schema sluice_queue, has schema 99.* newer release"):
+            opened("later")
+        shared.execute("DELETE FROM sluice_queue.queue_version WHERE version = 99")

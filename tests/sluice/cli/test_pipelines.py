@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from tests.live import ROOT
-from tests.triggers.fakes import Call, FakeGateway, Reply, echo
+from tests.service.fakes import Call, FakeGateway, Reply, echo
 from tests.triggers.test_process import Process
 
 PIPELINES = """

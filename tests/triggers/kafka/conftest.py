@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from service.catalog import Catalog
+from service.gateway_client import GatewayClient
 from tests.kafka_broker import KafkaBroker, collect_sockets, kafka_broker
 from tests.triggers.kafka.fake_gateway import FakeGateway
-from triggers.catalog import Catalog
-from triggers.gateway import GatewayClient
 from triggers.kafka.connector import Connector
 from triggers.metrics import TriggersMetrics
 from triggers.settings import TriggersSettings

@@ -1,7 +1,7 @@
 import pytest
 
+from service.gateway_client import DeployedFunction
 from sluice.labels import LabelError
-from triggers.gateway import DeployedFunction
 from triggers.kafka.options import KafkaOptions
 from triggers.kafka.topics import TopicMap
 

@@ -1,0 +1,162 @@
+"""Schedules: five fields, or six with the seconds first, `@every 90s`, `@hourly` and its like.
+
+The words are those of robfig/cron, which OpenFaaS's cron-connector parses with: a prefix
+`CRON_TZ=Area/City ` sets the time zone, `;` stands between several schedules.
+"""
+
+import math
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime, tzinfo
+from typing import Final
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from croniter import CroniterError, croniter
+
+from sluice.settings import parse_duration
+
+NAMED: Final = {
+    "@yearly": "0 0 1 1 *",
+    "@annually": "0 0 1 1 *",
+    "@monthly": "0 0 1 * *",
+    "@weekly": "0 0 * * 0",
+    "@daily": "0 0 * * *",
+    "@midnight": "0 0 * * *",
+    "@hourly": "0 * * * *",
+}
+ZONE: Final = re.compile(r"(?:CRON_TZ|TZ)=(\S+)\s+(.*)", re.DOTALL)
+# croniter reads more than robfig/cron does: hashes, random values, `l`, years.
+FIELD: Final = re.compile(
+    r"(?:[0-9*/,?-]|jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec|sun|mon|tue|wed|thu|fri|sat)+",
+    re.IGNORECASE,
+)
+FIELDS: Final = frozenset({5, 6})
+MOST: Final = 32
+LONGEST: Final = 256
+
+
+class ScheduleError(ValueError):
+    """A schedule that does not parse; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """When to call. text: as the developer wrote it; zone: a name of the tz database.
+
+    every: seconds between two fire times, 0 for a cron expression.
+    """
+
+    text: str
+    zone: str
+    expression: str = ""
+    every: int = 0
+
+    def next(self, after: float) -> float:
+        """The first fire time later than `after`, both in seconds since the epoch.
+
+        `@every` fires at multiples of its interval since the epoch, so that two processes and a
+        restarted one agree. A local time that a change of clocks skips fires once the clock is
+        past it; one that comes twice fires the first time only, unless the hour is `*`. inf when
+        there is none.
+        """
+        if self.every:
+            return float((math.floor(after / self.every) + 1) * self.every)
+        start = datetime.fromtimestamp(math.floor(after), _zone(self.zone))
+        times = croniter(
+            self.expression, start, ret_type=datetime, second_at_beginning=self._has_seconds
+        )
+        while True:
+            try:
+                found: datetime = times.get_next(datetime)
+            except CroniterError:
+                return math.inf
+            moment = found.timestamp()
+            if moment > after and not (found.fold and self._has_fixed_hour):
+                return moment
+
+    @property
+    def _has_seconds(self) -> bool:
+        return self.expression.count(" ") == 5
+
+    @property
+    def _has_fixed_hour(self) -> bool:
+        return not self.expression.split(" ")[-4].startswith("*")
+
+
+def parse_schedules(text: str, zone: str = "") -> list[Schedule | ScheduleError]:
+    """Each schedule in an annotation, or why it is none, in order. zone: where none is named."""
+    parts = [part.strip() for part in text.split(";")]
+    parts = [part for part in parts if part] or [""]
+    if len(parts) > MOST:
+        return [ScheduleError(f"expected at most {MOST} schedules, got {len(parts)}")]
+    found: list[Schedule | ScheduleError] = []
+    for part in parts:
+        try:
+            found.append(parse_schedule(part, zone))
+        except ScheduleError as error:
+            found.append(error)
+    return found
+
+
+def parse_schedule(text: str, zone: str = "") -> Schedule:
+    """One schedule. Raises ScheduleError."""
+    if not text or len(text) > LONGEST:
+        raise ScheduleError(f"schedule: expected 1 to {LONGEST} characters, got {len(text)}")
+    named = ZONE.fullmatch(text)
+    if named is not None:
+        zone, rest = named[1], named[2].strip()
+    else:
+        zone, rest = zone or local_zone(), text.strip()
+    try:
+        _zone(zone)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ScheduleError(f"schedule {text!r}: no time zone {zone!r}") from None
+    if rest.startswith("@every"):
+        return Schedule(text, zone, every=_interval(text, rest))
+    expression = _expression(text, rest)
+    schedule = Schedule(text, zone, expression=expression)
+    try:
+        if schedule.next(0.0) == math.inf:
+            raise ScheduleError(f"schedule {text!r}: there is no such date")
+    except (CroniterError, ValueError, KeyError, OverflowError) as error:
+        if isinstance(error, ScheduleError):
+            raise
+        raise ScheduleError(f"schedule {text!r}: {error}") from error
+    return schedule
+
+
+def local_zone() -> str:
+    """The zone of schedules that name none: UTC, as servers run in different zones."""
+    return "UTC"
+
+
+def _expression(text: str, rest: str) -> str:
+    if rest.startswith("@"):
+        if rest.lower() not in NAMED:
+            expected = ", ".join(["@every DURATION", *sorted(NAMED)])
+            raise ScheduleError(f"schedule {text!r}: expected one of {expected}")
+        return NAMED[rest.lower()]
+    fields = rest.split()
+    if len(fields) not in FIELDS:
+        raise ScheduleError(
+            f"schedule {text!r}: expected 5 fields, or 6 with seconds, got {len(fields)}"
+        )
+    for field in fields:
+        if not FIELD.fullmatch(field):
+            raise ScheduleError(f"schedule {text!r}: field {field!r} is none of cron's")
+    # robfig/cron takes `?` for `*` in any field.
+    return " ".join("*" if field == "?" else field for field in fields)
+
+
+def _interval(text: str, rest: str) -> int:
+    try:
+        seconds = parse_duration(rest.removeprefix("@every").strip())
+    except ValueError as error:
+        raise ScheduleError(f"schedule {text!r}: expected @every and {error}") from error
+    if seconds < 1 or seconds > 366 * 86400:
+        raise ScheduleError(f"schedule {text!r}: expected 1 s to 366 days")
+    return int(seconds)
+
+
+def _zone(name: str) -> tzinfo:
+    return UTC if name == "UTC" else ZoneInfo(name)

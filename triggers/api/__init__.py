@@ -1,1 +1,0 @@
-"""The REST API of the triggers, behind the gateway at /triggers/."""
