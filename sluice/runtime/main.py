@@ -16,7 +16,7 @@ BAD_SETTING = 2
 
 def preload() -> None:
     """Import all that serving needs, so that a fork finds it there; starts no thread."""
-    from sluice.runtime.serving import replica  # noqa: F401, PLC0415 - heavy, see the module
+    from sluice.runtime import replica  # noqa: F401, PLC0415 - heavy, see the module
 
 
 def serve(environ: Mapping[str, str]) -> int:
@@ -34,9 +34,9 @@ def serve(environ: Mapping[str, str]) -> int:
         return BAD_SETTING
     os.environ.clear()
     os.environ.update(handler_environ(environ))
-    from sluice.runtime.serving.replica import Serving  # noqa: PLC0415 - heavy, see the module
+    from sluice.runtime.replica import Replica  # noqa: PLC0415 - heavy, see the module
 
-    return Serving(settings).run()
+    return Replica(settings).run()
 
 
 def _announce(environ: Mapping[str, str], reason: str) -> None:

@@ -11,6 +11,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
 
+from sluice.runtime.serving.application import FunctionError
+
 HANDLER: Final = Path("function") / "handler.py"
 EXPECTED: Final = "handle(event, context), handle(req) or app (ASGI)"
 GENERATED: Final = frozenset({"annotations"})  # names `from __future__` leaves in a module
@@ -22,10 +24,6 @@ class Form(Enum):
     EVENT = "handle(event, context)"
     REQUEST = "handle(req)"
     ASGI = "app"
-
-
-class FunctionError(Exception):
-    """The handler cannot be served; the message is shown to who deploys it."""
 
 
 @dataclass(frozen=True, slots=True)
