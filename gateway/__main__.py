@@ -12,10 +12,10 @@ import uvloop
 from gateway.app import Gateway, serve
 from gateway.settings import GatewaySettings
 from gateway.types.errors import SluiceError
+from sluice import logs
 from sluice.settings import SettingError
 
 LOG: Final = logging.getLogger("gateway")
-FORMAT: Final = "time=%(asctime)s level=%(levelname)s logger=%(name)s %(message)s"
 BAD_SETTING: Final = 2
 CANNOT_RUN: Final = 1
 
@@ -26,7 +26,7 @@ def main(environ: Mapping[str, str]) -> int:
         settings = GatewaySettings.load(environ)
     except SettingError as error:
         return _fail(str(error), BAD_SETTING)
-    logging.basicConfig(level=settings.log_level.upper(), format=FORMAT, stream=sys.stderr)
+    logs.configure(settings.log_format, settings.log_level)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(serve(settings, _told))

@@ -6,6 +6,7 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import Final, Self
 
+from sluice.logs import parse_log_format
 from sluice.settings import (
     SettingError,
     load,
@@ -90,6 +91,12 @@ class GatewaySettings:
     )
     log_level: str = setting(
         "SLUICE_LOG_LEVEL", "info", _log_level, "Least severe log line written."
+    )
+    log_format: str = setting(
+        "SLUICE_LOG_FORMAT",
+        "text",
+        parse_log_format,
+        "Log lines as text (key=value) or json; those of functions too.",
     )
     commit: str = setting(
         "SLUICE_COMMIT", "unknown", parse_text, "Commit this was built from, shown by /system/info."

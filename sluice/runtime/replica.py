@@ -49,14 +49,18 @@ class Replica:
 
     def run(self) -> int:
         """Serve until SIGTERM; returns 0, or 1 when the function cannot be served."""
-        logs.configure()
+        settings = self._settings
+        own = {"function": _function_id(settings), "replica": settings.replica}
+        logs.configure(
+            settings.log_format, fields={key: value for key, value in own.items() if value}
+        )
         for number in (signal.SIGTERM, signal.SIGINT):
             # As PID 1 of a namespace a process ignores them unless it says otherwise.
             signal.signal(number, _leave)
         # A zygote ignores it, and a handler's subprocess would then always seem to exit with 0.
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         try:
-            function = None if self._settings.process else load_function(self._settings.bundle)
+            function = None if settings.process else load_function(settings.bundle)
             pending = self._init(function)
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
                 return runner.run(self._serve(function, pending))
@@ -169,6 +173,11 @@ class Replica:
             loop.call_later(SWEEP_SECONDS, sweep)
 
         loop.call_later(SWEEP_SECONDS, sweep)
+
+
+def _function_id(settings: RuntimeSettings) -> str:
+    """`name.namespace` as the gateway's logs have it, as much of it as is known."""
+    return ".".join(part for part in (settings.name, settings.namespace) if part)
 
 
 def _leave(_number: int, _frame: FrameType | None) -> NoReturn:

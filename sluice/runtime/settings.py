@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+from sluice.logs import parse_log_format
 from sluice.settings import (
     Row,
     SettingError,
@@ -75,6 +76,12 @@ class RuntimeSettings:
     )
     gateway_url: str = setting(
         "SLUICE_GATEWAY_URL", "", parse_text, "URL of the gateway as functions reach it."
+    )
+    log_format: str = setting(
+        "SLUICE_LOG_FORMAT",
+        "text",
+        parse_log_format,
+        "Log lines as text (key=value) or json.",
     )
     exec_timeout: float = setting(
         "exec_timeout",

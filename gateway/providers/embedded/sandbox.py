@@ -104,6 +104,7 @@ class Machine:
         process = {} if bundle else {"SLUICE_FPROCESS": deployment.env_process}
         return {
             **base,
+            "SLUICE_LOG_FORMAT": self.settings.log_format,
             **deployment.env_vars,
             **kind,
             **process,
