@@ -1,8 +1,8 @@
-"""From what a handler returned to an HTTP answer.
+"""Makes the HTTP response of what a handler returned.
 
-Forms: None, str, bytes, anything JSON can say (numpy's scalars and arrays too), a dict with
-statusCode, body or headers, (body, status), (body, status, headers), (body, headers), and a
-generator or async generator in the place of any body, which is streamed.
+Forms: None, str, bytes, anything that JSON has (numpy's scalars and arrays too), a dict with
+statusCode, body or headers, (body, status), (body, status, headers), (body, headers). Any body may
+be a generator or async generator, which is streamed.
 """
 
 import inspect
@@ -19,7 +19,7 @@ BINARY: Final = b"content-type: application/octet-stream\r\n"
 ENVELOPE: Final = frozenset({"body", "headers", "statusCode"})
 TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 FORBIDDEN_IN_VALUES: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
-# The server frames the answer; a handler that names these means what the server does anyway.
+# The server frames the response; a handler's own framing headers are dropped.
 FRAMING: Final = frozenset(
     {"connection", "content-length", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"}
 )
@@ -27,12 +27,12 @@ BYTES_LIKE: Final = (bytes, bytearray, memoryview)
 
 
 class InvalidResponseError(Exception):
-    """A handler returned what cannot become an answer; the message says what came."""
+    """A handler returned what cannot be a response; the message says what it returned."""
 
 
 @dataclass(slots=True)
 class Response:
-    """A whole answer; `lines` are rendered header lines."""
+    """A whole response; `lines` are rendered header lines."""
 
     status: int
     lines: bytes
@@ -41,7 +41,7 @@ class Response:
 
 @dataclass(slots=True)
 class StreamingResponse:
-    """An answer whose body is still to be made; `typed` when `lines` has a content type."""
+    """A response whose body is still to be made; `typed` when `lines` has a content type."""
 
     status: int
     lines: bytes
@@ -50,7 +50,7 @@ class StreamingResponse:
 
 
 def render(result: object) -> Response | StreamingResponse:
-    """The answer a handler's result stands for. Raises InvalidResponseError."""
+    """The response for a handler's result. Raises InvalidResponseError."""
     kind = type(result)
     if kind is bytes:
         return Response(200, BINARY, result)  # type: ignore[arg-type]  # by the line above
@@ -72,7 +72,7 @@ def _from_dict(result: dict[object, object]) -> Response | StreamingResponse:
 
 
 def encode_item(item: object) -> tuple[bytes, bytes]:
-    """The bytes of one streamed item and the content type line a stream of such items has.
+    """The bytes of one streamed item, and the content type line of a stream of such items.
 
     Text and bytes go out as they are, anything else as a line of JSON. Raises InvalidResponseError.
     """
@@ -92,7 +92,7 @@ def to_json(value: object) -> bytes:
 
 
 def _is_envelope(result: dict[object, object]) -> bool:
-    """Whether a dict is statusCode, body and headers rather than JSON to be sent."""
+    """Whether a dict holds statusCode, body and headers rather than being the JSON to send."""
     return "statusCode" in result or (bool(result) and ENVELOPE.issuperset(result))
 
 
@@ -121,7 +121,7 @@ def _response(body: object, status: object, headers: object) -> Response | Strea
 
 
 def _body(body: object) -> tuple[bytes, bytes]:
-    """Bytes of a body and the content type line it has unless the handler named one."""
+    """A body's bytes, and its content type line unless the handler gave one."""
     if body is None:
         return b"", b""
     if isinstance(body, str):
@@ -191,7 +191,7 @@ def _line(name: str, key: str, value: str) -> bytes:
 
 
 def _plain(value: object) -> object:
-    """What JSON can say of a numpy scalar or array, without importing numpy."""
+    """A numpy scalar or array as JSON has it, without importing numpy."""
     plain = _plain_or_same(value)
     if plain is value:
         raise TypeError(f"{_kind(value)} has no JSON form")

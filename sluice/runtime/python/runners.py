@@ -52,7 +52,7 @@ class HandlerRunner(Protocol):
     def start(self, arguments: tuple[Any, ...], listener: RunListener) -> Run | None:
         """Start a run; None when its outcome has been reported before this returns.
 
-        The listener hears `still_running` when the run continues after that.
+        Calls the listener's `still_running` when the run continues after that.
         """
 
 

@@ -19,7 +19,7 @@ from sluice.runtime.serving.metrics import Metrics
 from sluice.runtime.settings import RuntimeSettings
 from sluice.settings import parse_duration
 
-# What of-watchdog answers: the middleware that limits concurrency, and the watchdog itself.
+# Headers of of-watchdog's own responses: of its concurrency limit, and of the watchdog itself.
 LIMITED: Final = b"content-type: text/plain\r\nx-openfaas-internal: faas-middleware\r\n"
 WATCHDOG: Final = b"x-openfaas-internal: of-watchdog\r\n"
 TEXT: Final = b"content-type: text/plain; charset=utf-8\r\n"
@@ -133,7 +133,7 @@ class CallState(Enum):
 
     ACTIVE = ("no response yet; the slot is free with it", False)
     PINNED = ("no response yet; the slot stays taken until the run ends", False)
-    LINGERING = ("has its response; the run goes on and keeps the slot", True)
+    LINGERING = ("has its response; the run continues and keeps the slot", True)
     RELEASED = ("has its response; the slot is free", True)
 
     def __init__(self, meaning: str, ended: bool) -> None:

@@ -1,4 +1,4 @@
-"""Tells who started this replica how it fares, over an inherited pipe."""
+"""Reports the replica's status to its provider over an inherited pipe."""
 
 import json
 import os
@@ -8,7 +8,7 @@ LONGEST_REASON: Final = 900  # characters; the line then fits a pipe's atomic wr
 
 
 class StatusPipe:
-    """Writes one JSON object a line; does nothing when there is no pipe or its reader is gone."""
+    """Writes one JSON object per line; does nothing without a pipe or a reader."""
 
     def __init__(self, descriptor: int | None) -> None:
         self._descriptor = descriptor
@@ -22,7 +22,7 @@ class StatusPipe:
         self._write({"event": "failed", "reason": reason[:LONGEST_REASON]})
 
     def replace(self, reason: str) -> None:
-        """Asks for another replica now: this one drains itself."""
+        """Request another replica now; this one drains itself."""
         self._write({"event": "replace", "reason": reason[:LONGEST_REASON]})
 
     def _write(self, event: dict[str, str]) -> None:
@@ -32,5 +32,5 @@ class StatusPipe:
         try:
             os.write(self._descriptor, line)
         except OSError:
-            # The reader ended; the replica's own end is announced by the kernel, not here.
+            # The reader has ended; it is not needed any more.
             self._descriptor = None
