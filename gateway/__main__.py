@@ -12,11 +12,11 @@ import uvloop
 from gateway.app import Gateway, serve
 from gateway.settings import GatewaySettings
 from gateway.types.errors import SluiceError
+from sluice import logs
 from sluice.migrations import NewerSchemaError
 from sluice.settings import SettingError
 
 LOG: Final = logging.getLogger("gateway")
-FORMAT: Final = "time=%(asctime)s level=%(levelname)s logger=%(name)s %(message)s"
 BAD_SETTING: Final = 2
 CANNOT_RUN: Final = 1
 
@@ -25,7 +25,7 @@ def main(environ: Mapping[str, str]) -> int:
     """The exit code: 0 after a signal, 1 when it cannot run, 2 for a setting that does not fit."""
     try:
         settings = GatewaySettings.load(environ)
-        logging.basicConfig(level=settings.log_level.upper(), format=FORMAT, stream=sys.stderr)
+        logs.configure(settings.log_format, settings.log_level)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(serve(settings, _ready))
     except SettingError as error:

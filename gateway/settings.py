@@ -7,6 +7,7 @@ from typing import Final, Self
 
 from gateway.types.networks import AllowedNetworks
 from sluice.labels.functions import ASYNC_CONCURRENCY
+from sluice.logs import parse_log_format
 from sluice.settings import (
     SettingError,
     load,
@@ -79,6 +80,12 @@ class GatewaySettings:
     )
     log_level: str = setting(
         "SLUICE_LOG_LEVEL", "info", _log_level, "Least severe log line written."
+    )
+    log_format: str = setting(
+        "SLUICE_LOG_FORMAT",
+        "text",
+        parse_log_format,
+        "Log lines as text (key=value) or json; those of functions too.",
     )
     commit: str = setting(
         "SLUICE_COMMIT", "unknown", parse_text, "Commit this was built from, shown by /system/info."

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from sluice.logs import parse_log_format
 from sluice.settings import (
     load,
     parse_count,
@@ -56,6 +57,12 @@ class RegistrySettings:
         "",
         parse_text,
         "Unix socket to listen on; empty: run/registry.sock in the data folder.",
+    )
+    log_format: str = setting(
+        "SLUICE_LOG_FORMAT",
+        "text",
+        parse_log_format,
+        "Log lines as text (key=value) or json.",
     )
     dataset_bytes: int = setting(
         "SLUICE_REGISTRY_DATASET_BYTES",

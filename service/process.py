@@ -13,6 +13,7 @@ from typing import Any, Final, Protocol, TypeVar
 
 import uvloop
 
+from sluice import logs
 from sluice.file_lock import FileLock, LockedError
 from sluice.migrations import NewerSchemaError
 from sluice.settings import SettingError
@@ -27,7 +28,10 @@ class InUseError(Exception):
 
 
 class ServiceSettings(Protocol):
-    """Where a service is. lock_path: a file that one process at a time holds."""
+    """What a service's process needs. lock_path: a file that one process at a time holds."""
+
+    @property
+    def log_format(self) -> str: ...
 
     @property
     def lock_path(self) -> Path: ...
@@ -47,12 +51,9 @@ def run(
 
     read: the settings of an environment. serve: everything else, until SIGTERM.
     """
-    logging.basicConfig(
-        level=logging.INFO,
-        format="%(asctime)s level=%(levelname)s logger=%(name)s %(message)s",
-    )
     try:
         settings = read(os.environ)
+        logs.configure(settings.log_format)
         with (
             locked(settings.lock_path),
             listening(settings.socket_path) as listener,

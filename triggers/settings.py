@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from pipelines.settings import PipelineSettings
+from sluice.logs import parse_log_format
 from sluice.settings import (
     SettingError,
     load,
@@ -51,6 +52,12 @@ class TriggersSettings:
         "",
         parse_text,
         "Folder of basic-auth-user and basic-auth-password; empty: secrets in the data folder.",
+    )
+    log_format: str = setting(
+        "SLUICE_LOG_FORMAT",
+        "text",
+        parse_log_format,
+        "Log lines as text (key=value) or json.",
     )
     name: str = setting(
         "SLUICE_TRIGGERS_NAME",

@@ -68,7 +68,7 @@ class Autoscaler:
             self._follow(event, self._clock())
         except InvalidRequestError as error:
             # Deployed by a release without this rule: the count stays until its labels are fixed.
-            LOG.warning("not autoscaled function=%s: %s", event.id, error)
+            LOG.warning("not autoscaled function=%s reason=%s", event.id, error)
             self._deciders.pop(event.id, None)
 
     def _follow(self, status: FunctionStatus, now: float) -> None:
@@ -159,7 +159,9 @@ class Autoscaler:
             await self._provider.scale(function, count)
         except SluiceError as error:
             decider.steer(before)
-            LOG.warning("autoscale failed function=%s replicas=%d: %s", function, count, error)
+            LOG.warning(
+                "autoscale failed function=%s replicas=%d reason=%s", function, count, error
+            )
         else:
             LOG.info("autoscaled function=%s replicas=%d", function, count)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from gateway.settings import GatewaySettings
+from sluice import logs
 from sluice.cli.child import Program, await_healthy
 from sluice.cli.errors import CommandError
 from sluice.cli.pidfile import PidFile, pidfile_path, running_pid, stop
@@ -57,6 +58,7 @@ def serve(environ: Mapping[str, str], ready_fd: int, start_timeout: float) -> No
     CommandError.
     """
     settings = GatewaySettings.load(environ)
+    logs.configure(CliSettings.load(environ).log_format)
     try:
         with PidFile(pidfile_path(settings.data_dir)):
             asyncio.run(_supervise(environ, settings, ready_fd, start_timeout))

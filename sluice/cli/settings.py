@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from sluice.logs import parse_log_format
 from sluice.settings import load, parse_duration, parse_path, parse_text, setting
 
 
@@ -30,6 +31,12 @@ class CliSettings:
         "",
         parse_text,
         "File with the builder's HMAC key; empty: secrets/payload-secret in the data folder.",
+    )
+    log_format: str = setting(
+        "SLUICE_LOG_FORMAT",
+        "text",
+        parse_log_format,
+        "Log lines as text (key=value) or json.",
     )
     start_timeout: float = setting(
         "SLUICE_CLI_START_TIMEOUT", "60s", parse_duration, "Time for the platform to be ready."

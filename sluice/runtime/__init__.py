@@ -1,1 +1,1 @@
-"""What serves one function: loads its handler and answers HTTP calls with it."""
+"""Serves one function: loads its handler and runs it for each HTTP call."""

@@ -1,6 +1,6 @@
-"""`serve` runs one replica; importing this starts nothing and loads nothing heavy.
+"""`serve` runs one replica; importing this module starts nothing and loads nothing heavy.
 
-A zygote imports it before it forks: it must leave one task in the process and no loop.
+A zygote imports it before it forks, so it must start no thread and no loop.
 """
 
 import os
@@ -16,16 +16,16 @@ BAD_SETTING = 2
 
 
 def preload() -> None:
-    """Import all that serving needs, so that a fork finds it there; starts no thread."""
-    from sluice.runtime.serving import replica  # noqa: F401, PLC0415 - heavy, see the module
+    """Import all that serving needs, so that forks share it; starts no thread."""
+    from sluice.runtime import replica  # noqa: F401, PLC0415 - heavy, see the module
 
 
 def serve(environ: Mapping[str, str]) -> int:
     """Serve the function that `environ` describes until SIGTERM; returns the exit code.
 
-    0 after a drain, 1 when the function cannot be served, 2 for a setting that does not fit. Takes
-    the process over: os.environ becomes `environ` without the runtime's own variables, signals and
-    logging are set. Does not return when a handler's thread cannot be ended: it exits.
+    0 after a drain, 1 when the function cannot be served, 2 for an invalid setting. Takes the
+    process over: os.environ becomes `environ` without the runtime's own variables, signals and
+    logging are set up. Exits instead of returning when a handler's thread cannot be stopped.
     """
     environ = dict(environ)
     try:
@@ -35,13 +35,13 @@ def serve(environ: Mapping[str, str]) -> int:
         return BAD_SETTING
     os.environ.clear()
     os.environ.update(handler_environ(environ))
-    from sluice.runtime.serving.replica import Serving  # noqa: PLC0415 - heavy, see the module
+    from sluice.runtime.replica import Replica  # noqa: PLC0415 - heavy, see the module
 
-    return Serving(settings).run()
+    return Replica(settings).run()
 
 
 def _announce(environ: Mapping[str, str], reason: str) -> None:
-    """Say why nothing is served, on stderr and to who started this."""
+    """Report why nothing is served, on stderr and on the status pipe."""
     sys.stderr.write(f"{reason}\n")
     descriptor = environ.get(STATUS_FD_VARIABLE, "")
     if descriptor.isdecimal():

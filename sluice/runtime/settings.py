@@ -1,4 +1,4 @@
-"""The runtime's knobs: of-watchdog's names where it has one, SLUICE_* else."""
+"""The runtime's settings: of-watchdog's names where it has one, otherwise SLUICE_*."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -17,6 +17,7 @@ from sluice.launch import (
     SECRETS_DIR_VARIABLE,
     STATUS_FD_VARIABLE,
 )
+from sluice.logs import parse_log_format
 from sluice.settings import (
     Row,
     SettingError,
@@ -32,7 +33,7 @@ from sluice.settings import (
     setting,
 )
 
-# What a handler may still see; every other SLUICE_* knob of the table is taken away from it.
+# What a handler may see; every other SLUICE_* variable of the table is removed.
 SHOWN_TO_HANDLERS: Final = frozenset({SECRETS_DIR_VARIABLE, GATEWAY_URL_VARIABLE, REPLICA_VARIABLE})
 DEFAULT_THREADS: Final = 32
 MOST_THREADS: Final = 256
@@ -49,7 +50,7 @@ def parse_descriptor(text: str) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class RuntimeSettings:
-    """Every knob of the runtime; times in seconds, sizes in bytes."""
+    """Every setting of the runtime; times in seconds, sizes in bytes."""
 
     listen_fd: int | None = setting(
         LISTEN_FD_VARIABLE,
@@ -87,6 +88,12 @@ class RuntimeSettings:
     )
     gateway_url: str = setting(
         GATEWAY_URL_VARIABLE, "", parse_text, "URL of the gateway as functions reach it."
+    )
+    log_format: str = setting(
+        "SLUICE_LOG_FORMAT",
+        "text",
+        parse_log_format,
+        "Log lines as text (key=value) or json.",
     )
     exec_timeout: float = setting(
         "exec_timeout",
@@ -132,13 +139,13 @@ class RuntimeSettings:
         "Largest output of a SLUICE_FPROCESS command; above it the command is killed.",
     )
     raw_body: bool = setting(
-        "RAW_BODY", "false", parse_flag, "handle(req) gets bytes in place of text."
+        "RAW_BODY", "false", parse_flag, "handle(req) gets bytes instead of text."
     )
     content_type: str = setting(
         "content_type",
         "",
         parse_text,
-        "Content type of a SLUICE_FPROCESS answer; the request's when unset.",
+        "Content type of a SLUICE_FPROCESS response; the request's when unset.",
     )
     combine_output: bool = setting(
         "combine_output",
@@ -182,9 +189,9 @@ def load_settings(environ: Mapping[str, str]) -> RuntimeSettings:
 
 
 def handler_environ(environ: Mapping[str, str]) -> dict[str, str]:
-    """What a handler or command sees of `environ`: without the runtime's own variables.
+    """`environ` as a handler or command sees it, without the runtime's own variables.
 
-    onnxruntime reports home at import and session creation unless told not to.
+    onnxruntime sends telemetry at import and session creation unless it is disabled.
     """
     own = {row.variable for row in setting_rows() if row.variable.startswith("SLUICE_")}
     shown = {
@@ -197,5 +204,5 @@ def handler_environ(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def setting_rows() -> list[Row]:
-    """The knobs as documentation shows them."""
+    """The settings as the documentation shows them."""
     return rows(RuntimeSettings)

@@ -68,7 +68,7 @@ class _Builds:
             return Response(status_code=400)
 
     async def _response(self, request: Request, tar: Path, cleanup: AsyncExitStack) -> Response:
-        """The response, begun after the builder's first event: until then a build may be refused."""
+        """The response, begun after the builder's first event: a build may be refused till then."""
         events = limited(self._builder.build(tar), self._settings.build_timeout)
         cleanup.push_async_callback(events.aclose)
         if NDJSON not in request.headers.get("accept", ""):

@@ -117,6 +117,7 @@ class Machine:
             served = {PROCESS_VARIABLE: deployment.env_process}
         return {
             **base,
+            "SLUICE_LOG_FORMAT": self.settings.log_format,
             **deployment.env_vars,
             **served,
             LISTEN_FD_VARIABLE: str(LISTEN_FD),

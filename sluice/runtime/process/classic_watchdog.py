@@ -1,4 +1,4 @@
-"""The classic watchdog's words: a command's environment, how it ended, lines of its log."""
+"""The classic watchdog's contract: a command's environment, its exit reason, its log lines."""
 
 import signal
 import sys
@@ -24,24 +24,27 @@ def request_environ(exchange: Exchange) -> dict[str, str]:
     if exchange.query:
         variables["Http_Query"] = exchange.query.decode("latin-1")
     variables["Http_Path"] = unquote(exchange.path.decode("latin-1"), errors="replace")
-    serving = first_header(exchange, b"host")
-    if serving:
-        variables["Http_Host"] = serving.decode("latin-1")
+    host = first_header(exchange, b"host")
+    if host:
+        variables["Http_Host"] = host.decode("latin-1")
     return variables
 
 
 def first_header(exchange: Exchange, wanted: bytes) -> bytes:
-    """The first value of a header, empty when it did not come; wanted: its lower-case name."""
+    """The first value of a header, empty when there is none; wanted: its lower-case name."""
     return next((value for name, value in exchange.headers if name == wanted), b"")
 
 
 def exit_reason(code: int) -> str:
-    """How the command ended, in Go's words."""
+    """How the command ended, as Go words it."""
     if code >= 0:
         return f"exit status {code}"
     return f"signal: {(signal.strsignal(-code) or str(-code)).lower()}"
 
 
 def write_log(text: str) -> None:
-    """A line in the form of Go's log package, which tools that read watchdog logs look for."""
+    """Write a line as Go's log package does.
+
+    Not by sluice.logs: tools that read the logs of watchdogs look for these lines.
+    """
     sys.stderr.write(f"{time.strftime('%Y/%m/%d %H:%M:%S')} {text}\n")

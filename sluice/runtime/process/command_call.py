@@ -1,7 +1,7 @@
-"""Runs a command once per call: the classic watchdog's contract.
+"""Runs a command once per call, as the classic watchdog does.
 
 The body streams to the command's stdin while its output is read, so neither blocks the other. The
-output is held until the command ends, because its exit code decides the status.
+output is held until the command exits, because its exit code decides the status.
 """
 
 import asyncio
@@ -12,6 +12,7 @@ import signal
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from enum import Flag, auto
 from typing import Any, Final
 
 from sluice.http1.exchange import Exchange, Receiver
@@ -21,25 +22,37 @@ from sluice.runtime.process.classic_watchdog import (
     request_environ,
     write_log,
 )
-from sluice.runtime.python.function import FunctionError
-from sluice.runtime.serving.call import CLIENT_GONE, Call, ServingState
+from sluice.runtime.serving.application import (
+    CLIENT_CLOSED,
+    Call,
+    FunctionError,
+    ServerState,
+)
 
 METHODS: Final = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE"})
-# Held for a command that is still starting; then the client is told to wait.
+# How much of a body is held for a command that is still starting; then reading pauses.
 PENDING_BYTES: Final = 64 * 1024
-# What still writes to the output of a command that has ended may do so for as long, in seconds.
+# Seconds for which a command's own children may still write to its output after it has exited.
 OUTPUT_GRACE: Final = 1.0
 
 log = logging.getLogger("runtime")
 
 
+class Awaited(Flag):
+    """What a response still waits for; the three come in any order."""
+
+    REQUEST = auto()
+    EXIT = auto()
+    OUTPUT = auto()
+
+
 class ProcessBackend:
     """Begins calls that each run the command of SLUICE_FPROCESS."""
 
-    def __init__(self, serving: ServingState, environ: Mapping[str, str]) -> None:
+    def __init__(self, server: ServerState, environ: Mapping[str, str]) -> None:
         """environ: what the command sees, without the request. Raises FunctionError."""
-        # As the watchdog does it: no shell, and two spaces make an empty argument.
-        self.arguments = serving.settings.process.split(" ")
+        # As the watchdog splits it: no shell, and two spaces make an empty argument.
+        self.arguments = server.settings.process.split(" ")
         self.environ = dict(environ)
         command = self.arguments[0]
         if shutil.which(command, path=environ.get("PATH", os.defpath)) is None:
@@ -47,11 +60,11 @@ class ProcessBackend:
                 f"SLUICE_FPROCESS: command {command!r} is not an executable file on PATH"
             )
 
-    def begin(self, serving: ServingState, exchange: Exchange) -> Receiver:
-        return ProcessCall(self, serving, exchange)
+    def begin(self, server: ServerState, exchange: Exchange) -> Receiver:
+        return ProcessCall(self, server, exchange)
 
     async def start(self) -> None:
-        pass  # a command is started by each call
+        pass  # each call starts its command
 
     async def close(self) -> bool:
         return True
@@ -61,13 +74,11 @@ class ProcessCall(Call, asyncio.SubprocessProtocol):
     """One call and the command it runs."""
 
     __slots__ = (
+        "_awaited",
         "_backend",
-        "_exited",
         "_input",
-        "_input_whole",
-        "_killed",
+        "_live_group",
         "_output",
-        "_output_over",
         "_output_size",
         "_received",
         "_task",
@@ -75,8 +86,8 @@ class ProcessCall(Call, asyncio.SubprocessProtocol):
         "_transport",
     )
 
-    def __init__(self, backend: ProcessBackend, serving: ServingState, exchange: Exchange) -> None:
-        super().__init__(serving, exchange)
+    def __init__(self, backend: ProcessBackend, server: ServerState, exchange: Exchange) -> None:
+        super().__init__(server, exchange)
         self._backend = backend
         self._transport: asyncio.SubprocessTransport | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -85,7 +96,8 @@ class ProcessCall(Call, asyncio.SubprocessProtocol):
         self._received = 0
         self._output: list[bytes] = []
         self._output_size = 0
-        self._input_whole = self._exited = self._output_over = self._killed = False
+        self._awaited = ~Awaited(0)
+        self._live_group: int | None = None  # the command's process group until it is killed
         if self.admitted() and self._acceptable():
             self._begin()
 
@@ -93,9 +105,9 @@ class ProcessCall(Call, asyncio.SubprocessProtocol):
 
     def body_received(self, data: bytes) -> None:
         self._received += len(data)
-        if self.ended:
+        if self.state.ended:
             return
-        if self._received > self.serving.settings.body_limit:
+        if self._received > self.server.settings.body_limit:
             self._refuse_body()
             return
         stdin = self._stdin()
@@ -107,19 +119,19 @@ class ProcessCall(Call, asyncio.SubprocessProtocol):
                 self.exchange.pause_reading()
 
     def body_complete(self) -> None:
-        self.serving.body_complete(self)
-        self._input_whole = True
+        self.server.body_complete(self)
+        self._awaited &= ~Awaited.REQUEST
         self._close_input()
-        self._respond_if_finished()
+        self._respond_if_complete()
 
     def client_gone(self) -> None:
-        if not self.ended:
-            self.serving.metrics.clients_gone += 1
+        if not self.state.ended:
+            self.server.metrics.clients_gone += 1
             self._kill()
-            self.end(CLIENT_GONE)
+            self.end(CLIENT_CLOSED)
 
     def writing_paused(self) -> None:
-        pass  # the answer is one write
+        pass  # the response is one write
 
     def writing_resumed(self) -> None:
         pass
@@ -134,9 +146,9 @@ class ProcessCall(Call, asyncio.SubprocessProtocol):
 
     def pipe_data_received(self, fd: int, data: bytes) -> None:
         self._output_size += len(data)
-        if self.ended:
+        if self.state.ended:
             return
-        limit = self.serving.settings.output_limit
+        limit = self.server.settings.output_limit
         if self._output_size <= limit:
             self._output.append(data)
             return
@@ -145,50 +157,48 @@ class ProcessCall(Call, asyncio.SubprocessProtocol):
 
     def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
         if fd == 1:
-            self._output_over = True
-            self._respond_if_finished()
+            self._awaited &= ~Awaited.OUTPUT
+            self._respond_if_complete()
         elif fd == 0:
-            # The command reads no more; the rest of the body is read away.
+            # The command reads no more; the rest of the body is read and dropped.
             self.exchange.resume_reading()
 
     def process_exited(self) -> None:
-        self._exited = True
-        self.lingering = False
-        if self.ended:
-            self.release()
-        if not self._output_over:
-            self.serving.loop.call_later(OUTPUT_GRACE, self._give_up_output)
-        self._respond_if_finished()
+        self._awaited &= ~Awaited.EXIT
+        self.run_ended()
+        if Awaited.OUTPUT in self._awaited:
+            self.server.loop.call_later(OUTPUT_GRACE, self._give_up_output)
+        self._respond_if_complete()
 
     def _acceptable(self) -> bool:
         length = self.exchange.content_length
         if self.exchange.method not in METHODS:
-            self.response(405, b"", b"")
-        elif length is not None and length > self.serving.settings.body_limit:
+            self.respond(405, b"", b"")
+        elif length is not None and length > self.server.settings.body_limit:
             self._refuse_body()
         elif b"%00" in self.exchange.path:
             self.refuse(400, "the path holds %00: a command's environment cannot")
-        return not self.ended
+        return not self.state.ended
 
     def _begin(self) -> None:
         exchange = self.exchange
         if exchange.expects_continue:
             exchange.send_continue()
         if exchange.content_length or exchange.chunked:
-            self.serving.await_body(self)
-        self.lingering = True
-        if self.limit is not None:
-            self._timer = self.serving.loop.call_later(self.limit, self._expired)
+            self.server.expect_body(self)
+        self.pin_slot()
+        if self.timeout is not None:
+            self._timer = self.server.loop.call_later(self.timeout, self._timed_out)
         write_log("Forking fprocess.")
-        self._task = self.serving.loop.create_task(self._start())
+        self._task = self.server.loop.create_task(self._start())
 
     async def _start(self) -> None:
-        backend, settings = self._backend, self.serving.settings
+        backend, settings = self._backend, self.server.settings
         environ = backend.environ
         if settings.cgi_headers:
             environ = environ | request_environ(self.exchange)
         try:
-            transport, _ = await self.serving.loop.subprocess_exec(
+            transport, _ = await self.server.loop.subprocess_exec(
                 lambda: self,
                 *backend.arguments,
                 stdin=asyncio.subprocess.PIPE,
@@ -201,10 +211,11 @@ class ProcessCall(Call, asyncio.SubprocessProtocol):
             self._not_started(error)
             return
         self._transport = transport
+        self._live_group = transport.get_pid()
         self._started()
 
     def _started(self) -> None:
-        if self.ended:
+        if self.state.ended:
             self._kill()
             return
         stdin = self._stdin()
@@ -219,9 +230,8 @@ class ProcessCall(Call, asyncio.SubprocessProtocol):
     def _not_started(self, error: OSError) -> None:
         log.error("command cannot start", extra={"call_id": self.call_id, "reason": error.strerror})
         self._stop_timer()
-        self.lingering = False
+        self.run_ended()
         self.refuse(500, f"the command cannot start: {error.strerror}")
-        self.release()
 
     def _stdin(self) -> asyncio.WriteTransport | None:
         if self._transport is None:
@@ -231,12 +241,12 @@ class ProcessCall(Call, asyncio.SubprocessProtocol):
 
     def _close_input(self) -> None:
         stdin = self._stdin()
-        if self._input_whole and stdin is not None:
+        if Awaited.REQUEST not in self._awaited and stdin is not None:
             stdin.close()
 
-    def _respond_if_finished(self) -> None:
-        """Answer once the command has ended, its output is read, and so is the request."""
-        if self.ended or not (self._exited and self._output_over and self._input_whole):
+    def _respond_if_complete(self) -> None:
+        """Respond once the command has exited, and its output and the request are read."""
+        if self.state.ended or self._awaited:
             return
         self._stop_timer()
         self._kill()
@@ -247,45 +257,44 @@ class ProcessCall(Call, asyncio.SubprocessProtocol):
         else:
             reason = exit_reason(code or 0)
             log.warning("command failed", extra={"call_id": self.call_id, "reason": reason})
-            self.response(500, b"content-type: text/plain\r\n", f"{reason}\n".encode() + output)
+            self.respond(500, b"content-type: text/plain\r\n", f"{reason}\n".encode() + output)
 
     def _succeed(self, output: bytes) -> None:
-        content_type = self.serving.settings.content_type.encode("latin-1", "replace")
+        content_type = self.server.settings.content_type.encode("latin-1", "replace")
         if not content_type:
             content_type = first_header(self.exchange, b"content-type")
         lines = b"content-type: %b\r\n" % content_type if content_type else b""
         seconds = time.perf_counter() - self.started
-        self.response(200, lines, output)
+        self.respond(200, lines, output)
         write_log(f"Wrote {len(output)} Bytes - Duration: {seconds:f}s")
 
     def _refuse_body(self) -> None:
-        limit = self.serving.settings.body_limit
+        limit = self.server.settings.body_limit
         self._kill()
         self.refuse(413, f"the request body is larger than {limit} bytes (SLUICE_BODY_LIMIT)")
 
-    def _expired(self) -> None:
+    def _timed_out(self) -> None:
         self._timer = None
-        self.serving.metrics.timeouts += 1
-        write_log(f"Killing process: {self.serving.settings.process}")
+        self.server.metrics.timeouts += 1
+        write_log(f"Killing process: {self.server.settings.process}")
         self._kill()
         self.refuse(408, "Killed process.")
 
     def _give_up_output(self) -> None:
-        """The command has ended but something it started still holds its output: end that too."""
+        """The command has exited but a child of it still holds its output: kill that too."""
         self._kill()
-        if not self._output_over:
-            self._output_over = True
-            self._respond_if_finished()
+        if Awaited.OUTPUT in self._awaited:
+            self._awaited &= ~Awaited.OUTPUT
+            self._respond_if_complete()
             if self._transport is not None:
                 self._transport.close()
 
     def _kill(self) -> None:
-        """End the command and all of its process group, once."""
-        if self._transport is None or self._killed:
-            return
-        self._killed = True
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._transport.get_pid(), signal.SIGKILL)
+        """Kill the command and all of its process group, once: the id may be reused after."""
+        group, self._live_group = self._live_group, None
+        if group is not None:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(group, signal.SIGKILL)
 
     def _stop_timer(self) -> None:
         if self._timer is not None:

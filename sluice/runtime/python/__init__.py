@@ -1,1 +1,1 @@
-"""Handlers written in Python: their forms, how they run, what they answer."""
+"""Handlers written in Python: their forms, how they run, what they return."""

@@ -1,4 +1,4 @@
-"""Calls of an ASGI app: slot, exec_timeout and figures around http1's bridge, bodies streamed."""
+"""Calls of an ASGI app: http1's bridge with a slot, exec_timeout and metrics; bodies stream."""
 
 import asyncio
 import logging
@@ -9,16 +9,22 @@ from typing import Any, Final
 from sluice.http1.asgi import AsgiApp, AsgiApplication, Message, Receive, Scope, Send
 from sluice.http1.exchange import Exchange, Receiver
 from sluice.http1.lifespan import Lifespan, LifespanError
-from sluice.runtime.python.function import HANDLER, FunctionError
-from sluice.runtime.python.handler_call import CANCEL_GRACE
-from sluice.runtime.serving.application import NULL_RECEIVER
-from sluice.runtime.serving.call import CLIENT_GONE, INTERNAL, Call, ServingState
+from sluice.runtime.python.function import HANDLER
+from sluice.runtime.serving.application import (
+    CANCEL_GRACE,
+    CLIENT_CLOSED,
+    NULL_RECEIVER,
+    WATCHDOG,
+    Call,
+    FunctionError,
+    ServerState,
+)
+
+# The call whose task is being made, which inherits it.
+_CALL: ContextVar["AsgiCall"] = ContextVar("call")
+NO_STATUS: Final = 0
 
 log = logging.getLogger("runtime")
-
-# Set when a call begins; its task is made right then and inherits it.
-_CALL: ContextVar["AsgiCall"] = ContextVar("call")
-ENDED_WITHOUT_STATUS: Final = 0
 
 
 class AsgiBackend:
@@ -27,11 +33,11 @@ class AsgiBackend:
     def __init__(self, app: AsgiApp) -> None:
         self._app = app
         self._lifespan = Lifespan(app)
-        # The same dict all along: start-up fills it before the first call.
+        # The start-up fills this dict before the first call.
         self._application = AsgiApplication(self._run, self._lifespan.state)
 
-    def begin(self, serving: ServingState, exchange: Exchange) -> Receiver:
-        call = AsgiCall(serving, exchange)
+    def begin(self, server: ServerState, exchange: Exchange) -> Receiver:
+        call = AsgiCall(server, exchange)
         if not call.admitted():
             return NULL_RECEIVER
         token = _CALL.set(call)
@@ -40,7 +46,7 @@ class AsgiBackend:
         finally:
             _CALL.reset(token)
         if exchange.done:
-            call.end(exchange.status)  # refused by the bridge, as a websocket is
+            call.end(exchange.status)  # the bridge refused it, as it does websockets
         return receiver
 
     async def start(self) -> None:
@@ -67,24 +73,24 @@ class AsgiCall(Call):
 
     __slots__ = ("_task", "_timer")
 
-    def __init__(self, serving: ServingState, exchange: Exchange) -> None:
-        super().__init__(serving, exchange)
+    def __init__(self, server: ServerState, exchange: Exchange) -> None:
+        super().__init__(server, exchange)
         self._task: asyncio.Task[Any] | None = None
         self._timer: asyncio.TimerHandle | None = None
 
     async def run(self, app: AsgiApp, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the app to its end or to the call's timeout; raises CancelledError only."""
         self._task = asyncio.current_task()
-        if self.limit is not None:
-            self._timer = self.serving.loop.call_later(self.limit, self._expired)
+        if self.timeout is not None:
+            self._timer = self.server.loop.call_later(self.timeout, self._timed_out)
 
-        async def dressed_send(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             await send(self._with_headers(message))
 
         try:
-            await app(scope, receive, dressed_send)
+            await app(scope, receive, send_with_headers)
         except asyncio.CancelledError:
-            if not self.ended:
+            if not self.state.ended:
                 raise
         except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever an app raises fails its call
             self._fail(error)
@@ -96,14 +102,14 @@ class AsgiCall(Call):
             return message
         seconds = f"{perf_counter() - self.started:.6f}".encode()
         added = [(b"x-duration-seconds", seconds)]
-        if not self.named:
+        if not self.call_id_given:
             added.append((b"x-call-id", self.call_id.encode("latin-1")))
         return {**message, "headers": [*message.get("headers", ()), *added]}
 
     def _fail(self, error: BaseException) -> None:
         log.error("handler raised", exc_info=error, extra={"call_id": self.call_id})
         if self.exchange.response_started:
-            self.break_off()
+            self.abort()
         else:
             self.refuse(500, f"call {self.call_id} failed")
 
@@ -111,36 +117,33 @@ class AsgiCall(Call):
         if self._timer is not None:
             self._timer.cancel()
         exchange = self.exchange
-        if not self.ended:
-            if exchange.status == ENDED_WITHOUT_STATUS and exchange.done:
-                self.serving.metrics.clients_gone += 1
+        if not self.state.ended:
+            if exchange.status == NO_STATUS and exchange.done:
+                self.server.metrics.clients_gone += 1
             elif not exchange.done:
-                self._fail(RuntimeError("the app returned before its answer was complete"))
-            self.end(exchange.status or CLIENT_GONE)
-        self.release()
+                self._fail(RuntimeError("the app returned before its response was complete"))
+            self.end(exchange.status or CLIENT_CLOSED)
+        self.run_ended()
 
-    def _expired(self) -> None:
+    def _timed_out(self) -> None:
         self._timer = None
-        self.serving.metrics.timeouts += 1
-        log.warning(
-            "call broken off at exec_timeout",
-            extra={"call_id": self.call_id, "seconds": f"{self.limit:g}"},
-        )
-        self.lingering = True
+        self.count_timeout()
+        self.pin_slot()
         if self._task is not None:
             self._task.cancel()
         if self.exchange.response_started:
-            self.break_off()
+            self.abort()
         else:
-            self.response(504, INTERNAL, b"")
-        if self.serving.exec_timeout is not None:
-            # A caller's X-Timeout must not cost the replica: exec_timeout decides.
-            left = self.serving.exec_timeout - (perf_counter() - self.started)
-            self._timer = self.serving.loop.call_later(max(CANCEL_GRACE, left), self._stuck)
+            self.respond(504, WATCHDOG, b"")
+        if self.server.exec_timeout is not None:
+            # exec_timeout decides when the replica is replaced, and not a caller's shorter
+            # X-Timeout.
+            left = self.server.exec_timeout - (perf_counter() - self.started)
+            self._timer = self.server.loop.call_later(max(CANCEL_GRACE, left), self._stuck)
 
     def _stuck(self) -> None:
-        self.serving.replace(
-            f"exec_timeout of {self.serving.exec_timeout:g} s passed, "
+        self.server.replace(
+            f"exec_timeout of {self.server.exec_timeout:g} s passed, "
             f"and the app does not end call {self.call_id}"
         )
-        self.release()
+        self.run_ended()

@@ -1,4 +1,4 @@
-"""What a handler is given: Event (the request) and Context (who and where it is)."""
+"""The arguments of a handler: Event (the request) and Context (the function and the call)."""
 
 import json
 import re
@@ -18,7 +18,7 @@ class SecretMissingError(LookupError):
 
 
 class ResponseError(Exception):
-    """An error that is an answer: its text goes to the caller, with `status`, and no log line."""
+    """An error that the caller gets as a response, with `status` and its text; it is not logged."""
 
     status = 400
 
@@ -28,7 +28,7 @@ class BodyError(ResponseError):
 
 
 class Headers(Mapping[str, str]):
-    """Request headers by name, whatever its case; the first value where one is asked for."""
+    """Request headers by case-insensitive name; a look-up gives the first value."""
 
     __slots__ = ("_index", "_pairs")
 
@@ -67,12 +67,12 @@ class Headers(Mapping[str, str]):
 
 
 class Query(Mapping[str, str]):
-    """Query parameters by name; the first value where one is asked for."""
+    """Query parameters by name; a look-up gives the first value."""
 
     __slots__ = ("_first", "_pairs")
 
     def __init__(self, raw: bytes) -> None:
-        """raw: what stands behind the question mark, percent-encoded."""
+        """raw: the part after the question mark, percent-encoded."""
         text = raw.decode("utf-8", "replace")
         self._pairs = parse_qsl(text, keep_blank_values=True, errors="replace") if text else []
         self._first: dict[str, str] = {}
@@ -127,7 +127,7 @@ class Event:
 
 
 class Secrets:
-    """Reads the function's secrets from their files, each time anew so that an update is seen."""
+    """Reads the function's secrets from their files at each access, so that updates are seen."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -150,7 +150,7 @@ class Secrets:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What stays the same over all calls of a replica."""
+    """What all calls of a replica have in common."""
 
     hostname: str
     name: str
@@ -159,12 +159,12 @@ class Identity:
 
 
 class Context:
-    """Who runs the call: hostname, name, namespace, secrets, call_id, deadline."""
+    """A call's function and replica: hostname, name, namespace, secrets, call_id, deadline."""
 
     __slots__ = ("_identity", "call_id", "deadline")
 
     def __init__(self, identity: Identity, call_id: str, deadline: float | None) -> None:
-        """deadline: time.monotonic() at which the call is broken off, None if it is not."""
+        """deadline: time.monotonic() at which the call times out, None if it does not."""
         self._identity = identity
         self.call_id = call_id
         self.deadline = deadline
@@ -190,7 +190,7 @@ class Context:
         return self._identity.secrets[name]
 
     def remaining(self) -> float | None:
-        """Seconds until the call is broken off, never below 0; None if it is not."""
+        """Seconds until the call times out, never below 0; None if it does not."""
         if self.deadline is None:
             return None
         return max(0.0, self.deadline - time.monotonic())

@@ -1,4 +1,4 @@
-"""Loads the handler of a bundle, finds its form, and says clearly why when that fails."""
+"""Loads the handler of a bundle and finds its form; errors name file, line and cause."""
 
 import importlib
 import inspect
@@ -11,28 +11,26 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
 
+from sluice.runtime.serving.application import FunctionError
+
 HANDLER: Final = Path("function") / "handler.py"
 EXPECTED: Final = "handle(event, context), handle(req) or app (ASGI)"
 GENERATED: Final = frozenset({"annotations"})  # names `from __future__` leaves in a module
 
 
 class Form(Enum):
-    """How a handler wants to be called."""
+    """How a handler is called."""
 
     EVENT = "handle(event, context)"
     REQUEST = "handle(req)"
     ASGI = "app"
 
 
-class FunctionError(Exception):
-    """The handler cannot be served; the message is shown to who deploys it."""
-
-
 @dataclass(frozen=True, slots=True)
 class Function:
-    """A loaded handler: what to call, how, and what to call once before.
+    """A loaded handler, its form, and its init() if it has one.
 
-    many: what answers several calls at once, where the handler offers that.
+    many: the handler's handle_many, which takes several calls at once; None without one.
     """
 
     form: Form
@@ -42,7 +40,7 @@ class Function:
 
     @property
     def is_async(self) -> bool:
-        """Whether calling it gives a coroutine or an async generator at once."""
+        """Whether calling the handler gives a coroutine or an async generator."""
         call = self._routine()
         return inspect.iscoroutinefunction(call) or inspect.isasyncgenfunction(call)
 
@@ -78,18 +76,18 @@ class Faults:
         self._bundle = bundle.resolve()
 
     def of(self, code: Callable[[], Any], doing: str) -> Any:
-        """What `code` returns. Raises FunctionError; doing: what it was about, for sys.exit."""
+        """What `code` returns. Raises FunctionError; doing: what a sys.exit() interrupted."""
         try:
             return code()
         except (Exception, SystemExit) as error:
             raise FunctionError(self.reason(error, doing)) from error
 
     def reason(self, error: BaseException, doing: str) -> str:
-        """One line: where in the bundle it happened, and what."""
+        """One line: where in the bundle the error happened, and what it was."""
         if isinstance(error, SyntaxError):
-            place = self._place(error.filename or "", error.lineno)
+            where = self._line(error.filename or "", error.lineno)
             source = f": {error.text.strip()}" if error.text else ""
-            return f"{place}: {type(error).__name__}: {error.msg}{source}"
+            return f"{where}: {type(error).__name__}: {error.msg}{source}"
         where = self._last_frame(error)
         if isinstance(error, SystemExit):
             return f"{where}: sys.exit({error.code!r}) called while {doing}"
@@ -101,10 +99,10 @@ class Faults:
         frames = traceback.extract_tb(error.__traceback__)
         for frame in reversed(frames):
             if self._inside(frame.filename):
-                return self._place(frame.filename, frame.lineno)
+                return self._line(frame.filename, frame.lineno)
         return str(HANDLER)
 
-    def _place(self, filename: str, line: int | None) -> str:
+    def _line(self, filename: str, line: int | None) -> str:
         if not self._inside(filename):
             return f"{Path(filename).name} line {line}"
         return f"{Path(filename).resolve().relative_to(self._bundle)} line {line}"

@@ -1,8 +1,8 @@
-"""From what a handler returned to an HTTP answer.
+"""Makes the HTTP response of what a handler returned.
 
-Forms: None, str, bytes, anything JSON can say (numpy's scalars and arrays too), a dict with
-statusCode, body or headers, (body, status), (body, status, headers), (body, headers), and a
-generator or async generator in the place of any body, which is streamed.
+Forms: None, str, bytes, anything that JSON has (numpy's scalars and arrays too), a dict with
+statusCode, body or headers, (body, status), (body, status, headers), (body, headers). Any body may
+be a generator or async generator, which is streamed.
 """
 
 import inspect
@@ -19,20 +19,20 @@ BINARY: Final = b"content-type: application/octet-stream\r\n"
 ENVELOPE: Final = frozenset({"body", "headers", "statusCode"})
 TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 FORBIDDEN_IN_VALUES: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
-# The server frames the answer; a handler that names these means what the server does anyway.
+# The server frames the response; a handler's own framing headers are dropped.
 FRAMING: Final = frozenset(
     {"connection", "content-length", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"}
 )
 BYTES_LIKE: Final = (bytes, bytearray, memoryview)
 
 
-class WrongReplyError(Exception):
-    """A handler returned what cannot become an answer; the message says what came."""
+class InvalidResponseError(Exception):
+    """A handler returned what cannot be a response; the message says what it returned."""
 
 
 @dataclass(slots=True)
-class Reply:
-    """A whole answer; `lines` are rendered header lines."""
+class Response:
+    """A whole response; `lines` are rendered header lines."""
 
     status: int
     lines: bytes
@@ -40,8 +40,8 @@ class Reply:
 
 
 @dataclass(slots=True)
-class Stream:
-    """An answer whose body is still to be made; `typed` when `lines` has a content type."""
+class StreamingResponse:
+    """A response whose body is still to be made; `typed` when `lines` has a content type."""
 
     status: int
     lines: bytes
@@ -49,15 +49,15 @@ class Stream:
     typed: bool
 
 
-def render(result: object) -> Reply | Stream:
-    """The answer a handler's result stands for. Raises WrongReplyError."""
+def render(result: object) -> Response | StreamingResponse:
+    """The response for a handler's result. Raises InvalidResponseError."""
     kind = type(result)
     if kind is bytes:
-        return Reply(200, BINARY, result)  # type: ignore[arg-type]  # by the line above
+        return Response(200, BINARY, result)  # type: ignore[arg-type]  # by the line above
     if kind is dict:
         return _from_dict(result)  # type: ignore[arg-type]  # likewise
     if result is None:
-        return Reply(200, b"", b"")
+        return Response(200, b"", b"")
     if isinstance(result, dict):
         return _from_dict(result)
     if isinstance(result, tuple):
@@ -65,16 +65,16 @@ def render(result: object) -> Reply | Stream:
     return _response(result, 200, None)
 
 
-def _from_dict(result: dict[object, object]) -> Reply | Stream:
+def _from_dict(result: dict[object, object]) -> Response | StreamingResponse:
     if _is_envelope(result):
         return _response(result.get("body"), result.get("statusCode", 200), result.get("headers"))
-    return Reply(200, JSON, to_json(result))
+    return Response(200, JSON, to_json(result))
 
 
 def encode_item(item: object) -> tuple[bytes, bytes]:
-    """The bytes of one streamed item and the content type line a stream of such items has.
+    """The bytes of one streamed item, and the content type line of a stream of such items.
 
-    Text and bytes go out as they are, anything else as a line of JSON. Raises WrongReplyError.
+    Text and bytes go out as they are, anything else as a line of JSON. Raises InvalidResponseError.
     """
     if isinstance(item, str):
         return _utf8(item), TEXT
@@ -84,19 +84,19 @@ def encode_item(item: object) -> tuple[bytes, bytes]:
 
 
 def to_json(value: object) -> bytes:
-    """`value` as compact JSON; NaN and infinities are refused. Raises WrongReplyError."""
+    """`value` as compact JSON; NaN and infinities are refused. Raises InvalidResponseError."""
     try:
         return _ENCODER.encode(value).encode("utf-8")
     except (TypeError, ValueError, RecursionError) as error:
-        raise WrongReplyError(f"{_kind(value)} is not JSON: {error}") from error
+        raise InvalidResponseError(f"{_kind(value)} is not JSON: {error}") from error
 
 
 def _is_envelope(result: dict[object, object]) -> bool:
-    """Whether a dict is statusCode, body and headers rather than JSON to be sent."""
+    """Whether a dict holds statusCode, body and headers rather than being the JSON to send."""
     return "statusCode" in result or (bool(result) and ENVELOPE.issuperset(result))
 
 
-def _from_tuple(result: tuple[Any, ...]) -> Reply | Stream:
+def _from_tuple(result: tuple[Any, ...]) -> Response | StreamingResponse:
     match result:
         case (body, int() as status):
             return _response(body, status, None)
@@ -105,23 +105,23 @@ def _from_tuple(result: tuple[Any, ...]) -> Reply | Stream:
         case (body, dict() | list() as headers):
             return _response(body, 200, headers)
     kinds = ", ".join(_kind(part) for part in result)
-    raise WrongReplyError(
+    raise InvalidResponseError(
         f"a tuple of ({kinds}) came: expected (body, status), (body, status, headers) "
         "or (body, headers)"
     )
 
 
-def _response(body: object, status: object, headers: object) -> Reply | Stream:
+def _response(body: object, status: object, headers: object) -> Response | StreamingResponse:
     number = _status(status)
     lines, typed = _header_lines(headers) if headers is not None else (b"", False)
     if isinstance(body, Iterator | AsyncIterator):
-        return Stream(number, lines, body, typed)
+        return StreamingResponse(number, lines, body, typed)
     content, content_type = _body(body)
-    return Reply(number, lines if typed else lines + content_type, content)
+    return Response(number, lines if typed else lines + content_type, content)
 
 
 def _body(body: object) -> tuple[bytes, bytes]:
-    """Bytes of a body and the content type line it has unless the handler named one."""
+    """A body's bytes, and its content type line unless the handler gave one."""
     if body is None:
         return b"", b""
     if isinstance(body, str):
@@ -129,7 +129,7 @@ def _body(body: object) -> tuple[bytes, bytes]:
     if isinstance(body, BYTES_LIKE):
         return bytes(body), BINARY
     if inspect.isawaitable(body):
-        raise WrongReplyError(f"{_kind(body)} came as a body: it was not awaited")
+        raise InvalidResponseError(f"{_kind(body)} came as a body: it was not awaited")
     return to_json(body), JSON
 
 
@@ -137,7 +137,7 @@ def _utf8(text: str) -> bytes:
     try:
         return text.encode("utf-8")
     except UnicodeEncodeError as error:
-        raise WrongReplyError(
+        raise InvalidResponseError(
             f"text came that is not Unicode at character {error.start}"
         ) from error
 
@@ -149,7 +149,9 @@ def _status(status: object) -> int:
     if isinstance(number, str) and number.isdecimal():
         number = int(number)
     if isinstance(number, bool) or not isinstance(number, int) or not 200 <= number <= 599:
-        raise WrongReplyError(f"status {status!r} came: expected a whole number from 200 to 599")
+        raise InvalidResponseError(
+            f"status {status!r} came: expected a whole number from 200 to 599"
+        )
     return number
 
 
@@ -162,7 +164,7 @@ def _header_lines(headers: object) -> tuple[bytes, bool]:
     ):
         pairs = list(headers)
     else:
-        raise WrongReplyError(f"headers came as {_kind(headers)}: expected a dict or pairs")
+        raise InvalidResponseError(f"headers came as {_kind(headers)}: expected a dict or pairs")
     lines: list[bytes] = []
     typed = False
     for name, value in pairs:
@@ -177,17 +179,19 @@ def _header_lines(headers: object) -> tuple[bytes, bool]:
 
 def _line(name: str, key: str, value: str) -> bytes:
     if not TOKEN.fullmatch(key):
-        raise WrongReplyError(f"header name {name!r} came: expected letters, digits and hyphens")
+        raise InvalidResponseError(
+            f"header name {name!r} came: expected letters, digits and hyphens"
+        )
     if FORBIDDEN_IN_VALUES.search(value):
-        raise WrongReplyError(f"header {name} has a control character in its value")
+        raise InvalidResponseError(f"header {name} has a control character in its value")
     try:
         return f"{key}: {value.strip()}\r\n".encode("latin-1")
     except UnicodeEncodeError as error:
-        raise WrongReplyError(f"header {name} has a character outside latin-1") from error
+        raise InvalidResponseError(f"header {name} has a character outside latin-1") from error
 
 
 def _plain(value: object) -> object:
-    """What JSON can say of a numpy scalar or array, without importing numpy."""
+    """A numpy scalar or array as JSON has it, without importing numpy."""
     plain = _plain_or_same(value)
     if plain is value:
         raise TypeError(f"{_kind(value)} has no JSON form")

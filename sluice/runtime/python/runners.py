@@ -1,35 +1,42 @@
-"""The two ways to run a handler: on the loop or on a thread (ADR 0006).
+"""Runs a handler, on the loop or on a thread (ADR 0006), and reports what it came to.
 
-A runner is the seam between a call and its handler: a micro-batcher is another `Runner`, which
-gathers what calls hand it and reports to each of them.
+A `HandlerRunner` is the seam between a call and its handler: dynamic batching is another one, which
+collects what calls hand it and reports to each of them. `EagerTaskFactory` starts the coroutines.
 """
 
 import asyncio
 import inspect
-from collections.abc import Callable, Coroutine
+import sys
+import types
+from asyncio.tasks import _enter_task, _leave_task  # documented for those who extend asyncio
+from collections.abc import Callable, Coroutine, Generator
+from contextvars import Context, copy_context
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Final, Generic, Protocol, TypeVar
 
-from sluice.runtime.python.eager_tasks import EagerTaskFactory, Ended
 from sluice.runtime.python.function import Function
-from sluice.runtime.python.response import Reply, Stream, render
-from sluice.runtime.python.threads import Job, ThreadPool
+from sluice.runtime.python.response import Response, StreamingResponse, render
+from sluice.runtime.python.threads import ThreadPool
+
+T = TypeVar("T")
+# More than can be taken over in one turn of the loop gain nothing; the rest get ordinary tasks.
+MAX_REUSABLE_TASKS: Final = 8
 
 
-class Report(Protocol):
-    """Who asked for a run and hears of its outcome, on the loop, once."""
+class RunListener(Protocol):
+    """Whoever started a run; receives its outcome on the loop, exactly once."""
 
-    def succeeded(self, reply: Reply | Stream) -> None:
-        """Take the answer made of what the handler returned."""
+    def succeeded(self, response: Response | StreamingResponse) -> None:
+        """Take the response made of what the handler returned."""
 
     def failed(self, error: BaseException) -> None:
-        """Take what the handler raised, WrongReplyError, or CancelledError after a cancel."""
+        """Take what the handler raised, InvalidResponseError, or CancelledError after a cancel."""
 
-    def goes_on(self) -> None:
-        """Count the run's time from now: it is under way and something else runs meanwhile."""
+    def still_running(self) -> None:
+        """The run did not finish at once: its timeout counts from now."""
 
 
-class Running(Protocol):
+class Run(Protocol):
     """A run that has not reported yet."""
 
     def cancel(self) -> bool:
@@ -42,18 +49,57 @@ class Running(Protocol):
 class HandlerRunner(Protocol):
     """Runs a handler on the arguments of one call: (event, context) or (request,)."""
 
-    def start(self, arguments: tuple[Any, ...], report: Report) -> Running | None:
-        """Run; None when the outcome has been reported before this returns.
+    def start(self, arguments: tuple[Any, ...], listener: RunListener) -> Run | None:
+        """Start a run; None when its outcome has been reported before this returns.
 
-        The report is told when a run goes on after that.
+        Calls the listener's `still_running` when the run continues after that.
         """
 
 
 class HandlerExitError(Exception):
-    """A handler called sys.exit(): that fails its call, it does not end the replica."""
+    """A handler called sys.exit(), which fails its call and does not end the replica."""
 
 
-class TaskRunning:
+class LoopRunner:
+    """Runs async handlers on the loop, without a task of their own unless they suspend."""
+
+    def __init__(self, function: Function, task_factory: "EagerTaskFactory") -> None:
+        self._handler: Callable[..., Any] = function.handler
+        self._task_factory = task_factory
+
+    def start(self, arguments: tuple[Any, ...], listener: RunListener) -> Run | None:
+        try:
+            result = self._handler(*arguments)
+        except Exception as error:  # noqa: BLE001 - whatever a handler raises fails its call
+            listener.failed(error)
+            return None
+        if inspect.isasyncgen(result):
+            listener.succeeded(render(result))
+            return None
+        run = run_task(_rendered(result), listener, self._task_factory)
+        if run is not None:
+            listener.still_running()
+        return run
+
+
+class ThreadRunner:
+    """Runs sync handlers on threads; their result is rendered there too."""
+
+    def __init__(
+        self, function: Function, pool: ThreadPool, task_factory: "EagerTaskFactory"
+    ) -> None:
+        self._handler = function.handler
+        self._pool = pool
+        self._task_factory = task_factory
+
+    def start(self, arguments: tuple[Any, ...], listener: RunListener) -> Run | None:
+        run = ThreadRun(listener, self._task_factory)
+        run.submit(self._pool, partial(_call, self._handler, arguments))
+        listener.still_running()
+        return run
+
+
+class TaskRun:
     """A run that is a task on the loop."""
 
     __slots__ = ("_task",)
@@ -69,119 +115,224 @@ class TaskRunning:
         return self._task.done()
 
 
-class LoopRunner:
-    """Runs async handlers on the loop, without a task of their own unless they suspend."""
+class FinishedRun:
+    """A run of which nothing is left."""
 
-    def __init__(self, function: Function, task_factory: EagerTaskFactory) -> None:
-        self._handler: Callable[..., Any] = function.handler
-        self._task_factory = task_factory
-
-    def start(self, arguments: tuple[Any, ...], report: Report) -> Running | None:
-        try:
-            result = self._handler(*arguments)
-        except Exception as error:  # noqa: BLE001 - whatever a handler raises fails its call
-            report.failed(error)
-            return None
-        if inspect.isasyncgen(result):
-            report.succeeded(render(result))
-            return None
-        running = run_task(_rendered(result), report, self._task_factory)
-        if running is not None:
-            report.goes_on()
-        return running
-
-
-class ThreadRunner:
-    """Runs sync handlers on threads; their answer is rendered there too."""
-
-    def __init__(
-        self, function: Function, pool: ThreadPool, task_factory: EagerTaskFactory
-    ) -> None:
-        self._handler = function.handler
-        self._pool = pool
-        self._task_factory = task_factory
-
-    def start(self, arguments: tuple[Any, ...], report: Report) -> Running | None:
-        running = ThreadRunning(report, self._task_factory)
-        running.submit(self._pool, partial(_call, self._handler, arguments))
-        report.goes_on()
-        return running
-
-
-class ThreadRunning:
-    """A run on a thread, which goes on as a task when the handler returned an awaitable."""
-
-    __slots__ = ("_job", "_report", "_reported", "_task", "_task_factory")
-
-    def __init__(self, report: Report, task_factory: EagerTaskFactory) -> None:
-        self._report = report
-        self._task_factory = task_factory
-        self._reported = False
-        self._task: TaskRunning | None = None
-        self._job: Job | None = None
-
-    def submit(self, pool: ThreadPool, work: Callable[[], Any]) -> None:
-        self._job = pool.submit(work, self._done)
+    __slots__ = ()
 
     def cancel(self) -> bool:
-        if self._task is not None:
-            return self._task.cancel()
-        return self._job is not None and self._job.cancel()
+        return False
 
     def ended(self) -> bool:
-        if self._task is not None:
-            return self._task.ended()
-        return self._reported or (self._job is not None and self._job.cancelled)
+        return True
 
-    def _done(self, result: Any, error: BaseException | None) -> None:
+
+FINISHED: Final = FinishedRun()
+
+
+class ThreadRun:
+    """A run on a thread, which continues as a task when the handler returned an awaitable."""
+
+    __slots__ = ("_listener", "_stage", "_task_factory")
+
+    def __init__(self, listener: RunListener, task_factory: "EagerTaskFactory") -> None:
+        self._listener = listener
+        self._task_factory = task_factory
+        self._stage: Run = FINISHED
+
+    def submit(self, pool: ThreadPool, work: Callable[[], Any]) -> None:
+        """Run `work` on a thread."""
+        self._stage = pool.submit(work, self._thread_done)
+
+    def cancel(self) -> bool:
+        return self._stage.cancel()
+
+    def ended(self) -> bool:
+        return self._stage.ended()
+
+    def _thread_done(self, result: Any, error: BaseException | None) -> None:
         if error is not None:
-            self._reported = True
-            self._report.failed(_presentable(error))
-        elif isinstance(result, Reply | Stream):
-            self._reported = True
-            self._report.succeeded(result)
+            self._stage = FINISHED
+            self._listener.failed(_presentable(error))
+        elif isinstance(result, Response | StreamingResponse):
+            self._stage = FINISHED
+            self._listener.succeeded(result)
         else:
-            self._task = run_task(_rendered(result), self._report, self._task_factory)
-            self._reported = self._task is None
+            task = run_task(_rendered(result), self._listener, self._task_factory)
+            self._stage = task or FINISHED
+
+
+class Ended(Generic[T]):
+    """The outcome of a coroutine that ended in its first step: a value or an error."""
+
+    __slots__ = ("error", "value")
+
+    def __init__(self, value: T | None, error: BaseException | None) -> None:
+        self.value = value
+        self.error = error
+
+
+class EagerTaskFactory:
+    """Runs a coroutine's first step at once, and gives it a task only if it suspends.
+
+    Python 3.12 has this as asyncio.Task(eager_start=True). Before, a coroutine stepped by hand has
+    no current task, and asyncio.timeout(), task groups and anyio refuse to work. So the step is
+    taken in the name of a reusable task, which was made beforehand and waits: if the coroutine
+    ends, that task waits for the next one; if it suspends, the task takes it over.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._waiting: list[ReusableTask] = []
+        self._made = 0
+
+    def start(self, coroutine: Coroutine[Any, Any, T]) -> "asyncio.Task[T] | Ended[T]":
+        """The coroutine's task if it suspended, else its outcome."""
+        if sys.version_info >= (3, 12):
+            return asyncio.Task(coroutine, loop=self._loop, eager_start=True)
+        if not self._waiting:
+            self._make_reusable()
+            return self._loop.create_task(coroutine)
+        return self._step(self._waiting.pop(), coroutine)
+
+    def close(self) -> None:
+        """End the tasks that wait."""
+        for reusable in self._waiting:
+            reusable.task.cancel()
+        self._waiting.clear()
+
+    def _step(
+        self, reusable: "ReusableTask", coroutine: Coroutine[Any, Any, T]
+    ) -> "asyncio.Task[T] | Ended[T]":
+        _enter_task(self._loop, reusable.task)
+        try:
+            waited_for = reusable.context.run(coroutine.send, None)
+        except StopIteration as end:
+            ended: Ended[T] = Ended(end.value, None)
+        except BaseException as error:  # noqa: BLE001 - it is the coroutine's outcome, as in a task
+            ended = Ended(None, error)
+        else:
+            reusable.take_over(coroutine, waited_for)
+            self._made -= 1
+            self._make_reusable()
+            return reusable.task
+        finally:
+            _leave_task(self._loop, reusable.task)
+        if reusable.is_as_new():
+            self._waiting.append(reusable)
+        else:
+            reusable.task.cancel()
+            self._made -= 1
+        return ended
+
+    def _make_reusable(self) -> None:
+        if self._made < MAX_REUSABLE_TASKS:
+            self._made += 1
+            ReusableTask(self._loop, self._waiting.append)
+
+
+class ReusableTask:
+    """A task that waits for a coroutine to take over."""
+
+    __slots__ = ("_fresh", "_handover", "_work", "context", "task")
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, on_waiting: "Callable[[ReusableTask], None]"
+    ) -> None:
+        """on_waiting: called when the task waits, a turn of the loop later."""
+        self._fresh = copy_context()
+        self.context: Context = self._fresh.copy()
+        self._work: tuple[Coroutine[Any, Any, Any], Any] | None = None
+        self._handover: asyncio.Future[None] = loop.create_future()
+        self.task: asyncio.Task[Any] = loop.create_task(self._run(on_waiting), context=self.context)
+
+    def take_over(self, coroutine: Coroutine[Any, Any, Any], waited_for: object) -> None:
+        """Continue a coroutine that has suspended in this task's name."""
+        self._work = (coroutine, waited_for)
+        if not self._handover.done():
+            self._handover.set_result(None)
+
+    def is_as_new(self) -> bool:
+        """Whether the coroutine that ended left nothing behind: no variable, no cancellation."""
+        return not self._handover.done() and self.context == self._fresh
+
+    async def _run(self, on_waiting: "Callable[[ReusableTask], None]") -> Any:
+        on_waiting(self)
+        cancelled: BaseException | None = None
+        try:
+            await self._handover
+        except asyncio.CancelledError as error:
+            if self._work is None:
+                raise
+            # Meant for the coroutine: it was cancelled between its first step and now.
+            cancelled = error
+        if self._work is None:
+            raise RuntimeError("a reusable task was resumed without a coroutine")
+        coroutine, waited_for = self._work
+        return await _continue(coroutine, waited_for, cancelled)
+
+
+@types.coroutine
+def _continue(
+    coroutine: Coroutine[Any, Any, T], waited_for: Any, error: BaseException | None
+) -> Generator[Any, None, T]:
+    """Drive a coroutine from its first suspension to its end; error: thrown into it first."""
+    try:
+        while True:
+            if error is None:
+                try:
+                    yield waited_for
+                except BaseException as thrown:  # noqa: BLE001 - for the coroutine to see
+                    error = thrown
+            if error is None:
+                waited_for = coroutine.send(None)
+            else:
+                thrown_error, error = error, None
+                waited_for = coroutine.throw(thrown_error)
+    except StopIteration as end:
+        value: T = end.value
+        return value
 
 
 def run_task(
-    coroutine: Coroutine[Any, Any, Reply | Stream | None],
-    report: Report,
+    coroutine: Coroutine[Any, Any, Response | StreamingResponse | None],
+    listener: RunListener,
     task_factory: EagerTaskFactory,
-) -> TaskRunning | None:
-    """Run `coroutine` and report what it comes to; None as a result reports nothing.
+) -> TaskRun | None:
+    """Run `coroutine` and report its outcome; None as a result reports nothing.
 
-    Returns None when it ended in its first step, which is run at once.
+    Returns None when it ended in its first step, which runs at once.
     """
     started = task_factory.start(coroutine)
     if isinstance(started, Ended):
         if started.error is not None:
-            report.failed(started.error)
+            listener.failed(started.error)
         elif started.value is not None:
-            report.succeeded(started.value)
+            listener.succeeded(started.value)
         return None
     if started.done():
-        _tell(report, started)
+        _report(listener, started)
         return None
-    started.add_done_callback(partial(_tell, report))
-    return TaskRunning(started)
+    started.add_done_callback(partial(_report, listener))
+    return TaskRun(started)
 
 
-def _tell(report: Report, task: "asyncio.Task[Reply | Stream | None]") -> None:
+def _report(
+    listener: RunListener, task: "asyncio.Task[Response | StreamingResponse | None]"
+) -> None:
     if task.cancelled():
-        report.failed(asyncio.CancelledError())
+        listener.failed(asyncio.CancelledError())
         return
     error = task.exception()
     if error is not None:
-        report.failed(error)
+        listener.failed(error)
         return
-    reply = task.result()
-    if reply is not None:
-        report.succeeded(reply)
+    response = task.result()
+    if response is not None:
+        listener.succeeded(response)
 
 
-async def _rendered(result: Any) -> Reply | Stream:
+async def _rendered(result: Any) -> Response | StreamingResponse:
     try:
         return render(await result)
     except SystemExit as error:
@@ -190,12 +341,13 @@ async def _rendered(result: Any) -> Reply | Stream:
 
 
 def _call(handler: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
-    """The rendered answer, or the awaitable a sync handler handed back."""
+    """The rendered result, or the awaitable that a sync handler returned."""
     result = handler(*arguments)
     return result if inspect.isawaitable(result) else render(result)
 
 
 def _presentable(error: BaseException) -> BaseException:
+    """`error`, or in place of SystemExit an error that says what the handler did."""
     if not isinstance(error, SystemExit):
         return error
     exit_error = HandlerExitError(f"the handler called sys.exit({error.code!r})")

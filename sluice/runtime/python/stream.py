@@ -1,8 +1,8 @@
-"""Streams a generator's items as an answer, no faster than the client reads.
+"""Streams a generator's items as a response, no faster than the client reads.
 
-An item goes out when it comes, as one may be all that the client gets for a while. Only those that
-follow within a millisecond wait for each other, until the loop's next turn at the latest: a write
-costs more than most items do.
+An item is written when it comes, as the next one may take long. Only items that follow a write
+within a millisecond are joined, until the loop's next turn at the latest: a write costs more than
+most items do.
 """
 
 import asyncio
@@ -11,9 +11,8 @@ from threading import Lock
 from time import monotonic
 from typing import Any, Final, Protocol
 
-from sluice.runtime.python.eager_tasks import EagerTaskFactory
-from sluice.runtime.python.response import Stream, encode_item
-from sluice.runtime.python.runners import Report, TaskRunning, run_task
+from sluice.runtime.python.response import StreamingResponse, encode_item
+from sluice.runtime.python.runners import EagerTaskFactory, RunListener, TaskRun, run_task
 from sluice.runtime.python.threads import ThreadPool
 
 # A generator that never waits must let the loop serve others; one turn in so many items.
@@ -24,8 +23,8 @@ JOINED_BYTES: Final = 16 * 1024
 END: Final = object()
 
 
-class Sink(Report, Protocol):
-    """Where a stream goes."""
+class Sink(RunListener, Protocol):
+    """Where a stream is written."""
 
     def begin_stream(self, status: int, lines: bytes) -> None: ...
 
@@ -34,11 +33,11 @@ class Sink(Report, Protocol):
     def end_stream(self, last: bytes = b"") -> None: ...
 
     async def writable(self) -> None:
-        """Returns when the client has read enough."""
+        """Return when the client has read enough."""
 
     @property
     def bodyless(self) -> bool:
-        """Whether the answer has no body, as to HEAD."""
+        """Whether the response has no body, as to HEAD."""
 
 
 class ThreadedItems:
@@ -73,34 +72,34 @@ class ThreadedItems:
             _close_of(self._items)()
 
 
-class Outlet:
-    """Writes items to a sink, those that come at once in one write."""
+class WriteJoiner:
+    """Writes items to a sink, those that follow each other closely in one write."""
 
     def __init__(self, write: Callable[[bytes], None], clock: Callable[[], float]) -> None:
         self._write, self._clock = write, clock
         self._waiting: list[bytes] = []
         self._size = 0
-        self._wrote = float("-inf")
+        self._written_at = float("-inf")
 
     def put(self, data: bytes) -> None:
-        """Write now, or with what comes next."""
+        """Write now, or together with the next items."""
         self._waiting.append(data)
         self._size += len(data)
-        soon = self._clock() - self._wrote < JOIN_SECONDS
+        soon = self._clock() - self._written_at < JOIN_SECONDS
         if not soon or self._size >= JOINED_BYTES:
             self.flush()
         elif len(self._waiting) == 1:
             asyncio.get_running_loop().call_soon(self.flush)
 
     def flush(self) -> None:
-        """Write what waits."""
+        """Write the items that wait."""
         data = self.rest()
         if data:
-            self._wrote = self._clock()
+            self._written_at = self._clock()
             self._write(data)
 
     def rest(self) -> bytes:
-        """What waits, for the caller to write."""
+        """The items that wait, for the caller to write."""
         data = b"".join(self._waiting)
         self._waiting.clear()
         self._size = 0
@@ -108,11 +107,11 @@ class Outlet:
 
 
 def send_stream(
-    stream: Stream, sink: Sink, pool: ThreadPool, task_factory: EagerTaskFactory
-) -> TaskRunning | None:
-    """Start sending; the sink's `failed` hears of what the generator raises.
+    stream: StreamingResponse, sink: Sink, pool: ThreadPool, task_factory: EagerTaskFactory
+) -> TaskRun | None:
+    """Start sending; what the generator raises goes to the sink's `failed`.
 
-    A cancelled one ends after the generator's current step.
+    A cancelled stream ends after the generator's current step.
     """
     items: Any = stream.items
     if not isinstance(items, AsyncIterator):
@@ -120,41 +119,41 @@ def send_stream(
     return run_task(_send(stream, items, sink), sink, task_factory)
 
 
-def discard(stream: Stream) -> None:
-    """Drop a stream nobody waits for; a generator that never began runs no code at its close."""
+def discard(stream: StreamingResponse) -> None:
+    """Close a stream that is not sent; a generator that never began runs no code at its close."""
     if isinstance(stream.items, Iterator):
         _close_of(stream.items)()
 
 
-async def _send(stream: Stream, items: Any, sink: Sink) -> None:
+async def _send(stream: StreamingResponse, items: Any, sink: Sink) -> None:
     sent = 0
-    begun = False
-    outlet = Outlet(sink.write, monotonic)
+    started = False
+    joiner = WriteJoiner(sink.write, monotonic)
     try:
         async for item in items:
             data, content_type = encode_item(item)
-            if not begun:
-                begun = True
+            if not started:
+                started = True
                 sink.begin_stream(
                     stream.status, stream.lines if stream.typed else stream.lines + content_type
                 )
             if sink.bodyless:
                 break
-            outlet.put(data)
+            joiner.put(data)
             sent += 1
             if sent % ITEMS_PER_TURN == 0:
                 await asyncio.sleep(0)
             await sink.writable()
-        if not begun:
+        if not started:
             sink.begin_stream(stream.status, stream.lines)
     except BaseException:
-        outlet.flush()  # what came before goes out before the answer is broken off
+        joiner.flush()  # items before the error are sent before the response is cut
         raise
     finally:
         close = getattr(items, "aclose", None)
         if close is not None:
             await close()
-    sink.end_stream(outlet.rest())
+    sink.end_stream(joiner.rest())
 
 
 def _close_of(items: Iterator[object]) -> Callable[[], object]:

@@ -1,1 +1,1 @@
-"""One replica that serves: HTTP, limits, health, drain."""
+"""HTTP of one replica: limits, health, metrics, status."""

@@ -1,7 +1,7 @@
-"""The metrics page: the call path's figures, the process's, and what the handler itself registers.
+"""The metrics page: series of the calls, of the process, and what the handler registers.
 
-Apart from sluice.runtime.serving.metrics because prometheus_client takes 80 ms to import and a cold
-start does not need it.
+Not part of sluice.runtime.serving.metrics, because prometheus_client takes 80 ms to import and a
+cold start does not need it.
 """
 
 from collections.abc import Iterable, Iterator
@@ -23,7 +23,7 @@ CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 
 
 class RuntimeCollector(Collector):
-    """Turns Metrics into families, then adds those of the default registry that are not ours."""
+    """Metrics as families, then those of the default registry under other names."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
@@ -61,12 +61,12 @@ class RuntimeCollector(Collector):
             ),
             CounterMetricFamily(
                 "sluice_runtime_timeouts",
-                "Calls broken off at exec_timeout.",
+                "Calls stopped at exec_timeout.",
                 metrics.timeouts,
             ),
             CounterMetricFamily(
                 "sluice_runtime_clients_gone",
-                "Calls whose client left before the answer.",
+                "Calls whose client closed the connection before the response.",
                 metrics.clients_gone,
             ),
             GaugeMetricFamily(

@@ -1,4 +1,4 @@
-"""Counts of the call path, kept as plain numbers.
+"""Counts of the calls, kept as plain numbers.
 
 sluice.runtime.serving.exposition renders them at a scrape.
 """
@@ -11,7 +11,7 @@ METHODS: Final = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OP
 
 
 class Series:
-    """Durations of the calls of one method and status: a count a bucket, and their sum."""
+    """Durations of the calls of one method and status: a count for each bucket, and the sum."""
 
     __slots__ = ("counts", "total")
 
@@ -21,7 +21,7 @@ class Series:
 
 
 class Metrics:
-    """of-watchdog's figures and ours."""
+    """The metrics of of-watchdog and ours."""
 
     def __init__(self) -> None:
         self.series: dict[tuple[int, str], Series] = {}
@@ -32,7 +32,7 @@ class Metrics:
 
     def observe(self, method: str, status: int, seconds: float) -> None:
         """Count one finished call."""
-        # Methods are the caller's free text: unknown ones share a label, or it would never end.
+        # Methods are the caller's free text: unknown ones share a label, to bound the series.
         key = (status, method if method in METHODS else "other")
         series = self.series.get(key)
         if series is None:

@@ -1,4 +1,4 @@
-"""Reports to the process that started this replica, over an inherited pipe."""
+"""Reports the replica's status to its provider over an inherited pipe."""
 
 import os
 
@@ -6,7 +6,7 @@ from sluice.launch import Event, Failed, Ready, Replace, encode
 
 
 class StatusPipe:
-    """Writes one event a line; does nothing when there is no pipe or its reader is gone."""
+    """Writes one event per line; does nothing without a pipe or a reader."""
 
     def __init__(self, descriptor: int | None) -> None:
         self._descriptor = descriptor
@@ -20,7 +20,7 @@ class StatusPipe:
         self._write(Failed(reason))
 
     def replace(self, reason: str) -> None:
-        """Ask for another replica now: this one drains itself."""
+        """Request another replica now; this one drains itself."""
         self._write(Replace(reason))
 
     def _write(self, event: Event) -> None:

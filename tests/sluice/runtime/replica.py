@@ -101,12 +101,12 @@ class Replica:
         body: Any = None,
         method: str = "POST",
         headers: Mapping[str, str] | None = None,
-    ) -> "Answer":
+    ) -> "Response":
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
         try:
             connection.request(method, path, body=body, headers=dict(headers or {}))
             response = connection.getresponse()
-            return Answer(response, response.read())
+            return Response(response, response.read())
         finally:
             connection.close()
 
@@ -129,7 +129,7 @@ class Replica:
         return self.log
 
     def wait_for_metrics(self, *lines: str) -> str:
-        """The metrics once they hold all `lines`: a call may be counted after its last word."""
+        """The metrics once they hold all `lines`: a call may be counted after its last byte."""
         deadline = time.monotonic() + PATIENCE
         while True:
             text = self.call("/_/metrics", method="GET").text
@@ -138,8 +138,8 @@ class Replica:
             assert time.monotonic() < deadline, text
             time.sleep(0.01)
 
-    def wait_for_status(self, path: str, status: int) -> "Answer":
-        """The first answer that is no longer a 429, which must have `status`."""
+    def wait_for_status(self, path: str, status: int) -> "Response":
+        """The first response that is no longer a 429, which must have `status`."""
         deadline = time.monotonic() + PATIENCE
         while (received := self.call(path)).status == 429:
             assert time.monotonic() < deadline, "a slot was not given back"
@@ -147,8 +147,8 @@ class Replica:
         return received
 
 
-class Answer:
-    """A whole answer."""
+class Response:
+    """A whole response."""
 
     def __init__(self, response: http.client.HTTPResponse, body: bytes) -> None:
         self.status = response.status
@@ -158,3 +158,14 @@ class Answer:
     @property
     def text(self) -> str:
         return self.body.decode()
+
+
+def read_to_end(connection: socket.socket) -> bytes:
+    """All that comes until the other side closes, or cuts."""
+    received = b""
+    try:
+        while data := connection.recv(65536):
+            received += data
+    except ConnectionResetError:
+        pass
+    return received

@@ -1,4 +1,4 @@
-"""How long a batch takes and how many rows are worth one: learnt from those that ran. No I/O."""
+"""Learns from the batches that ran how large the next may be. No I/O."""
 
 from dataclasses import dataclass, field
 from typing import Final
@@ -16,10 +16,10 @@ ENOUGH: Final = 1e-9
 class BatchSizer:
     """Learns `seconds = slope * rows + base` and from it the rows that meet an objective.
 
-    max_rows: the declared bound. objective: seconds from arrival to answer; a batch may take half
+    max_rows: the declared bound. objective: seconds from arrival to result; a batch may take half
     of it, since a call waits for the one before its own. Least squares weighted by FORGET for
     each batch; where all batches had one size there is no slope, and the bound creeps: up by STEP
-    while under the objective, down by a tenth when over (additive increase, multiplicative
+    while under the objective, down by a tenth when above it (additive increase, multiplicative
     decrease).
     """
 
@@ -42,11 +42,11 @@ class BatchSizer:
         return max(1, int(self._rows))
 
     def linger(self, longest: float) -> float:
-        """Seconds to wait for the callers of the batch before, at most `longest`."""
+        """Seconds to wait for the callers of the previous batch, at most `longest`."""
         return min(longest, LINGER_SHARE * self.mean_seconds)
 
     def learn(self, rows: int, seconds: float) -> None:
-        """Take in that `rows` took `seconds`."""
+        """Learn that a batch of `rows` took `seconds`."""
         self.mean_seconds += SMOOTHING * (seconds - self.mean_seconds)
         self._weight = self._weight * FORGET + 1.0
         self._n = self._n * FORGET + rows
@@ -62,7 +62,7 @@ class BatchSizer:
             self._rows = min(self.max_rows, self._rows + STEP)
 
     def _fitted_rows(self) -> float | None:
-        """Rows that take half the objective, None while the sizes seen are all alike."""
+        """Rows that take half the objective; None while all batches had the same size."""
         spread = self._weight * self._nn - self._n * self._n
         if spread <= ENOUGH * self._nn * self._weight:
             return None
@@ -75,10 +75,10 @@ class BatchSizer:
 
 @dataclass(slots=True)
 class ConcurrencyEstimate:
-    """How many callers there are at a time: high at once, falling slowly."""
+    """How many callers there are at a time: rises at once, falls slowly."""
 
     estimate: float = 0.0
 
     def seen(self, callers: int) -> None:
-        """Take in how many are in the function now."""
+        """Record how many callers are in the function now."""
         self.estimate = max(float(callers), DECAY * self.estimate)

@@ -1,8 +1,8 @@
-"""Gathers calls into batches and runs them; bound to the event loop that first calls it.
+"""Collects calls into batches and runs them; bound to the event loop that first calls it.
 
-Work conserving: a caller that is alone never waits, and when a slot is free what is queued runs.
-After a batch the next one lingers for a part of a batch's time, so that callers who come back
-together stay together instead of falling into two half crowds.
+Work-conserving: a lone caller never waits, and queued rows run as soon as a slot is free. After a
+batch the next one lingers for a part of a batch's time, so that callers that return together stay
+in one batch instead of splitting into two halves.
 """
 
 import asyncio
@@ -98,7 +98,7 @@ class Batcher:
             self._start(reason)
 
     def _reason(self) -> str | None:
-        """Why to run now, None to wait a little for more."""
+        """Why a batch should run now; None to linger for more rows."""
         if self._concurrency.estimate <= 1 or self._sizer.mean_seconds == 0:
             return "idle"
         if self._queued_rows >= self._sizer.rows or len(self._queue) >= int(
@@ -114,7 +114,7 @@ class Batcher:
 
     def _lingered(self) -> None:
         self._timer = None
-        # Who did not come back in the meantime is no longer waited for.
+        # Callers that have not returned by now are no longer waited for.
         self._concurrency.estimate = min(self._concurrency.estimate, float(self._callers))
         self._dispatch(lingered=True)
 
@@ -137,14 +137,14 @@ class Batcher:
         self._dispatch()
 
     def _take(self) -> list[Member]:
-        """The oldest call and those of its key, up to one batch; the dead are dropped."""
+        """The oldest call and those of its key, up to one batch; cancelled ones are dropped."""
         now = time.monotonic()
         taken: list[Member] = []
         left: deque[Member] = deque()
         rows, limit = 0, self._sizer.rows
         while self._queue:
             member = self._queue.popleft()
-            if self._dead(member, now):
+            if self._dropped(member, now):
                 self._count(-len(member.rows))
             elif not taken or (member.key == taken[0].key and rows + len(member.rows) <= limit):
                 taken.append(member)
@@ -156,13 +156,13 @@ class Batcher:
         self._queue = left
         return taken
 
-    def _dead(self, member: Member, now: float) -> bool:
+    def _dropped(self, member: Member, now: float) -> bool:
         if member.result.cancelled():
             DROPPED.labels(self._name, "cancelled").inc()
             return True
         if member.deadline is not None and member.deadline <= now:
             DROPPED.labels(self._name, "expired").inc()
-            member.result.set_exception(ExpiredError("its time was over before it ran"))
+            member.result.set_exception(ExpiredError("its deadline passed before it ran"))
             return True
         return False
 
@@ -199,9 +199,9 @@ class Batcher:
         return results
 
     async def _run_chunk(self, rows: list[Any]) -> Sequence[Any]:
-        begun = time.monotonic()
+        started = time.monotonic()
         results = await self._run(rows)
-        seconds = time.monotonic() - begun
+        seconds = time.monotonic() - started
         if len(results) != len(rows):
             raise BatchError(f"{self._name} returned {len(results)} results for {len(rows)} rows")
         self._sizer.learn(len(rows), seconds)

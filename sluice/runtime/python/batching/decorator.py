@@ -1,4 +1,4 @@
-"""`@batch`: how a handler declares a function whose calls may run together."""
+"""`@batch`: declares a function whose calls may run together."""
 
 import asyncio
 import inspect
@@ -17,7 +17,7 @@ Function = Callable[[list[Any]], Sequence[Any] | Awaitable[Sequence[Any]]]
 
 
 class Batched:
-    """An awaitable in place of the declared function: `await score(rows)`.
+    """What replaces the declared function: `await score(rows)`.
 
     rows: a sequence; the results come back as a list of the same length and order. key: calls of
     different keys (model, options) never share a batch. deadline: seconds of `time.monotonic`
@@ -45,9 +45,9 @@ def batch(
     slots: int = 1,
     max_queue_rows: int | None = None,
 ) -> Callable[[Function], Batched]:
-    """A decorator that makes a function of many rows out of the calls that come together.
+    """A decorator for a function of many rows, which then runs calls that come together as one.
 
-    max_rows: most rows of one run. latency: objective from arrival to answer, a duration as Go
+    max_rows: most rows of one run. latency: objective from arrival to result, a duration as Go
     writes it or seconds; batches shrink to meet it. slots: runs at once; a sync function runs on
     as many threads. max_queue_rows: rows that may wait, default 16 batches. Raises ValueError.
     """

@@ -1,6 +1,6 @@
-"""What a caller of a batched function may meet besides the function's own errors.
+"""Errors of a batched function besides its own.
 
-A handler that lets them through answers the caller with their status and text.
+When a handler does not catch them, its caller gets their status and text.
 """
 
 from sluice.runtime.python.event import ResponseError
@@ -13,12 +13,12 @@ class BatchError(ResponseError):
 
 
 class QueueFullError(ResponseError):
-    """More rows wait than the declared bound: the caller may come again."""
+    """max_queue_rows rows wait already: the caller may try again."""
 
     status = 429
 
 
 class ExpiredError(ResponseError):
-    """The call's time was over before its rows ran."""
+    """The call's deadline passed before its rows ran."""
 
     status = 504

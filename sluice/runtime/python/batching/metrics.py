@@ -1,4 +1,4 @@
-"""What the batcher counts; exposed with the runtime's other series."""
+"""The series of batching, exposed with the runtime's others."""
 
 from typing import Final
 

@@ -69,10 +69,10 @@ def test_body_streams_through_without_being_held(app: Replica) -> None:
     piece = bytes(1 << 20)
     before = app.call("/count", b"").text
     response = app.call("/count", (piece for _ in range(120)))
-    told = dict(part.split(":") for part in response.text.strip("{}").split(","))
-    assert int(told['"size"']) == 120 << 20
+    counts = dict(part.split(":") for part in response.text.strip("{}").split(","))
+    assert int(counts['"size"']) == 120 << 20
     idle = int(before.rpartition(":")[2].rstrip("}"))
-    assert int(told['"peak_kib"']) - idle < 30_000
+    assert int(counts['"peak_kib"']) - idle < 30_000
 
 
 def test_streaming_answer_is_chunked(app: Replica) -> None:

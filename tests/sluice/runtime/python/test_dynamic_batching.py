@@ -35,10 +35,10 @@ def together(replica: Replica, *paths: str) -> list[bytes]:
     for path, connection in zip(paths, connections, strict=True):
         connection.sendall(f"GET {path} HTTP/1.1\r\nhost: x\r\n\r\n".encode())
     os.kill(replica.process.pid, signal.SIGCONT)
-    answers = [connection.recv(4096).partition(b"\r\n\r\n")[2] for connection in connections]
+    bodies = [connection.recv(4096).partition(b"\r\n\r\n")[2] for connection in connections]
     for connection in connections:
         connection.close()
-    return answers
+    return bodies
 
 
 def stop(pid: int) -> None:

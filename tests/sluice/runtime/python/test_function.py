@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from sluice.runtime.python.function import Form, Function, FunctionError, load_function
+from sluice.runtime.python.function import Form, Function, load_function
+from sluice.runtime.serving.application import FunctionError
 
 
 @pytest.fixture(autouse=True)

@@ -4,24 +4,30 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from sluice.runtime.python.response import Reply, Stream, WrongReplyError, encode_item, render
+from sluice.runtime.python.response import (
+    InvalidResponseError,
+    Response,
+    StreamingResponse,
+    encode_item,
+    render,
+)
 
 
-def whole(result: object) -> Reply:
+def whole(result: object) -> Response:
     reply = render(result)
-    assert isinstance(reply, Reply)
+    assert isinstance(reply, Response)
     return reply
 
 
 def test_none_is_an_empty_answer() -> None:
-    assert whole(None) == Reply(200, b"", b"")
+    assert whole(None) == Response(200, b"", b"")
 
 
 def test_text_and_bytes_stay_what_they_are() -> None:
-    assert whole("grüezi") == Reply(
+    assert whole("grüezi") == Response(
         200, b"content-type: text/plain; charset=utf-8\r\n", "grüezi".encode()
     )
-    assert whole(b"\x00\xff") == Reply(
+    assert whole(b"\x00\xff") == Response(
         200, b"content-type: application/octet-stream\r\n", b"\x00\xff"
     )
 
@@ -55,14 +61,14 @@ def test_dict_with_status_body_and_headers_is_an_answer() -> None:
     reply = whole(
         {"statusCode": 201, "body": {"a": 1}, "headers": {"X-A": "b", "Content-Type": "text/x"}}
     )
-    assert reply == Reply(201, b"x-a: b\r\ncontent-type: text/x\r\n", b'{"a":1}')
+    assert reply == Response(201, b"x-a: b\r\ncontent-type: text/x\r\n", b'{"a":1}')
 
 
 def test_dict_body_of_bytes_stays_bytes_and_a_list_becomes_json() -> None:
     assert whole({"statusCode": 200, "body": b"\xff"}).body == b"\xff"
     assert whole({"statusCode": 200, "body": [1]}).body == b"[1]"
     assert whole({"body": "text"}).body == b"text"
-    assert whole({"statusCode": "204"}) == Reply(204, b"", b"")
+    assert whole({"statusCode": "204"}) == Response(204, b"", b"")
     assert whole({"statusCode": np.int64(202)}).status == 202
 
 
@@ -99,14 +105,14 @@ def test_framing_headers_of_a_handler_are_left_to_the_server() -> None:
     ],
 )
 def test_wrong_reply_says_what_came(result: object, said: str) -> None:
-    with pytest.raises(WrongReplyError, match=said):
+    with pytest.raises(InvalidResponseError, match=said):
         render(result)
 
 
 def test_value_that_contains_itself_is_a_wrong_reply() -> None:
     loop: list[object] = []
     loop.append(loop)
-    with pytest.raises(WrongReplyError, match="not JSON"):
+    with pytest.raises(InvalidResponseError, match="not JSON"):
         render(loop)
 
 
@@ -115,9 +121,9 @@ def test_generator_in_any_place_of_a_body_is_streamed() -> None:
         yield "a"
 
     for result in (items(), (items(), 200), {"statusCode": 200, "body": items()}):
-        assert isinstance(render(result), Stream)
+        assert isinstance(render(result), StreamingResponse)
     typed = render({"body": items(), "headers": {"content-type": "text/event-stream"}})
-    assert isinstance(typed, Stream)
+    assert isinstance(typed, StreamingResponse)
     assert typed.typed
 
 

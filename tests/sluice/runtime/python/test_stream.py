@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from sluice.runtime.python.eager_tasks import EagerTaskFactory
-from sluice.runtime.python.response import Reply, Stream
-from sluice.runtime.python.stream import JOIN_SECONDS, JOINED_BYTES, Outlet, send_stream
+from sluice.runtime.python.response import Response, StreamingResponse
+from sluice.runtime.python.runners import EagerTaskFactory
+from sluice.runtime.python.stream import JOIN_SECONDS, JOINED_BYTES, WriteJoiner, send_stream
 from sluice.runtime.python.threads import ThreadPool
 
 
@@ -43,9 +43,9 @@ class Written:
         self.last = last
         self.ended.set()
 
-    def succeeded(self, reply: Reply | Stream) -> None: ...
+    def succeeded(self, response: Response | StreamingResponse) -> None: ...
 
-    def goes_on(self) -> None: ...
+    def still_running(self) -> None: ...
 
     def failed(self, error: BaseException) -> None:
         self.error = error
@@ -57,7 +57,7 @@ async def streamed(items: AsyncIterator[bytes]) -> Written:
     loop, sink = asyncio.get_running_loop(), Written()
     task_factory = EagerTaskFactory(loop)
     running = send_stream(
-        Stream(200, b"", items, typed=True), sink, ThreadPool(1, loop), task_factory
+        StreamingResponse(200, b"", items, typed=True), sink, ThreadPool(1, loop), task_factory
     )
     await sink.ended.wait()
     assert running is None or running.ended() or not sink.error
@@ -67,9 +67,9 @@ async def streamed(items: AsyncIterator[bytes]) -> Written:
 
 async def test_first_item_goes_out_at_once_and_those_right_behind_it_together() -> None:
     writes: list[bytes] = []
-    outlet = Outlet(writes.append, Clock())
+    joiner = WriteJoiner(writes.append, Clock())
     for item in (b"a", b"b", b"c"):
-        outlet.put(item)
+        joiner.put(item)
     assert writes == [b"a"]
     await asyncio.sleep(0)
     assert writes == [b"a", b"bc"]
@@ -79,9 +79,9 @@ async def test_first_item_goes_out_at_once_and_those_right_behind_it_together() 
 
 async def test_items_that_come_apart_go_out_each_at_once() -> None:
     clock, writes = Clock(), list[bytes]()
-    outlet = Outlet(writes.append, clock)
+    joiner = WriteJoiner(writes.append, clock)
     for item in (b"a", b"b", b"c"):
-        outlet.put(item)
+        joiner.put(item)
         clock.now += JOIN_SECONDS * 1.01
     assert writes == [b"a", b"b", b"c"]
 
@@ -89,28 +89,28 @@ async def test_items_that_come_apart_go_out_each_at_once() -> None:
 async def test_late_item_takes_those_that_wait_with_it() -> None:
     """A generator that holds the loop up between its items delays none past the next."""
     clock, writes = Clock(), list[bytes]()
-    outlet = Outlet(writes.append, clock)
-    outlet.put(b"a")
-    outlet.put(b"b")
+    joiner = WriteJoiner(writes.append, clock)
+    joiner.put(b"a")
+    joiner.put(b"b")
     clock.now += 1
-    outlet.put(b"c")
+    joiner.put(b"c")
     assert writes == [b"a", b"bc"]
 
 
 async def test_many_bytes_wait_for_nothing() -> None:
     writes: list[bytes] = []
-    outlet = Outlet(writes.append, Clock())
-    outlet.put(b"a")
-    outlet.put(b"b" * JOINED_BYTES)
+    joiner = WriteJoiner(writes.append, Clock())
+    joiner.put(b"a")
+    joiner.put(b"b" * JOINED_BYTES)
     assert [len(each) for each in writes] == [1, JOINED_BYTES]
 
 
 async def test_what_waits_may_be_taken_and_is_then_not_written() -> None:
     writes: list[bytes] = []
-    outlet = Outlet(writes.append, Clock())
-    outlet.put(b"a")
-    outlet.put(b"b")
-    assert outlet.rest() == b"b"
+    joiner = WriteJoiner(writes.append, Clock())
+    joiner.put(b"a")
+    joiner.put(b"b")
+    assert joiner.rest() == b"b"
     await asyncio.sleep(0)
     assert writes == [b"a"]
 
@@ -137,7 +137,9 @@ async def test_item_is_not_kept_while_its_generator_waits() -> None:
 
     loop, sink = asyncio.get_running_loop(), Written()
     task_factory = EagerTaskFactory(loop)
-    send_stream(Stream(200, b"", items(), typed=True), sink, ThreadPool(1, loop), task_factory)
+    send_stream(
+        StreamingResponse(200, b"", items(), typed=True), sink, ThreadPool(1, loop), task_factory
+    )
     for _ in range(3):
         await asyncio.sleep(0)
     assert b"".join(sink.writes) == b"ab"

@@ -19,22 +19,24 @@ async def test_jobs_beyond_the_size_wait_and_a_waiting_one_can_be_cancelled() ->
     pool = ThreadPool(1, asyncio.get_running_loop())
     gate, begun = threading.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
-    told: list[Any] = []
+    results: list[Any] = []
 
     def first() -> str:
         loop.call_soon_threadsafe(begun.set)
         gate.wait(60)
         return "first"
 
-    running = pool.submit(first, lambda result, error: told.append(result))
-    waiting = pool.submit(lambda: told.append("ran"), lambda result, error: told.append(result))
+    running = pool.submit(first, lambda result, error: results.append(result))
+    waiting = pool.submit(
+        lambda: results.append("ran"), lambda result, error: results.append(result)
+    )
     await asyncio.wait_for(begun.wait(), 60)
     assert not running.cancel()
     assert waiting.cancel()
     assert pool.busy == 2
     gate.set()
     assert await pool.run(lambda: "last") == "last"
-    assert told == ["first"]
+    assert results == ["first"]
     assert pool.busy == 0
 
 

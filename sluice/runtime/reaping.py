@@ -1,8 +1,8 @@
-"""Reaps what nobody waits for when the replica is PID 1 of its namespace.
+"""Reaps orphaned processes when the replica is PID 1 of its namespace.
 
-A grandchild whose parent ended becomes a child of PID 1 and stays a zombie until that waits for it.
-A child of the handler's own (subprocess) is its to wait for: taking it away would make its exit
-code 0. The two cannot be told apart, so a zombie is left alone for a while first.
+A grandchild whose parent ended becomes a child of PID 1 and stays a zombie until PID 1 waits for
+it. The handler waits for its own children (subprocess): reaping one of them would make its exit
+code 0. The two look alike, so a zombie is reaped only after a while.
 """
 
 import os
@@ -16,7 +16,7 @@ LEFT_ALONE_SECONDS: Final = 60.0
 
 
 class Reaper:
-    """Waits for zombies that have been there for LEFT_ALONE_SECONDS."""
+    """Reaps zombies that are older than LEFT_ALONE_SECONDS."""
 
     def __init__(self, processes: Path = Path("/proc")) -> None:
         self._processes = processes
@@ -38,7 +38,7 @@ class Reaper:
             if not entry.name.isdecimal():
                 continue
             with suppress(OSError):
-                # pid (name) state parent ...; the name may hold anything, brackets too.
+                # pid (name) state parent ...; the name may contain anything, brackets too.
                 state, parent = (entry / "stat").read_text().rpartition(")")[2].split()[:2]
                 if state == "Z" and parent == own:
                     yield int(entry.name)

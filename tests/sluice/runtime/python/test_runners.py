@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
-from sluice.runtime.python.eager_tasks import SPARES, EagerTaskFactory, Ended
+from sluice.runtime.python.runners import MAX_REUSABLE_TASKS, EagerTaskFactory, Ended
 
 NAME: ContextVar[str] = ContextVar("name", default="nobody")
 
 
 async def task_factory() -> EagerTaskFactory:
-    """A starter whose first spare waits."""
+    """A factory whose first reusable task waits."""
     made = EagerTaskFactory(asyncio.get_running_loop())
     await outcome(made.start(asyncio.sleep(0)))
     await asyncio.sleep(0)
@@ -212,9 +212,9 @@ async def test_many_that_suspend_in_one_turn_all_end() -> None:
     made = await task_factory()
     for _ in range(3):
         started = await from_callback(
-            lambda: [made.start(slow(number)) for number in range(SPARES * 4)]
+            lambda: [made.start(slow(number)) for number in range(MAX_REUSABLE_TASKS * 4)]
         )
-        assert [await outcome(one) for one in started] == list(range(SPARES * 4))
+        assert [await outcome(one) for one in started] == list(range(MAX_REUSABLE_TASKS * 4))
     made.close()
     await asyncio.sleep(0)
     assert asyncio.all_tasks() == {asyncio.current_task()}

@@ -2,7 +2,7 @@ import os
 import subprocess
 import sys
 
-from sluice.runtime.launching.reaping import LEFT_ALONE_SECONDS, Reaper
+from sluice.runtime.reaping import LEFT_ALONE_SECONDS, Reaper
 
 
 def zombie() -> int:

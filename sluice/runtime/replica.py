@@ -1,4 +1,4 @@
-"""The composition of a replica: load, init, listen, say ready, serve, drain."""
+"""The composition of a replica: load, init, listen, report ready, serve, drain."""
 
 import asyncio
 import gc
@@ -17,27 +17,26 @@ import uvloop
 
 from sluice import logs
 from sluice.http1.server import Limits, Server
-from sluice.runtime.launching.reaping import SWEEP_SECONDS, Reaper
 from sluice.runtime.process.command_call import ProcessBackend
 from sluice.runtime.python.event import Identity, Secrets
-from sluice.runtime.python.function import Faults, Form, Function, FunctionError, load_function
+from sluice.runtime.python.function import Faults, Form, Function, load_function
 from sluice.runtime.python.handler_call import HandlerBackend
-from sluice.runtime.serving.application import Application, Backend
-from sluice.runtime.serving.call import ServingState
+from sluice.runtime.reaping import SWEEP_SECONDS, Reaper
+from sluice.runtime.serving.application import Application, Backend, FunctionError, ServerState
 from sluice.runtime.serving.metrics import Metrics
 from sluice.runtime.serving.status import StatusPipe
 from sluice.runtime.settings import RuntimeSettings
 
 FAILED: Final = 1
-# What a handler leaves behind (threads, tasks) may delay the exit for so long, in seconds.
+# Seconds by which threads and tasks that a handler left behind may delay the exit.
 EXIT_GRACE: Final = 3.0
-# A gateway in front adds fields to heads that it took within its own, tighter limits.
+# A gateway in front adds fields to heads that its own, tighter limits let through.
 LIMITS: Final = Limits(head_bytes=1024 * 1024, head_fields=1000)
 
 log = logging.getLogger("runtime")
 
 
-class Serving:
+class Replica:
     """One replica, from its settings to its exit code."""
 
     def __init__(self, settings: RuntimeSettings) -> None:
@@ -50,14 +49,18 @@ class Serving:
 
     def run(self) -> int:
         """Serve until SIGTERM; returns 0, or 1 when the function cannot be served."""
-        logs.configure()
+        settings = self._settings
+        own = {"function": _function_id(settings), "replica": settings.replica}
+        logs.configure(
+            settings.log_format, fields={key: value for key, value in own.items() if value}
+        )
         for number in (signal.SIGTERM, signal.SIGINT):
             # As PID 1 of a namespace a process ignores them unless it says otherwise.
             signal.signal(number, _leave)
         # A zygote ignores it, and a handler's subprocess would then always seem to exit with 0.
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         try:
-            function = None if self._settings.process else load_function(self._settings.bundle)
+            function = None if settings.process else load_function(settings.bundle)
             pending = self._init(function)
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
                 return runner.run(self._serve(function, pending))
@@ -65,7 +68,7 @@ class Serving:
             return self._fail(error)
 
     def _init(self, function: Function | None) -> Any:
-        """Run init(); what it returned when that is to be awaited on the loop."""
+        """Run init(); what it returned, which may have to be awaited on the loop."""
         if function is None or function.init is None:
             return None
         return self._faults.of(function.init, "init() ran")
@@ -81,11 +84,11 @@ class Serving:
         loop = asyncio.get_running_loop()
         self._stop = stop = asyncio.Event()
         await self._await_init(pending)
-        serving = ServingState(self._settings, self._identity(), self._metrics, loop, self._replace)
-        backend = self._backend(function, serving)
+        server = ServerState(self._settings, self._metrics, loop, self._replace)
+        backend = self._backend(function, server)
         await backend.start()
-        server = Server(Application(serving, backend), LIMITS)
-        await self._listen(server)
+        http_server = Server(Application(server, backend), LIMITS)
+        await self._listen(http_server)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
         self._reap_as_init(loop)
@@ -95,7 +98,7 @@ class Serving:
         log.info("ready", extra={"seconds": f"{self._metrics.start_seconds:.3f}"})
         self._status.ready()
         await stop.wait()
-        await self._drain(server, serving)
+        await self._drain(http_server, server)
         _exit_within(EXIT_GRACE, 0)
         if not await backend.close():
             _exit_now()
@@ -115,45 +118,45 @@ class Serving:
         secrets = Secrets(settings.secrets_dir)
         return Identity(hostname, settings.name, settings.namespace, secrets)
 
-    def _backend(self, function: Function | None, serving: ServingState) -> Backend:
+    def _backend(self, function: Function | None, server: ServerState) -> Backend:
         if function is None:
-            return ProcessBackend(serving, os.environ)
+            return ProcessBackend(server, os.environ)
         if function.form is Form.ASGI:
             from sluice.runtime.python.asgi import AsgiBackend  # noqa: PLC0415 - only ASGI apps need it
 
             return AsgiBackend(function.handler)
-        return HandlerBackend(function, serving)
+        return HandlerBackend(function, server, self._identity())
 
-    async def _listen(self, server: Server) -> None:
+    async def _listen(self, http_server: Server) -> None:
         settings = self._settings
         if settings.listen_fd is not None:
             os.set_inheritable(settings.listen_fd, False)
-            await server.listen_fd(settings.listen_fd)
+            await http_server.listen_fd(settings.listen_fd)
         elif settings.socket:
-            await server.listen_unix(Path(settings.socket))
+            await http_server.listen_unix(Path(settings.socket))
         else:
-            port = await server.listen_tcp("0.0.0.0", settings.port)
+            port = await http_server.listen_tcp("0.0.0.0", settings.port)
             log.info("listening", extra={"port": port})
 
     def _replace(self, reason: str) -> None:
-        """Tell who started this, then drain."""
+        """Request a replacement from whoever started this, then drain."""
         self._status.replace(reason)
         if self._stop is not None:
             self._stop.set()
 
-    async def _drain(self, server: Server, serving: ServingState) -> None:
-        """Answer what was begun, within write_timeout."""
-        serving.draining = True
+    async def _drain(self, http_server: Server, server: ServerState) -> None:
+        """Finish the calls that have begun, within write_timeout."""
+        server.draining = True
         settings = self._settings
         log.info("draining", extra={"calls": self._metrics.in_flight})
-        if settings.healthcheck_interval and not serving.replacing:
-            # New callers come until they have heard that ready and health answer 503.
+        if settings.healthcheck_interval and not server.replacement_requested:
+            # New calls come until the callers have seen ready and health answer 503.
             await asyncio.sleep(settings.healthcheck_interval)
         until = time.monotonic() + settings.write_timeout
-        cut = await server.close(settings.write_timeout)
+        cut = await http_server.close(settings.write_timeout)
         try:
             async with asyncio.timeout(max(0.0, until - time.monotonic())):
-                await serving.idle()
+                await server.wait_until_idle()
         except TimeoutError:
             cut = max(cut, self._metrics.in_flight)
         if cut:
@@ -172,6 +175,11 @@ class Serving:
         loop.call_later(SWEEP_SECONDS, sweep)
 
 
+def _function_id(settings: RuntimeSettings) -> str:
+    """`name.namespace` as the gateway's logs have it, as much of it as is known."""
+    return ".".join(part for part in (settings.name, settings.namespace) if part)
+
+
 def _leave(_number: int, _frame: FrameType | None) -> NoReturn:
     """End a replica that is still starting: there is nothing to drain."""
     _exit_now()
@@ -185,7 +193,7 @@ def _exit_now(code: int = 0) -> NoReturn:
 
 
 def _exit_within(seconds: float, code: int) -> None:
-    """Exit after `seconds` should the interpreter's own end hang on what a handler left."""
+    """Exit after `seconds` if the interpreter's own shutdown hangs on what a handler left."""
     timer = threading.Timer(seconds, _exit_now, (code,))
     timer.daemon = True
     timer.start()
