@@ -32,7 +32,7 @@ from gateway.autoscaling.signals import Signals
 from gateway.backends import Backend, embedded
 from gateway.metrics import Metrics
 from gateway.ports import explain
-from gateway.proxy.activator import Activator
+from gateway.proxy.activator import Activator, Listeners
 from gateway.proxy.connection_pool import ConnectionPool
 from gateway.proxy.invoker import Invoker
 from gateway.proxy.router import Router
@@ -79,20 +79,22 @@ class Gateway:
         self._metrics = Metrics()
         self._registry.register(self._metrics)
         self._function_scaler = FunctionScaler(self._provider)
+        connection_pool = ConnectionPool(
+            settings.connect_timeout, settings.kept_connections, settings.kept_timeout
+        )
         self._activator = Activator(
-            self._function_scaler.wake, self._metrics, settings.wait_timeout, settings.waiting_calls
+            Listeners(self._function_scaler.wake, self._call_queued, connection_pool.retire),
+            self._metrics,
+            settings.wait_timeout,
+            settings.waiting_calls,
         )
         self._function_scaler.failed = self._activator.wake_failed
         self._function_scaler.waiting = self._activator.waiting
         self._signals = Signals(time.monotonic)
         self._autoscaler = Autoscaler(self._provider, self._activator.load, self._signals)
-        self._activator.call_queued = self._autoscaler.call_queued
-        connection_pool = ConnectionPool(
-            settings.connect_timeout, settings.kept_connections, settings.kept_timeout
-        )
         self._invoker = Invoker(self._activator, connection_pool, self._metrics, settings)
         self._targets = ScrapeTargets(self._services, settings.target_timeout)
-        self.queue = CallQueue(self._invoker, settings)
+        self.queue = CallQueue(self._invoker.context, settings)
         self._registry.register(self.queue.metrics)
         self._signals.pending = self.queue.pending
 
@@ -206,6 +208,10 @@ class Gateway:
         for namespace in await self._provider.namespaces():
             for name, value in self._shared.items():
                 await self._provider.put_secret(namespace.name, name, value)
+
+    def _call_queued(self, function: FunctionId) -> None:
+        """The activator's listener; the autoscaler, which reads the activator, is made after it."""
+        self._autoscaler.call_queued(function)
 
     def _invocations(self, function: FunctionId) -> float:
         return float(self._metrics.invocations(str(function)))

@@ -9,6 +9,7 @@ that the others may go), else the least loaded.
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
 from gateway.metrics import Metrics
@@ -26,47 +27,49 @@ from gateway.types.scaling import FunctionLoad, Scaling
 
 LOG: Final = logging.getLogger(__name__)
 
-Wake = Callable[[FunctionId], None]
-Queued = Callable[[FunctionId], None]
 Clock = Callable[[], float]
 
+# Knative packs up to this hard limit: serving/pkg/activator/net/lb_policy.go.
+PACK_LIMIT: Final = 3
 
-def _nobody_told(_replica: str) -> None:
-    """Replicas may retire before an invoker listens."""
 
+@dataclass(frozen=True, slots=True)
+class Listeners:
+    """Called by an activator, from its own calls and callbacks; none of them may block.
 
-def _nobody_adds(_function: FunctionId) -> None:
-    """Calls may wait before an autoscaler listens."""
+    wake: a call wants a function that is at zero; called at most once at a time for each. It
+    starts the scaling and reports a failure to `Activator.wake_failed`.
+    call_queued: a call has to wait for a slot.
+    replica_retired: the id of a replica that gets no further calls; called once for each.
+    """
+
+    wake: Callable[[FunctionId], None]
+    call_queued: Callable[[FunctionId], None]
+    replica_retired: Callable[[str], None]
 
 
 class Activator:
     """Routes built from the provider's events, and the slots of every replica.
 
-    wake: called at most once at a time for a function at zero that a call wants; it must set it
-    to `replicas_at_waking` without blocking and report a failure to `wake_failed`.
     wait_seconds, wait_calls: how long and how many calls of one function may wait for a slot.
     """
 
     def __init__(
         self,
-        wake: Wake,
+        listeners: Listeners,
         metrics: Metrics,
         wait_seconds: float,
         wait_calls: int,
         clock: Clock = time.monotonic,
     ) -> None:
-        self._wake = wake
+        self._listeners = listeners
         self._metrics = metrics
         self._wait_seconds = wait_seconds
         self._wait_calls = wait_calls
         self._clock = clock
         self._routes: dict[FunctionId, Route] = {}
-        # Grows whenever a function comes or goes: what is cached by URL is then worth nothing.
+        # Grows whenever a function is added or removed: what was cached by URL is then invalid.
         self.generation = 0
-        # Told of each replica that takes no more calls, once; the invoker listens.
-        self.replica_retired: Callable[[str], None] = _nobody_told
-        # Told of each call that must wait for a slot; the autoscaler listens.
-        self.call_queued: Queued = _nobody_adds
         metrics.read_loads(lambda: self.stats(self._clock()))
 
     def route(self, function: FunctionId) -> Route:
@@ -83,7 +86,7 @@ class Activator:
         reason when no replica starts.
         """
         route.arrivals += 1
-        slots = route.free_slots()
+        slots = free_slots(route)
         if slots is None:
             self._enqueue(route, waiter, now, now + self._wait_seconds)
             return None
@@ -101,7 +104,7 @@ class Activator:
 
         since: when it came; its wait counts from then.
         """
-        slots = route.free_slots()
+        slots = free_slots(route)
         if slots is None:
             self._enqueue(route, waiter, now, since + self._wait_seconds)
             route.waiters.move_to_end(waiter, last=False)
@@ -185,7 +188,7 @@ class Activator:
         elif event.deployment is not route.status.deployment:
             route.set_scaling(_scaling(event))
         for slots in route.follow_replicas(event):
-            self.replica_retired(slots.replica.id)
+            self._listeners.replica_retired(slots.replica.id)
         self._settle(route, now)
 
     def _settle(self, route: Route, now: float) -> None:
@@ -216,7 +219,7 @@ class Activator:
             )
         route.waiters[waiter] = (deadline, now)
         route.add_demand(1, now)
-        self.call_queued(route.function)
+        self._listeners.call_queued(route.function)
         if not route.slots:
             if route.cold_since is None:
                 route.cold_since = now
@@ -228,7 +231,7 @@ class Activator:
         # A wake call that neither scaled nor reported is not waited for longer than a caller is.
         if route.waking_since is None or now - route.waking_since > self._wait_seconds:
             route.waking_since = now
-            self._wake(route.function)
+            self._listeners.wake(route.function)
 
     def _serve(self, route: Route, now: float) -> None:
         """Hand free slots to waiters in their order.
@@ -239,7 +242,7 @@ class Activator:
             return
         route.serving = True
         try:
-            while route.waiters and (slots := route.free_slots()) is not None:
+            while route.waiters and (slots := free_slots(route)) is not None:
                 waiter, (_deadline, since) = route.waiters.popitem(last=False)
                 slots.inflight += 1
                 route.metrics.waits.observe(now - since)
@@ -253,9 +256,23 @@ class Activator:
             return
         self.generation += 1
         for slots in route.end_all():
-            self.replica_retired(slots.replica.id)
+            self._listeners.replica_retired(slots.replica.id)
         _fail_waiters(route, _not_found(function), now)
         self._metrics.forget(route.name)
+
+
+def free_slots(route: Route) -> ReplicaConcurrency | None:
+    """The replica that should take the next call; None when each is full or there is none."""
+    best: ReplicaConcurrency | None = None
+    for slots in route.slots:
+        taken, limit = slots.inflight, slots.limit
+        if limit and taken >= limit:
+            continue
+        if taken == 0 or 0 < limit <= PACK_LIMIT:
+            return slots
+        if best is None or taken < best.inflight:
+            best = slots
+    return best
 
 
 def _grant(waiter: Waiter, slots: ReplicaConcurrency, now: float) -> None:

@@ -1,7 +1,7 @@
-"""Heads as they are passed on: a client's request to a replica, a replica's answer to the client.
+"""Heads as they are passed on: a client's request to a replica, its response to the client.
 
-Both are rebuilt from what was parsed, never spliced from raw bytes. What is for one connection
-only (RFC 9110 section 7.6.1), and what `connection` names, stays behind.
+Both are rebuilt from what was parsed, never spliced from raw bytes. Headers for one connection
+only (RFC 9110 section 7.6.1), and those that `connection` names, are not passed on.
 """
 
 import os
@@ -25,24 +25,24 @@ REQUEST_NAMES: Final = HOP_BY_HOP | {
     b"x-forwarded-for",
     b"x-forwarded-host",
 }
-# Who sends these says whence the call comes, or who it is.
+# Headers that identify the call or its origin: a request with one of them is never prepared.
 NEVER_PREPARED: Final = frozenset({b"x-call-id", b"x-forwarded-for", b"x-forwarded-host"})
-# The server frames the answer and the gateway times it.
+# The server frames the response and the gateway times it.
 RESPONSE_NAMES: Final = HOP_BY_HOP | {b"content-length", b"content-type", b"x-duration-seconds"}
-# Values of `connection` that name no header which is not left out anyway.
+# Values of `connection` that name only headers that are left out anyway.
 USUAL_CONNECTION: Final = frozenset({b"keep-alive", b"close", b"upgrade", b"te", b"Keep-Alive"})
 USER_AGENT: Final = f"sluice-gateway/{VERSION}".encode()
 SERVED_BY: Final = f"x-served-by: sluice/{VERSION}\r\n".encode()
-# Of each text of the gateway's own: a client may tell it from a function's answer of that status.
+# Of every response of the gateway's own: it distinguishes it from a function's with that status.
 TEXT_TYPE: Final = b"content-type: text/plain; charset=utf-8\r\nx-openfaas-internal: proxy\r\n"
 IDS_AT_ONCE: Final = 128
-
-# Whence calls come, rendered: one line set per client connection and host.
 KNOWN_ORIGINS: Final = 1024
 LONGEST_KNOWN_HOST: Final = 256
 
-_ids: list[bytes] = []
-_origins: dict[tuple[str, bytes], bytes] = {}
+# Ids for the next calls. ClientCall takes from it in place and calls `call_id` when it is empty.
+CALL_IDS: Final[list[bytes]] = []
+# (peer, host) -> the lines that name the origin of a call: a set per client connection and host.
+ORIGINS: Final[dict[tuple[str, bytes], bytes]] = {}
 
 
 def call_id() -> bytes:
@@ -50,13 +50,13 @@ def call_id() -> bytes:
 
     128 at a time share all but their last 48 bits: 40x faster than uuid4.
     """
-    if not _ids:
+    if not CALL_IDS:
         digits = os.urandom(16 + 6 * IDS_AT_ONCE).hex()
         variant = "89ab"[int(digits[16], 16) & 3]
         head = f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-"
         tails = (digits[at : at + 12] for at in range(32, len(digits), 12))
-        _ids.extend([f"{head}{tail}".encode() for tail in tails])
-    return _ids.pop()
+        CALL_IDS.extend([f"{head}{tail}".encode() for tail in tails])
+    return CALL_IDS.pop()
 
 
 def request_line(target: bytes) -> bytes:
@@ -65,10 +65,10 @@ def request_line(target: bytes) -> bytes:
 
 
 class PreparedRequest:
-    """What a client's head alone decides of a call: its route and most of what the replica is sent.
+    """What a client's head alone determines: the route and most of what the replica is sent.
 
     generation: of the routes it was made from. lines: from the method to the client's last header.
-    host: as sent; with the connection's peer it makes the lines that say whence the call comes.
+    host: as sent; with the connection's peer it determines the lines of the origin.
     """
 
     __slots__ = ("generation", "host", "lines", "route")
@@ -78,17 +78,10 @@ class PreparedRequest:
         self.lines, self.host = lines, host
 
 
-def prepared_head(prepared: PreparedRequest, peer: str, start_time: int) -> tuple[bytes, bytes]:
-    """What `request_head` returns, for a head that came before."""
-    origin = _origins.get((peer, prepared.host)) or _origin({b"host": prepared.host}, peer)
-    own = b"x-call-id: %b\r\nx-start-time: %d\r\n" % (_ids.pop() if _ids else call_id(), start_time)
-    return b"%b%b%b\r\n" % (prepared.lines, origin, own), own
-
-
 def prepare_request(
     exchange: Exchange, line: bytes, route: Route, generation: int
 ) -> PreparedRequest | None:
-    """The plan of a call like this one; None where its head says by itself who it is or whence."""
+    """What calls with this head have in common; None where it names the call or its origin."""
     lines, given = _client_lines(exchange, line)
     if exchange.chunked or not NEVER_PREPARED.isdisjoint(given):
         return None
@@ -96,10 +89,10 @@ def prepare_request(
 
 
 def request_head(exchange: Exchange, line: bytes, start_time: int) -> tuple[bytes, bytes]:
-    """The head that goes to the replica, and the lines with which the answer names the call.
+    """The head for the replica, and the lines with which the response identifies the call.
 
-    line: of `request_line`. start_time: nanoseconds since the epoch. The answer repeats the call
-    id only when the caller sent none.
+    line: of `request_line`. start_time: nanoseconds since the epoch. The response repeats the
+    call id only when the caller sent none.
     """
     lines, given = _client_lines(exchange, line)
     if exchange.chunked:
@@ -117,7 +110,7 @@ def request_head(exchange: Exchange, line: bytes, start_time: int) -> tuple[byte
 
 
 def _client_lines(exchange: Exchange, line: bytes) -> tuple[list[bytes], dict[bytes, bytes]]:
-    """The lines that are the client's own, and its headers of REQUEST_NAMES."""
+    """The lines of the client's own headers, and its headers of REQUEST_NAMES."""
     lines = [exchange.method.encode(), line]
     given: dict[bytes, bytes] = {}
     for header in exchange.headers:
@@ -138,18 +131,21 @@ def _client_lines(exchange: Exchange, line: bytes) -> tuple[list[bytes], dict[by
 
 
 def _origin(given: Mapping[bytes, bytes], peer: str) -> bytes:
-    """The lines that say whence the call came: the caller's own where it sent some."""
+    """The lines with the call's origin: the caller's own values where it sent some."""
     host = given.get(b"host", b"")
     if b"x-forwarded-for" in given or b"x-forwarded-host" in given:
         forwarded_for = given.get(b"x-forwarded-for") or _forwarded_for(peer)
         return _render_origin(host, forwarded_for, given.get(b"x-forwarded-host", host))
-    lines = _origins.get((peer, host))
-    if lines is None:
-        lines = _render_origin(host, _forwarded_for(peer), host)
-        if len(_origins) >= KNOWN_ORIGINS:
-            _origins.clear()
-        if len(host) <= LONGEST_KNOWN_HOST:
-            _origins[peer, host] = lines
+    return ORIGINS.get((peer, host)) or origin_lines(host, peer)
+
+
+def origin_lines(host: bytes, peer: str) -> bytes:
+    """The lines with the origin of a call whose caller forwards for nobody; kept in ORIGINS."""
+    lines = _render_origin(host, _forwarded_for(peer), host)
+    if len(ORIGINS) >= KNOWN_ORIGINS:
+        ORIGINS.clear()
+    if len(host) <= LONGEST_KNOWN_HOST:
+        ORIGINS[peer, host] = lines
     return lines
 
 
@@ -170,10 +166,11 @@ def _forwarded_for(peer: str) -> bytes:
 def response_lines(
     headers: Headers, call_lines: bytes, seconds: float, asked: Headers | None
 ) -> bytes:
-    """The header lines of an answer, without framing.
+    """The header lines of a response, without framing.
 
-    call_lines: of `request_head`. seconds: from the request's head to the answer's. asked: the
-    request's headers, of which an answer with a body but no type takes its type; None without.
+    call_lines: of `request_head`. seconds: from the request's head to the response's. asked: the
+    request's headers, from which a response with a body but without a type takes its type; None
+    for a response without a body.
     """
     lines, typed = _function_lines(headers)
     if asked is not None and not typed:
@@ -182,18 +179,18 @@ def response_lines(
 
 
 def prepare_response(headers: Headers) -> bytes:
-    """What `planned_lines` needs of an answer's headers; empty where the request has a say, too."""
+    """What `prepared_lines` needs of a response's headers; empty if they have no type."""
     lines, typed = _function_lines(headers)
     return b"".join(lines) if typed else b""
 
 
 def prepared_lines(prepared: bytes, call_lines: bytes, seconds: float) -> bytes:
-    """What `answer_lines` returns, for an answer whose head came before."""
+    """What `response_lines` returns, for a response whose head came before."""
     return b"%bx-duration-seconds: %.6f\r\n%b" % (call_lines, seconds, prepared)
 
 
 def _function_lines(headers: Headers) -> tuple[list[bytes], bool]:
-    """The lines that the headers of an answer alone decide, and whether its type is among them."""
+    """The lines that a response's headers alone determine, and whether a type is among them."""
     lines = [SERVED_BY]
     typed = False
     for header in headers:
@@ -211,12 +208,12 @@ def _function_lines(headers: Headers) -> tuple[list[bytes], bool]:
 
 
 def refusal_lines(call_lines: bytes, seconds: float) -> bytes:
-    """The header lines of a plain text that the gateway answers by itself."""
+    """The header lines of a plain text with which the gateway itself responds."""
     return b"%b%b%bx-duration-seconds: %.6f\r\n" % (TEXT_TYPE, call_lines, SERVED_BY, seconds)
 
 
 def without(headers: Headers, names: frozenset[bytes]) -> list[tuple[bytes, bytes]]:
-    """The headers but those of the names given."""
+    """The headers whose name is not among `names`."""
     return [pair for pair in headers if pair[0] not in names]
 
 

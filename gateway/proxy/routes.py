@@ -1,15 +1,12 @@
 """A function as calls see it: its ready replicas, their slots, and who waits for one. No I/O."""
 
 from collections import OrderedDict
-from typing import Final, Protocol
+from typing import Protocol
 
 from gateway.metrics import FunctionMetrics
 from gateway.types.errors import SluiceError
 from gateway.types.function import FunctionStatus, Replica, ReplicaState
 from gateway.types.scaling import FunctionLoad, Scaling
-
-# Knative packs up to this hard limit: serving/pkg/activator/net/lb_policy.go.
-PACK_LIMIT: Final = 3
 
 
 class Waiter(Protocol):
@@ -121,19 +118,6 @@ class Route:
         """Take what the deployment says; it holds for running replicas from the next event on."""
         self.scaling = scaling
         self.timeout = scaling.call_seconds
-
-    def free_slots(self) -> ReplicaConcurrency | None:
-        """The replica that should take the next call; None when each is full or there is none."""
-        best: ReplicaConcurrency | None = None
-        for slots in self.slots:
-            taken, limit = slots.inflight, slots.limit
-            if limit and taken >= limit:
-                continue
-            if taken == 0 or 0 < limit <= PACK_LIMIT:
-                return slots
-            if best is None or taken < best.inflight:
-                best = slots
-        return best
 
     def add_demand(self, change: int, now: float) -> None:
         """Bring the integral up to `now`, then change what it sums."""

@@ -1,7 +1,7 @@
 """Whether an answer ends a queued call, and how long to wait before the next attempt. No I/O."""
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC
 from email.utils import parsedate_to_datetime
@@ -23,7 +23,7 @@ RETRY_AFTER_CODES: Final = frozenset({429, 503})
 # 2 ** 40 waits of a millisecond are beyond every max_wait.
 LARGEST_EXPONENT: Final = 40
 
-Pairs = list[tuple[bytes, bytes]]
+Pairs = Sequence[tuple[bytes, bytes]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 from gateway.auth.authenticator import Identity
 from gateway.metrics import Metrics
-from gateway.proxy.activator import Activator
+from gateway.proxy.activator import Activator, Listeners
 from gateway.proxy.connection_pool import ConnectionPool
 from gateway.proxy.invoker import Invoker
 from gateway.proxy.router import Router
@@ -144,11 +144,12 @@ class Gateway:
     def __post_init__(self) -> None:
         settings = self.settings
         self.metrics = Metrics()
-        self.activator = Activator(
-            self._wake, self.metrics, settings.wait_timeout, settings.waiting_calls
-        )
         self.connection_pool = ConnectionPool(
             settings.connect_timeout, settings.kept_connections, settings.kept_timeout
+        )
+        listeners = Listeners(self._wake, lambda _function: None, self.connection_pool.retire)
+        self.activator = Activator(
+            listeners, self.metrics, settings.wait_timeout, settings.waiting_calls
         )
         self.invoker = Invoker(self.activator, self.connection_pool, self.metrics, settings)
         self.router = Router(self.invoker, Someone(), self.services, api, settings)
