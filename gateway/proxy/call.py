@@ -73,8 +73,8 @@ RESPONSE_SENT: Final = CallPhase.RESPONSE_SENT
 AWAITING_EXIT: Final = CallPhase.AWAITING_EXIT
 FINISHED: Final = CallPhase.FINISHED
 
-# The call path assigns the phase without looking here (a check costs 1 % of the Python of a call);
-# every test of the call path does (tests/gateway/proxy/conftest.py).
+# The call path assigns the phase without a look at this table, which would cost 10 % of a call
+# (bench/pythonpath.py). Every test of the call path checks it: tests/gateway/proxy/conftest.py.
 TRANSITIONS: Final[Mapping[CallPhase, frozenset[CallPhase]]] = {
     WAITING: frozenset({CONNECTING, SENT_ON_KEPT, FINISHED}),
     CONNECTING: frozenset({SENT, AWAITING_EXIT, WAITING, FINISHED}),

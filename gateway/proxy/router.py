@@ -134,6 +134,11 @@ class Router:
         self._known: dict[bytes, tuple[Route, bytes]] = {}
         self._generation = self._activator.generation
 
+    @property
+    def known_targets(self) -> int:
+        """How many targets are found without a look at the routes."""
+        return len(self._known)
+
     def __call__(self, exchange: Exchange) -> Receiver:
         prepared = exchange.prepared
         if (
