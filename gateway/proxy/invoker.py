@@ -12,9 +12,10 @@ from typing import Final
 from gateway.metrics import Metrics
 from gateway.proxy.activator import Activator
 from gateway.proxy.call import CallContext
+from gateway.proxy.client_call import call_id
 from gateway.proxy.collected_call import CollectedCall, CollectedResponse
 from gateway.proxy.connection_pool import ConnectionPool
-from gateway.proxy.headers import USER_AGENT, call_id
+from gateway.proxy.headers import USER_AGENT
 from gateway.proxy.routes import Route
 from gateway.settings import GatewaySettings
 from gateway.types.errors import SluiceError, UpstreamError

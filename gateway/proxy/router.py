@@ -12,15 +12,15 @@ from datetime import UTC, datetime
 from typing import Final, Literal, Protocol
 
 from gateway.metrics import FunctionMetrics
-from gateway.proxy.client_call import ClientCall, StreamedCall, is_small
-from gateway.proxy.headers import (
-    SERVED_BY,
-    TEXT_TYPE,
+from gateway.proxy.client_call import (
+    ClientCall,
     PreparedRequest,
+    StreamedCall,
+    is_small,
     prepare_request,
     request_line,
-    without,
 )
+from gateway.proxy.headers import SERVED_BY, TEXT_TYPE, without
 from gateway.proxy.invoker import Invoker
 from gateway.proxy.routes import ReplicaConcurrency, Route
 from gateway.settings import GatewaySettings

@@ -10,7 +10,8 @@ import time
 from enum import Enum
 from typing import Final, Protocol
 
-from gateway.proxy.headers import SERVED_BY, TEXT_TYPE, request_head
+from gateway.proxy.client_call import request_head
+from gateway.proxy.headers import SERVED_BY, TEXT_TYPE
 from gateway.proxy.routes import Route
 from gateway.queue.blobs import ROW_BYTES, Blobs, BlobWriter
 from gateway.queue.call import NewCall, Payload, new_ids

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.proxy.headers import request_head
+from gateway.proxy.client_call import request_head
 from gateway.types.function import FunctionId, UnixAddress
 from sluice.http1.exchange import Exchange
 from tests.fakes import FakeReplica, ReplicaCall, deployment
