@@ -1,9 +1,9 @@
-"""Which replica takes a call, how many at once, who waits and for how long; wakes what sleeps.
+"""Assigns calls to replicas, queues those that find no free slot, and wakes functions at zero.
 
-It does no I/O, starts no task and reads the clock only to date a provider's event. A call that
-finds a free slot has it when `reserve` returns; any other is called back. The replica is chosen as
-Knative's activator does it: under a small hard limit the first with a free slot (load packs, so
-that the others may go), else the least loaded.
+It does no I/O, starts no task and reads the clock only to date a provider's event. `reserve`
+returns a free slot; where there is none, the call is called back later. A replica is chosen as
+Knative's activator does: with a small hard limit the first that has a free slot (load is packed,
+so that other replicas become idle and can be removed), else the least loaded.
 """
 
 import logging
@@ -80,7 +80,7 @@ class Activator:
         return route
 
     def reserve(self, route: Route, waiter: Waiter, now: float) -> ReplicaConcurrency | None:
-        """A slot at once, or None: then `waiter` is told later.
+        """A slot at once, or None: then `waiter` is called back later.
 
         Raises NotFoundError, OverloadedError when too many wait, UnavailableError with the
         reason when no replica starts.
@@ -101,9 +101,9 @@ class Activator:
     def reserve_again(
         self, route: Route, waiter: Waiter, now: float, since: float
     ) -> ReplicaConcurrency | None:
-        """As `reserve`, for a call whose slot served nothing: it goes before those who wait.
+        """As `reserve`, for a call whose replica was lost: it goes before those that wait.
 
-        since: when it came; its wait counts from then.
+        since: when it came; the time that it may wait counts from then.
         """
         slots = free_slots(route)
         if slots is None:
@@ -115,7 +115,7 @@ class Activator:
         return slots
 
     def release(self, slots: ReplicaConcurrency, now: float) -> None:
-        """Give a slot back; the first waiter gets it."""
+        """Give a slot back and serve the first that waits."""
         route = slots.route
         route.demand_seconds += route.demand * (now - route.since)
         route.since = now
@@ -125,19 +125,19 @@ class Activator:
             self._serve(route, now)
 
     def leave(self, route: Route, waiter: Waiter, now: float) -> None:
-        """Stop waiting; harmless for one that does not wait."""
+        """Stop waiting; no effect for one that does not wait."""
         if route.waiters.pop(waiter, None) is not None:
             route.add_demand(-1, now)
 
     def await_exit(self, slots: ReplicaConcurrency, exit_listener: ExitListener) -> str | None:
-        """The reason if the provider told already that the replica ended; else it is told later."""
+        """The reason if the replica has ended; else None, and the listener is called later."""
         if slots.ended:
             return slots.replica.reason
         slots.exit_listeners[exit_listener] = None
         return None
 
     def expire(self, now: float) -> None:
-        """End the waits whose deadline has passed; call it a few times a second."""
+        """End the waits whose deadline has passed; to be called a few times a second."""
         for route in list(self._routes.values()):
             while route.waiters:
                 waiter, (deadline, _since) = next(iter(route.waiters.items()))
@@ -148,7 +148,7 @@ class Activator:
                 waiter.wait_failed(_waited_too_long(route, self._wait_seconds), now)
 
     def wake_failed(self, function: FunctionId, error: SluiceError) -> None:
-        """The wake call could not scale the function: who waits for it is told why."""
+        """Fail the calls that wait for a function which could not be scaled from zero."""
         route = self._routes.get(function)
         if route is None:
             return
@@ -172,9 +172,9 @@ class Activator:
         return len(route.waiters) if route is not None else 0
 
     def apply(self, event: FunctionEvent) -> None:
-        """Follow a change: the provider's listener.
+        """The provider's listener: bring the routes up to date.
 
-        When it returns, a replica that is no longer ready gets no further call.
+        Once it returns, a replica that is no longer ready gets no further calls.
         """
         now = self._clock()
         if isinstance(event, FunctionRemoved):
@@ -193,7 +193,7 @@ class Activator:
         self._settle(route, now)
 
     def _settle(self, route: Route, now: float) -> None:
-        """Give waiters what the new status means for them."""
+        """Serve, fail or wake for the calls that wait, as the new status requires."""
         if route.status.replicas > 0:
             route.waking_since = None
         if route.slots:
@@ -229,7 +229,7 @@ class Activator:
     def _wake_if_asleep(self, route: Route, now: float) -> None:
         if route.status.replicas > 0:
             return
-        # A wake call that neither scaled nor reported is not waited for longer than a caller is.
+        # A wake call that neither scaled nor failed is repeated after the time a call may wait.
         if route.waking_since is None or now - route.waking_since > self._wait_seconds:
             route.waking_since = now
             self._listeners.wake(route.function)
@@ -237,7 +237,8 @@ class Activator:
     def _serve(self, route: Route, now: float) -> None:
         """Hand free slots to waiters in their order.
 
-        Not re-entered: a call that fails at once releases its slot from within slot_granted.
+        Does nothing when re-entered: a call that fails at once releases its slot within
+        slot_granted.
         """
         if route.serving:
             return
@@ -280,7 +281,7 @@ def _grant(waiter: Waiter, slots: ReplicaConcurrency, now: float) -> None:
     try:
         waiter.slot_granted(slots, now)
     except Exception:
-        # One waiter's fault must not leave those behind it waiting.
+        # A failing call must not keep those behind it waiting.
         LOG.exception("call_failed function=%s stage=slot_granted", slots.route.name)
 
 
@@ -296,7 +297,7 @@ def _scaling(status: FunctionStatus) -> Scaling:
     try:
         return Scaling.parse(status.deployment)
     except InvalidRequestError as error:
-        # The API refuses such a deployment; one from elsewhere still has to be served.
+        # The API refuses such a deployment; one from another source is served all the same.
         LOG.warning("scaling_ignored function=%s error=%s", status.id, error)
         return Scaling()
 

@@ -1,4 +1,4 @@
-"""One call of a function, whoever wants the response: slot, connection, retry, deadline, end.
+"""One call of a function, from whatever caller: slot, connection, retry, deadline, end.
 
 Callbacks only: while a slot and a kept connection are free, a call makes no task, timer or lock.
 However it ends, it ends once: the slot is released and the call is counted.
@@ -337,7 +337,7 @@ def _text(error: Exception) -> str:
 def was_unread(error: Exception, slots: ReplicaConcurrency) -> bool:
     """Whether a Unix peer closed without having read all of the request.
 
-    The kernel then reports a reset instead of an end: a replica that was told to stop closes the
+    The kernel then reports a reset instead of an end: a replica that drains closes the
     connections on which it has read nothing. On TCP a reset may have other causes.
     """
     unix = isinstance(slots.replica.address, UnixAddress)

@@ -392,7 +392,7 @@ def _origin(given: Mapping[bytes, bytes], peer: str) -> bytes:
 
 
 def _origin_lines(host: bytes, peer: str) -> bytes:
-    """The lines with the origin of a call whose caller forwards for nobody; kept in _origins."""
+    """The lines with the origin of a call that was not forwarded before; kept in _origins."""
     lines = _render_origin(host, _forwarded_for(peer), host)
     if len(_origins) >= KNOWN_ORIGINS:
         _origins.clear()

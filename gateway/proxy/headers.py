@@ -12,7 +12,7 @@ from sluice.http1.wire import HOP_BY_HOP
 VERSION: Final = version("sluice")
 Headers = list[tuple[bytes, bytes]]
 
-# Names that take more than a copy; `expect` is answered by the gateway.
+# Request headers that are not simply copied; the gateway itself handles `expect`.
 REQUEST_NAMES: Final = HOP_BY_HOP | {
     b"expect",
     b"host",

@@ -22,7 +22,7 @@ from gateway.types.errors import SluiceError, UpstreamError
 from gateway.types.function import FunctionId
 from sluice.http1.wire import HOP_BY_HOP, header_lines
 
-# Deadlines are kept to a quarter of a second; a timer per call would cost 2.6 us of it.
+# Deadlines hold to a quarter of a second; a timer per call would cost it 2.6 us.
 SWEEP_SECONDS: Final = 0.25
 OWN_NAMES: Final = HOP_BY_HOP | {b"content-length", b"expect", b"x-call-id", b"x-start-time"}
 

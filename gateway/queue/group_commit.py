@@ -153,17 +153,17 @@ class GroupCommitWriter:
         if self._state < SCHEDULED:
             self._schedule()
 
-    def lease(self, order: Lease, taken: Callable[[Leased[QueuedCall]], None]) -> None:
-        """Take calls that are due."""
-        self._work.group.leases.append(order)
-        self._work.leases.append(taken)
+    def lease(self, wanted: Lease, leased: Callable[[Leased[QueuedCall]], None]) -> None:
+        """Lease calls that are due."""
+        self._work.group.leases.append(wanted)
+        self._work.leases.append(leased)
         if self._state < SCHEDULED:
             self._schedule()
 
-    def lease_callbacks(self, order: Lease, taken: Callable[[Leased[Delivery]], None]) -> None:
-        """Take callbacks that are due."""
-        self._work.group.callback_leases.append(order)
-        self._work.callbacks.append(taken)
+    def lease_callbacks(self, wanted: Lease, leased: Callable[[Leased[Delivery]], None]) -> None:
+        """Lease callbacks that are due."""
+        self._work.group.callback_leases.append(wanted)
+        self._work.callbacks.append(leased)
         if self._state < SCHEDULED:
             self._schedule()
 

@@ -1,4 +1,4 @@
-"""Whether an answer ends a queued call, and how long to wait before the next attempt. No I/O."""
+"""Whether a response ends a queued call, and how long to wait before the next attempt. No I/O."""
 
 import random
 from collections.abc import Callable, Mapping, Sequence
@@ -18,9 +18,9 @@ MAX_WAIT: Final = "com.openfaas.retry.max_wait"
 CONCURRENCY: Final = "com.sluice.async.concurrency"
 # OpenFaaS's chart: contracts of its queue worker.
 DEFAULT_CODES: Final = frozenset({408, 429, 500, 502, 503, 504})
-# Only these say when to come again (RFC 9110, RFC 6585).
+# Only with these does Retry-After say when to repeat a request (RFC 9110, RFC 6585).
 RETRY_AFTER_CODES: Final = frozenset({429, 503})
-# 2 ** 40 waits of a millisecond are beyond every max_wait.
+# 2 ** 40 milliseconds are longer than any max_wait.
 LARGEST_EXPONENT: Final = 40
 
 Pairs = Sequence[tuple[bytes, bytes]]
@@ -28,7 +28,7 @@ Pairs = Sequence[tuple[bytes, bytes]]
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How often and when a call is tried again. attempts: all of them; waits: seconds."""
+    """How often and when a call is tried again. attempts: with the first; waits: seconds."""
 
     attempts: int = 100
     codes: frozenset[int] = DEFAULT_CODES
@@ -56,13 +56,13 @@ class RetryPolicy:
         return policy
 
     def retries(self, status: int, internal: bool) -> bool:
-        """Whether an answer calls for another attempt; internal: it was not the function's."""
+        """Whether a response leads to another attempt; internal: it was not the function's."""
         return internal or status in self.codes
 
     def wait(self, attempt: int, asked: float | None, jitter: Callable[[], float]) -> float:
         """Seconds until the attempt after number `attempt`.
 
-        jitter: a number from 0 to 1. asked: what Retry-After said, a lower bound.
+        jitter: a number from 0 to 1. asked: the time in Retry-After, a lower bound.
         """
         return max(asked or 0.0, backoff(attempt, self.min_wait, self.max_wait, jitter))
 
@@ -79,7 +79,7 @@ def backoff(
 
 
 def retry_after(status: int, headers: Pairs, now: float, longest: float) -> float | None:
-    """Seconds that an answer asks to wait, at most `longest`; None when it asks nothing."""
+    """Seconds to wait by a response's Retry-After, at most `longest`; None without one."""
     if status not in RETRY_AFTER_CODES:
         return None
     text = next((v for name, v in headers if name == b"retry-after"), b"").decode("latin-1")

@@ -46,9 +46,9 @@ class SqlStore:
             if group.accepted:
                 done.duplicates = statements.accept(db, group.accepted)
             done.results = [self._result(operation) for operation in group.operations]
-            done.leased = [statements.lease(db, order, owner) for order in group.leases]
+            done.leased = [statements.lease(db, wanted, owner) for wanted in group.leases]
             done.callbacks = [
-                statements.lease_callbacks(db, order, owner) for order in group.callback_leases
+                statements.lease_callbacks(db, wanted, owner) for wanted in group.callback_leases
             ]
         return done
 

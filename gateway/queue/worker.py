@@ -70,7 +70,7 @@ class Worker:
             ids = [call.id for call in left]
             await self._commit_writer.change(lambda store: store.release(ids))
         deadline = time.monotonic() + seconds
-        while self.dispatcher.running and time.monotonic() < deadline:  # noqa: ASYNC110 - invocations call back, nobody sets an event a call
+        while self.dispatcher.running and time.monotonic() < deadline:  # noqa: ASYNC110 - an event would be set with each call
             await asyncio.sleep(0.01)
 
     def outcome_written(self, outcome: Outcome) -> None:
@@ -145,9 +145,9 @@ class Worker:
 
     def _invoke(self, call: QueuedCall, route: Route, body: bytes) -> None:
         data = request_bytes(call, self._rule(route)[0].attempts, body)
-        QueuedInvocation(self._context, route, call, data, self._answered).start(time.monotonic())
+        QueuedInvocation(self._context, route, call, data, self._responded).start(time.monotonic())
 
-    def _answered(self, call: QueuedCall, started: float, response: Result) -> None:
+    def _responded(self, call: QueuedCall, started: float, response: Result) -> None:
         if call.request.blob:
             self._spawn(self._unload(call.request.size))
         if (
@@ -166,7 +166,7 @@ class Worker:
         try:
             await asyncio.to_thread(self._blobs.write, name, response.body)
         except OSError:
-            LOG.exception("answer not in a file call=%s function=%s", call.id, call.function)
+            LOG.exception("response not in a file call=%s function=%s", call.id, call.function)
             name = ""
         self._ended(call, started, response, name)
 
