@@ -32,7 +32,7 @@ from pathlib import Path
 import uvloop
 
 from gateway.metrics import Metrics
-from gateway.proxy.activator import Activator
+from gateway.proxy.activator import Activator, Listeners
 from gateway.proxy.connection_pool import ConnectionPool
 from gateway.proxy.invoker import Invoker
 from gateway.proxy.router import Router
@@ -118,12 +118,11 @@ async def serve_echo(path: Path) -> None:
 async def serve_gateway(path: Path, port: int) -> None:
     settings = GatewaySettings()
     metrics = Metrics()
-    activator = Activator(
-        lambda _function: None, metrics, settings.wait_timeout, settings.waiting_calls
-    )
     connection_pool = ConnectionPool(
         settings.connect_timeout, settings.kept_connections, settings.kept_timeout
     )
+    listeners = Listeners(lambda _function: None, lambda _function: None, connection_pool.retire)
+    activator = Activator(listeners, metrics, settings.wait_timeout, settings.waiting_calls)
     invoker = Invoker(activator, connection_pool, metrics, settings)
     function = FunctionId("echo")
     replica = Replica("echo-1", UnixAddress(str(path)), ReplicaState.READY)

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from gateway.metrics import Metrics
-from gateway.proxy.activator import Activator
+from gateway.proxy.activator import Activator, Listeners
 from gateway.proxy.connection_pool import ConnectionPool
 from gateway.proxy.invoker import Invoker
 from gateway.proxy.router import Router
@@ -122,8 +122,9 @@ class Gateway:
 
     def __init__(self, requests: list[bytes]) -> None:
         settings, metrics = GatewaySettings(), Metrics()
-        activator = Activator(lambda _: None, metrics, settings.wait_timeout, 100)
         connection_pool = ConnectionPool(1.0, 256, settings.kept_timeout)
+        listeners = Listeners(lambda _: None, lambda _: None, connection_pool.retire)
+        activator = Activator(listeners, metrics, settings.wait_timeout, 100)
         invoker = Invoker(activator, connection_pool, metrics, settings)
         address = UnixAddress("echo.sock")
         replica = Replica("echo-1", address, ReplicaState.READY)

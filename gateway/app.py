@@ -33,7 +33,7 @@ from gateway.autoscaling.signals import Signals
 from gateway.metrics import Metrics
 from gateway.ports import explain
 from gateway.providers import Provider, table
-from gateway.proxy.activator import Activator
+from gateway.proxy.activator import Activator, Listeners
 from gateway.proxy.connection_pool import ConnectionPool
 from gateway.proxy.invoker import Invoker
 from gateway.proxy.router import Router
@@ -82,22 +82,24 @@ class Gateway:
         self._registry = _process_registry()
         self._metrics = Metrics()
         self._registry.register(self._metrics)
+        connection_pool = ConnectionPool(
+            settings.connect_timeout, settings.kept_connections, settings.kept_timeout
+        )
         self._activator = Activator(
-            self._wake, self._metrics, settings.wait_timeout, settings.waiting_calls
+            Listeners(self._wake, self._call_queued, connection_pool.retire),
+            self._metrics,
+            settings.wait_timeout,
+            settings.waiting_calls,
         )
         self._function_scaler = FunctionScaler(
             self._provider, self._activator.waiting, self._activator.wake_failed
         )
-        connection_pool = ConnectionPool(
-            settings.connect_timeout, settings.kept_connections, settings.kept_timeout
-        )
         self._invoker = Invoker(self._activator, connection_pool, self._metrics, settings)
         self._targets = ScrapeTargets(self._services, settings.target_timeout)
-        self.queue = CallQueue(self._invoker, settings)
+        self.queue = CallQueue(self._invoker.context, settings)
         self._registry.register(self.queue.metrics)
         self._signals = Signals(time.monotonic, self.queue.pending)
         self._autoscaler = Autoscaler(self._provider, self._activator.load, self._signals)
-        self._activator.call_queued = self._autoscaler.call_queued
 
     def _make_listeners(self) -> None:
         settings = self.settings
@@ -202,8 +204,12 @@ class Gateway:
                 await self._provider.put_secret(namespace.name, name, value)
 
     def _wake(self, function: FunctionId) -> None:
-        """Activator and scaler need each other: the activator is there first."""
+        """The activator's listener; the function scaler, which reads the activator, comes later."""
         self._function_scaler.wake(function)
+
+    def _call_queued(self, function: FunctionId) -> None:
+        """The activator's listener; the autoscaler, which reads the activator, comes later."""
+        self._autoscaler.call_queued(function)
 
     def _invocations(self, function: FunctionId) -> float:
         return float(self._metrics.invocations(str(function)))

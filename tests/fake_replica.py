@@ -104,6 +104,23 @@ class FakeReplica:
         self._server: asyncio.Server | None = None
         self._tasks: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
         self._readers: dict[asyncio.Task[None], asyncio.StreamReader] = {}
+        self._changed = asyncio.Event()
+
+    @property
+    def open_connections(self) -> int:
+        """Connections that have not ended."""
+        return len(self._tasks)
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Returns once a call's arrival or a connection's start or end makes the condition true."""
+        async with asyncio.timeout(60):
+            while not condition():
+                self._changed.clear()
+                await self._changed.wait()
+
+    async def called(self, count: int = 1) -> None:
+        """Returns once `count` calls have arrived."""
+        await self.until(lambda: len(self.calls) >= count)
 
     async def start(self) -> None:
         """Listen; the replica can be called from now on."""
@@ -160,6 +177,7 @@ class FakeReplica:
         assert task is not None
         self._tasks[task], self._readers[task] = writer, reader
         self.connections += 1
+        self._changed.set()
         try:
             with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
                 while await self._serve_one(reader, writer):
@@ -170,10 +188,12 @@ class FakeReplica:
         finally:
             del self._tasks[task], self._readers[task]
             writer.transport.abort()
+            self._changed.set()
 
     async def _serve_one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         call = await self._read_head(reader, writer)
         self.calls.append(call)
+        self._changed.set()
         self.inflight += 1
         self.peak = max(self.peak, self.inflight)
         self.idle.clear()

@@ -111,6 +111,11 @@ class FakeProvider:
         function.replicas.remove(replica)
         self._add(function, replica.restarts + 1, reason)
 
+    def tell_draining(self, replica: FakeReplica) -> None:
+        """The provider says that a replica drains; the replica itself is left as it is."""
+        replica.state = ReplicaState.DRAINING
+        self._emit(self._owner(replica))
+
     def log(self, line: LogLine) -> None:
         """Have a replica write a line."""
         self.log_lines.append(line)

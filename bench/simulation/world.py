@@ -16,7 +16,7 @@ from typing import Final, Protocol
 from bench.rows import quantile
 from bench.simulation.arrivals import TRACE_SECONDS, Trace
 from gateway.metrics import Metrics
-from gateway.proxy.activator import Activator
+from gateway.proxy.activator import Activator, Listeners
 from gateway.proxy.routes import ReplicaConcurrency
 from gateway.types.errors import OverloadedError, SluiceError
 from gateway.types.function import (
@@ -122,13 +122,16 @@ class World:
         self._events: list[tuple[float, int, Callable[[float], None]]] = []
         self.desired = 0
         self._activator = Activator(
-            lambda _function: self.later(0.0, self._wake),
+            Listeners(
+                wake=lambda _function: self.later(0.0, self._wake),
+                call_queued=lambda _function: policy.call_queued(self, self.now),
+                replica_retired=lambda _replica: None,
+            ),
             Metrics(),
             WAIT_SECONDS,
             WAIT_CALLS,
             self._clock,
         )
-        self._activator.call_queued = lambda _function: policy.call_queued(self, self.now)
         self._publish()
         self.route = self._activator.route(function)
         self.scale(policy.first, 0.0)

@@ -18,7 +18,7 @@ from bench.wrk import WrkRequest, load
 from gateway.autoscaling.autoscaler import Autoscaler
 from gateway.autoscaling.signals import Signals
 from gateway.metrics import Metrics
-from gateway.proxy.activator import Activator
+from gateway.proxy.activator import Activator, Listeners
 from gateway.types.function import (
     FunctionDeployment,
     FunctionStatus,
@@ -166,7 +166,8 @@ class _Unasked:
 
 
 def _autoscaler(awake: int) -> Autoscaler:
-    activator = Activator(lambda _function: None, Metrics(), 30.0, 1000)
+    listeners = Listeners(lambda _function: None, lambda _function: None, lambda _replica: None)
+    activator = Activator(listeners, Metrics(), 30.0, 1000)
     provider: Any = _Unasked()
     scaler = Autoscaler(provider, activator.load, Signals(time.monotonic, lambda _function: 0))
     for number in range(FUNCTIONS):

@@ -1,1 +1,1 @@
-"""The way of a call: a route, a slot, a connection to a replica, the answer back; below ASGI."""
+"""The path of a call, below ASGI: its route, a slot, a connection to a replica, the response."""

@@ -1,4 +1,4 @@
-"""Connections to replicas: one call at a time on each, kept for later ones, none left behind."""
+"""Connections to replicas: one call at a time on each, kept for later calls, closed in time."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -10,20 +10,20 @@ from sluice.backoff import Backoff
 from sluice.http1.client import ClientConnection, connect
 from sluice.http1.errors import Http1Error
 
-# What connecting raises when the replica is not there or does not take the connection in time.
+# What connecting raises when the replica is gone or does not accept the connection in time.
 CONNECT_ERRORS: Final = (OSError, TimeoutError, Http1Error)
 FIRST_PAUSE: Final = 0.001
 LAST_PAUSE: Final = 0.05
 
 
 class ConnectionUser(Protocol):
-    """Who waits for a new connection. One of the two is called, unless it abandons the wait."""
+    """Waits for a new connection. One of the two is called, unless it abandons the wait."""
 
     def connected(self, connection: ClientConnection) -> None:
-        """The connection is the caller's until it is given back or aborted."""
+        """The user has the connection until it gives it back or aborts it."""
 
     def connect_failed(self, error: Exception) -> None:
-        """There is no connection, and why. Nothing was sent."""
+        """There is no connection. Nothing was sent."""
 
 
 @dataclass(slots=True)
@@ -35,9 +35,9 @@ class _Pool:
 class ConnectionPool:
     """Connections by replica.
 
-    connect_seconds: time to connect. idle_connections: how many a replica keeps for later calls.
-    idle_seconds: how long; it must be shorter than the time after which a replica closes them, so
-    that a call does not meet a connection that closes under it.
+    connect_seconds: time to connect. idle_connections: how many are kept per replica.
+    idle_seconds: for how long; less than the time after which replicas close them, so that no
+    call is sent on a connection that is being closed.
     """
 
     def __init__(self, connect_seconds: float, idle_connections: int, idle_seconds: float) -> None:
@@ -49,7 +49,7 @@ class ConnectionPool:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def take(self, replica: str) -> ClientConnection | None:
-        """A kept connection that still stands; None when there is none."""
+        """A kept connection that is still open; None when there is none."""
         pool = self._pools.get(replica)
         if pool is not None:
             idle = pool.idle
@@ -61,11 +61,11 @@ class ConnectionPool:
         return None
 
     def connect(self, address: Address, user: ConnectionUser) -> None:
-        """Make a new connection and tell `user`."""
+        """Make a new connection for `user`."""
         self._connecting[user] = self._spawn(self._connect(address, user))
 
     def abandon(self, user: ConnectionUser) -> None:
-        """Tell `user` nothing more; a connection that is made all the same is not kept."""
+        """Stop connecting for `user`, which is not called any more."""
         task = self._connecting.pop(user, None)
         if task is not None:
             task.cancel()
@@ -81,9 +81,9 @@ class ConnectionPool:
             connection.abort()
 
     def retire(self, replica: str) -> None:
-        """Close what is kept to a replica that gets no further call.
+        """Close the kept connections to a replica that gets no further calls.
 
-        Connections with a call on it end after the call: who holds one does not give it back.
+        Calls under way close theirs at their end instead of giving them back.
         """
         pool = self._pools.pop(replica, None)
         if pool is not None:
@@ -110,7 +110,7 @@ class ConnectionPool:
         return len(pool.idle) if pool is not None else 0
 
     async def close(self) -> None:
-        """Close every kept connection and end what is being connected."""
+        """Close every kept connection and cancel those being made."""
         for replica in list(self._pools):
             self.retire(replica)
         for task in list(self._tasks):
@@ -132,8 +132,9 @@ class ConnectionPool:
     async def _accepted(self, address: Address) -> ClientConnection:
         """A new connection. Raises what CONNECT_ERRORS names.
 
-        A Unix socket whose backlog is full refuses at once, as a replica that just woke under a
-        burst does; nothing tells when there is room, so it is asked again, ever less often.
+        A Unix socket whose backlog is full refuses at once, such as that of a replica which just
+        started under a burst of calls. No event announces room, so connecting is repeated, with
+        longer pauses.
         """
         backoff = Backoff(FIRST_PAUSE, LAST_PAUSE)
         async with asyncio.timeout(self._connect_seconds):

@@ -1,6 +1,6 @@
-"""The one way to call a function: a slot, a connection, the answer to whoever asked.
+"""The calls under way: their deadlines, their end, and `invoke` for callers inside the gateway.
 
-Clients' exchanges become calls in gateway.proxy.router; `invoke` serves the API and queue workers.
+Clients' exchanges become calls in gateway.proxy.router, queued calls in gateway.queue.invocation.
 """
 
 import asyncio
@@ -11,17 +11,18 @@ from typing import Final
 
 from gateway.metrics import Metrics
 from gateway.proxy.activator import Activator
-from gateway.proxy.call import Call
-from gateway.proxy.collected_call import CollectedCall
+from gateway.proxy.call import CallContext
+from gateway.proxy.client_call import call_id
+from gateway.proxy.collected_call import CollectedCall, CollectedResponse
 from gateway.proxy.connection_pool import ConnectionPool
-from gateway.proxy.headers import USER_AGENT, call_id
+from gateway.proxy.headers import USER_AGENT
 from gateway.proxy.routes import Route
 from gateway.settings import GatewaySettings
 from gateway.types.errors import SluiceError, UpstreamError
 from gateway.types.ids import FunctionId
 from sluice.http1.wire import HOP_BY_HOP, header_lines
 
-# Deadlines are kept to a quarter of a second; a timer per call would cost 2.6 us of it.
+# Deadlines hold to a quarter of a second; a timer per call would cost it 2.6 us.
 SWEEP_SECONDS: Final = 0.25
 OWN_NAMES: Final = HOP_BY_HOP | {b"content-length", b"expect", b"x-call-id", b"x-start-time"}
 
@@ -30,7 +31,7 @@ Pairs = Sequence[tuple[bytes, bytes]]
 
 @dataclass(frozen=True, slots=True)
 class InvocationRequest:
-    """What a function is asked. target: path and query as the function sees them."""
+    """A request to a function. target: path and query as the function sees them."""
 
     method: str = "POST"
     target: bytes = b"/"
@@ -38,20 +39,10 @@ class InvocationRequest:
     body: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
-class CollectedResponse:
-    """What a function answered, whatever its status; hop-by-hop headers are left out."""
-
-    status: int
-    headers: Pairs
-    body: bytes
-
-
 class Invoker:
-    """Calls under way, and what they share.
+    """Ends calls that take too long, and all of them when the gateway stops.
 
-    call_seconds: time of a call whose function states none. answer_bytes: the longest answer
-    that `invoke` takes; an exchange's is passed on piece by piece and has no limit.
+    context: what calls share. metrics: counts calls of functions that do not exist.
     """
 
     def __init__(
@@ -62,22 +53,22 @@ class Invoker:
         settings: GatewaySettings,
     ) -> None:
         self.activator = activator
-        self.connection_pool = connection_pool
         self.metrics = metrics
-        self.call_seconds: float = settings.call_timeout
-        self.response_bytes: int = settings.body_bytes
-        self.calls: set[Call] = set()
-        activator.replica_retired = connection_pool.retire
+        self.context = CallContext(
+            activator, connection_pool, settings.call_timeout, settings.body_bytes
+        )
+        self._connection_pool = connection_pool
+        self.calls = self.context.calls
 
     async def invoke(self, function: FunctionId, request: InvocationRequest) -> CollectedResponse:
-        """The function's answer. A cancelled caller cancels the call.
+        """The function's response. A cancelled caller cancels the call.
 
         Raises NotFoundError, OverloadedError, UnavailableError, DeadlineExceededError and, when
-        the replica broke off or the answer is too large, UpstreamError. ValueError for headers
+        the replica broke off or the response is too large, UpstreamError. ValueError for headers
         that cannot be sent.
         """
         route = self.activator.route(function)
-        call = AwaitedCall(self, route, request)
+        call = AwaitedCall(self.context, route, request)
         call.start(call.started)
         try:
             return await call.response
@@ -85,12 +76,12 @@ class Invoker:
             call.client_gone()
 
     def sweep(self, now: float) -> None:
-        """End what has waited or run for too long; now: monotonic seconds."""
+        """End what has waited or run for too long. now: monotonic seconds."""
         self.activator.expire(now)
         for call in list(self.calls):
             if call.deadline <= now:
                 call.expire(now)
-        self.connection_pool.sweep(now)
+        self._connection_pool.sweep(now)
 
     async def run(self) -> None:
         """Sweep until cancelled, then close every connection to replicas."""
@@ -105,23 +96,23 @@ class Invoker:
         """End every call and connection."""
         for call in list(self.calls):
             call.fail(UpstreamError(f"{call.route.name}: the gateway stops"), time.monotonic())
-        await self.connection_pool.close()
+        await self._connection_pool.close()
 
 
 class AwaitedCall(CollectedCall):
-    """A call whose answer is awaited."""
+    """A call whose response is awaited."""
 
-    def __init__(self, invoker: Invoker, route: Route, request: InvocationRequest) -> None:
+    def __init__(self, context: CallContext, route: Route, request: InvocationRequest) -> None:
         # Rendered before the call counts: headers that cannot be sent start nothing.
         data = _render(request)
-        super().__init__(invoker, route, request.method, data)
+        super().__init__(context, route, request.method, data)
         self.response: asyncio.Future[CollectedResponse] = (
             asyncio.get_running_loop().create_future()
         )
 
-    def collected(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
+    def collected(self, response: CollectedResponse) -> None:
         if not self.response.done():
-            self.response.set_result(CollectedResponse(status, headers, body))
+            self.response.set_result(response)
 
     def refuse(self, _status: int, error: SluiceError) -> None:
         if not self.response.done():

@@ -1,8 +1,8 @@
 """The http1 application of the gateway's port: functions below ASGI, services, then the REST API.
 
 A target that was seen before costs one look-up. Web sockets are not tunnelled: a call that asks
-for one gets 501 rather than an answer that looks like one. /async-function/ is the queue's, but
-for the DELETE of a call's id, which the API answers.
+for one gets 501 rather than a response that looks like one. /async-function/ belongs to the
+queue, except for the DELETE of a call's id, which the API serves.
 """
 
 import re
@@ -12,15 +12,15 @@ from datetime import UTC, datetime
 from typing import Final, Literal, Protocol
 
 from gateway.metrics import FunctionMetrics
-from gateway.proxy.client_call import ClientCall, PreparedCall, StreamedCall, is_small
-from gateway.proxy.headers import (
-    SERVED_BY,
-    TEXT_TYPE,
+from gateway.proxy.client_call import (
+    ClientCall,
     PreparedRequest,
+    StreamedCall,
+    is_small,
     prepare_request,
     request_line,
-    without,
 )
+from gateway.proxy.headers import SERVED_BY, TEXT_TYPE, without
 from gateway.proxy.invoker import Invoker
 from gateway.proxy.routes import ReplicaConcurrency, Route
 from gateway.settings import GatewaySettings
@@ -45,35 +45,35 @@ NAME_BYTES: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz012345
 # Targets differ by their query, so the table is emptied when it is full.
 KNOWN_TARGETS: Final = 4096
 LONGEST_KNOWN_TARGET: Final = 512
-# What only the gateway may tell a service, and what a service need not know.
+# Headers that only the gateway may set for a service, or that a service need not see.
 PRIVATE: Final = frozenset({b"authorization", b"x-sluice-identity"})
 CHALLENGE: Final = b'www-authenticate: Basic realm="Restricted"\r\n'
 
 
 class Caller(Protocol):
-    """Who sent a request, as gateway.auth.authenticator tells it."""
+    """Who sent a request, as gateway.auth.authenticator identifies it."""
 
     @property
     def role(self) -> Literal["admin", "function"]:
-        """What it may do: a service is told."""
+        """What it may do; passed on to services."""
 
 
 class AsyncCalls(Protocol):
-    """What takes asynchronous calls: the queue, where there is one."""
+    """Accepts asynchronous calls: the queue, where there is one."""
 
     def __call__(self, exchange: Exchange, route: Route, name: str, line: bytes) -> Receiver:
         """The receiver of a request for the function that the caller named `name`."""
 
 
 class Identifier(Protocol):
-    """What the data plane needs of gateway.auth.authenticator."""
+    """What the router needs of gateway.auth.authenticator."""
 
     def identify(self, authorization: bytes | None, peer: str = "") -> Caller | None:
-        """Who sent the header, or None when it proves nothing."""
+        """Who sent the header, or None when it proves no identity."""
 
 
 class Refused:
-    """The Receiver of a request that is answered by the gateway itself.
+    """The Receiver of a request to which the gateway itself responds.
 
     A small body is read first, so that the connection can be kept.
     """
@@ -94,18 +94,18 @@ class Refused:
         """Nothing is held."""
 
     def writing_paused(self) -> None:
-        """The answer is out already."""
+        """The response was sent already."""
 
     def writing_resumed(self) -> None:
-        """Likewise."""
+        """The response was sent already."""
 
 
 class Router:
-    """Answers each exchange, or hands it to whom it belongs.
+    """Hands each exchange to the call, service or application that it belongs to.
 
     services: name -> socket of the programs behind /NAME/, for identified callers only; they see
-    the path without that prefix. asgi: takes all that is not a call. intake: takes asynchronous
-    ones.
+    the path without that prefix. asgi: serves whatever is not a call. submission: accepts
+    asynchronous calls.
     """
 
     def __init__(
@@ -117,8 +117,9 @@ class Router:
         settings: GatewaySettings,
         submission: AsyncCalls | None = None,
     ) -> None:
-        self._invoker = invoker
+        self._context = invoker.context
         self._activator = invoker.activator
+        self._metrics = invoker.metrics
         self._auth = auth
         self._asgi = asgi
         self._submission = submission
@@ -132,13 +133,18 @@ class Router:
         self._known: dict[bytes, tuple[Route, bytes]] = {}
         self._generation = self._activator.generation
 
+    @property
+    def known_targets(self) -> int:
+        """How many targets are found without a look at the routes."""
+        return len(self._known)
+
     def __call__(self, exchange: Exchange) -> Receiver:
         prepared = exchange.prepared
         if (
             isinstance(prepared, PreparedRequest)
             and prepared.generation == self._activator.generation
         ):
-            return PreparedCall(self._invoker, exchange, prepared)
+            return ClientCall(self._context, exchange, prepared.route, b"", prepared)
         if self._generation != self._activator.generation:
             self._known.clear()
             self._generation = self._activator.generation
@@ -148,7 +154,7 @@ class Router:
         if exchange.upgrade is None and exchange.method in METHODS and is_small(exchange):
             if exchange.seen_before:
                 exchange.prepared = prepare_request(exchange, known[1], known[0], self._generation)
-            return ClientCall(self._invoker, exchange, known[0], known[1])
+            return ClientCall(self._context, exchange, known[0], known[1])
         return self._call(exchange, *known)
 
     def _call(self, exchange: Exchange, route: Route, line: bytes) -> Receiver:
@@ -160,10 +166,10 @@ class Router:
 
     def _forward(self, exchange: Exchange, route: Route, line: bytes, limit: int) -> Receiver:
         if is_small(exchange):
-            return ClientCall(self._invoker, exchange, route, line)
+            return ClientCall(self._context, exchange, route, line)
         if (exchange.content_length or 0) > limit:
             return Refused(exchange, 413, f"body over {limit} bytes\n")
-        return StreamedCall(self._invoker, exchange, route, line, limit)
+        return StreamedCall(self._context, exchange, route, line, limit)
 
     def _look_up(self, exchange: Exchange) -> Receiver:
         path = exchange.path
@@ -209,7 +215,7 @@ class Router:
         try:
             route = self._activator.route(FunctionId.parse(name.decode()))
         except NotFoundError as error:
-            self._invoker.metrics.unknown += 1
+            self._metrics.unknown += 1
             return Refused(exchange, 404, f"{error}\n")
         # OpenFaaS's gateway routes on the decoded path: a %2F reaches the function as a slash.
         rest = rest.replace(b"%2F", b"/").replace(b"%2f", b"/")

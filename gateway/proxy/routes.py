@@ -1,38 +1,35 @@
-"""A function as calls see it: its ready replicas, their slots, and who waits for one. No I/O."""
+"""A function as calls see it: its ready replicas, their slots, and the calls that wait. No I/O."""
 
 from collections import OrderedDict
-from typing import Final, Protocol
+from typing import Protocol
 
 from gateway.metrics import FunctionMetrics
 from gateway.types.errors import SluiceError
 from gateway.types.function import FunctionStatus, Replica, ReplicaState
 from gateway.types.scaling import FunctionLoad, ScalingPolicy
 
-# Knative packs up to this hard limit: serving/pkg/activator/net/lb_policy.go.
-PACK_LIMIT: Final = 3
-
 
 class Waiter(Protocol):
-    """A call without a slot. Exactly one of the two is called, unless it leaves before."""
+    """A call that waits for a slot. Exactly one of the two is called, unless it leaves before."""
 
     def slot_granted(self, slots: "ReplicaConcurrency", now: float) -> None:
-        """A slot of `slots` is the caller's until it is released."""
+        """The call has a slot of `slots` until it releases it."""
 
     def wait_failed(self, error: SluiceError, now: float) -> None:
-        """There will be no slot, and why."""
+        """The call gets no slot."""
 
 
 class ExitListener(Protocol):
-    """A call whose replica broke off and that wants to know why."""
+    """A call that lost its replica and waits for the reason."""
 
     def replica_ended(self, reason: str) -> None:
-        """The provider says that the replica is gone; reason may be empty."""
+        """The provider reported the replica's end; the reason may be empty."""
 
 
 class ReplicaConcurrency:
-    """What one replica takes: a call holds a slot from `reserve` to `release`.
+    """How many calls a replica has and may have: each holds a slot from `reserve` to `release`.
 
-    limit: most calls at once, 0 for no bound. ready: whether it is given calls.
+    limit: the most calls at once, 0 for no bound. ready: whether it gets calls.
     """
 
     __slots__ = ("exit_listeners", "inflight", "limit", "max_inflight", "ready", "replica", "route")
@@ -44,21 +41,21 @@ class ReplicaConcurrency:
         self.limit = max_inflight
         self.inflight = 0
         self.ready = True
-        # In the order of their asking; a dict, for one that asks no longer is taken out.
+        # In the order in which they were added; a dict, so that each can be removed.
         self.exit_listeners: dict[ExitListener, None] = {}
 
     def set_concurrency(self, concurrency: int) -> None:
-        """Take the function's hard limit; the one the replica was started with still holds."""
+        """Apply the function's hard limit; the one the replica was started with still holds."""
         bounds = [bound for bound in (concurrency, self.max_inflight) if bound]
         self.limit = min(bounds, default=0)
 
     @property
     def ended(self) -> bool:
-        """Whether the provider told that it is gone, not merely draining."""
+        """Whether the provider reported that it ended, not merely that it drains."""
         return self.replica.state is ReplicaState.FAILED
 
     def end(self, replica: Replica) -> None:
-        """Take the provider's last word of it and pass it on to the calls that ask."""
+        """Take the replica's last state and pass the reason to the calls that wait for it."""
         self.ready, self.replica = False, replica
         exit_listeners, self.exit_listeners = self.exit_listeners, {}
         for exit_listener in exit_listeners:
@@ -66,7 +63,7 @@ class ReplicaConcurrency:
 
 
 class Route:
-    """One function: where calls may go, who waits, and the totals an autoscaler reads."""
+    """One function: where calls may go, which wait, and the totals that an autoscaler reads."""
 
     __slots__ = (
         "arrivals",
@@ -99,14 +96,14 @@ class Route:
         self.removed = False
         # Seconds a call may take once it has a slot; None: as the gateway is set.
         self.timeout: float | None = None
-        # One of the gateway's own services behind a fixed socket, which nobody restarts on demand.
+        # A service of the platform behind a fixed socket: it cannot be started on demand.
         self.service = False
-        # Where calls may go, in the provider's order; replicas that still answer some; ids of
-        # those running that ever were ready.
+        # Where calls may go, in the provider's order; replicas that still serve earlier calls; ids
+        # of running replicas that were ready at some time.
         self.slots: list[ReplicaConcurrency] = []
         self.draining: dict[str, ReplicaConcurrency] = {}
         self.was_ready: set[str] = set()
-        # Who waits, first come first served: waiter -> (deadline, since when).
+        # The calls that wait, first come first served: waiter -> (deadline, since when).
         self.waiters: OrderedDict[Waiter, tuple[float, float]] = OrderedDict()
         self.serving = False
         self.waking_since: float | None = None
@@ -118,25 +115,12 @@ class Route:
         self.arrivals = 0
 
     def set_scaling(self, scaling: ScalingPolicy) -> None:
-        """Take what the deployment says; it holds for running replicas from the next event on."""
+        """Apply a deployment's settings; to running replicas with the next event."""
         self.scaling = scaling
         self.timeout = scaling.call_seconds
 
-    def free_slots(self) -> ReplicaConcurrency | None:
-        """The replica that should take the next call; None when each is full or there is none."""
-        best: ReplicaConcurrency | None = None
-        for slots in self.slots:
-            taken, limit = slots.inflight, slots.limit
-            if limit and taken >= limit:
-                continue
-            if taken == 0 or 0 < limit <= PACK_LIMIT:
-                return slots
-            if best is None or taken < best.inflight:
-                best = slots
-        return best
-
     def add_demand(self, change: int, now: float) -> None:
-        """Bring the integral up to `now`, then change what it sums."""
+        """Bring the integral up to `now`, then change the demand."""
         self.demand_seconds += self.demand * (now - self.since)
         self.since = now
         self.demand += change
@@ -185,7 +169,7 @@ class Route:
         return retired
 
     def start_failure(self) -> str | None:
-        """Why no replica can be expected: all there are failed before they were ever ready."""
+        """Why no replica becomes ready: each one failed before it was ready. None if one may."""
         running = self.status.running
         if self.slots or not running:
             return None
@@ -195,12 +179,12 @@ class Route:
         return self.reason() or "no reason known"
 
     def reason(self) -> str:
-        """What the provider gives as the reason why the function is not as asked; may be empty."""
-        response_sent = (replica.reason for replica in self.status.running if replica.reason)
-        return next(response_sent, self.status.reason)
+        """The provider's reason why the function is not as deployed; may be empty."""
+        reasons = (replica.reason for replica in self.status.running if replica.reason)
+        return next(reasons, self.status.reason)
 
     def _end_drained(self) -> None:
-        """Let go of replicas that ended: failed ones, and those the provider no longer lists."""
+        """Drop replicas that ended: failed ones, and those that the provider no longer lists."""
         running = {replica.id: replica for replica in self.status.running}
         for name, slots in list(self.draining.items()):
             replica = running.get(name)
@@ -214,9 +198,9 @@ class Route:
                 slots.replica = replica
 
     def _reason_after(self, replica: Replica) -> str:
-        """The reason of a replica no longer listed: its own, else the one its heir carries."""
-        heirs = [each.reason for each in self.status.running if each.restarts and each.reason]
-        return replica.reason or (heirs[-1] if heirs else self.status.reason)
+        """The reason of a replica no longer listed: its own, else the one its successor carries."""
+        reasons = [each.reason for each in self.status.running if each.restarts and each.reason]
+        return replica.reason or (reasons[-1] if reasons else self.status.reason)
 
 
 def _failed(replica: Replica, reason: str) -> Replica:

@@ -1,4 +1,4 @@
-"""Bodies too large for a row, as files: on the disk, name and all, before a row names them."""
+"""Bodies too large for a row, as files: durable, with their name, before a row refers to them."""
 
 import contextlib
 import os
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
-# Bodies up to here stand in the row.
+# Larger bodies go to a file.
 ROW_BYTES: Final = 64 * 1024
 TEMPORARY: Final = ".part"
 
@@ -18,13 +18,13 @@ class Blobs:
         self._folder = folder
 
     def open(self) -> None:
-        """Make the folder; what was being written when a gateway was killed is removed."""
+        """Make the folder; remove files that a killed gateway was writing."""
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         for left in self._folder.glob(f"*{TEMPORARY}"):
             left.unlink()
 
     def writer(self, name: str) -> "BlobWriter":
-        """A file that is there under its name once it is finished."""
+        """A file that gets its name once it is finished."""
         return BlobWriter(self._folder, name)
 
     def write(self, name: str, data: bytes) -> None:
@@ -50,7 +50,7 @@ class Blobs:
                 (self._folder / name).unlink()
 
     def names(self) -> Iterator[str]:
-        """All files that are whole."""
+        """The finished files."""
         with os.scandir(self._folder) as entries:
             for entry in entries:
                 if not entry.name.endswith(TEMPORARY):
@@ -58,7 +58,7 @@ class Blobs:
 
 
 class BlobWriter:
-    """A file under way."""
+    """A file being written."""
 
     def __init__(self, folder: Path, name: str) -> None:
         self._folder, self._name = folder, name
@@ -69,7 +69,7 @@ class BlobWriter:
         self._file.write(data)
 
     def finish(self) -> None:
-        """Put the file under its name; durable on return."""
+        """Give the file its name; durable on return."""
         with self._file as file:
             file.flush()
             os.fsync(file.fileno())
@@ -81,6 +81,6 @@ class BlobWriter:
             os.close(folder)
 
     def discard(self) -> None:
-        """Remove what was written, as far as it is not finished."""
+        """Remove the file unless it is finished."""
         self._file.close()
         self._path.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""A queued call and what becomes of it. No I/O."""
+"""A queued call, its attempts and its callback. No I/O."""
 
 import os
 import time
@@ -11,7 +11,7 @@ IDS_AT_ONCE: Final = 64
 
 
 class CallState(IntEnum):
-    """Where a call stands; from SUCCEEDED on it is finished."""
+    """The state of a call; from SUCCEEDED on it is finished."""
 
     QUEUED = 0
     RUNNING = 1
@@ -21,17 +21,17 @@ class CallState(IntEnum):
 
     @property
     def finished(self) -> bool:
-        """Whether nothing more happens to it unless it is replayed."""
+        """Whether it changes only by a replay."""
         return self >= CallState.SUCCEEDED
 
 
 @dataclass(frozen=True, slots=True)
 class Payload:
-    """A message as it is kept: a head, and a body in the row or in a file.
+    """A stored message: a head, and a body in the row or in a file.
 
-    head: of a request the whole of it, ready to be sent but for its last line end; of an answer
-    its header lines. blob: name of the body's file, empty where `body` holds it. size: bytes of
-    the body.
+    head: a request's complete head, ready to be sent except for its last line end; of a response
+    the header lines. blob: name of the body's file, empty if `body` holds it. size: bytes of the
+    body.
     """
 
     head: bytes
@@ -44,9 +44,9 @@ class Payload:
 class NewCall:
     """A call to be accepted. accepted: seconds since the epoch.
 
-    callback: URL that wants the answer, or empty; host: its host and port; name: the function as
-    the caller named it. key, digest: the caller's Idempotency-Key and the SHA-256 of what it asked
-    for; empty where there is none.
+    callback: URL for the response, or empty; host: its host and port; name: the function as the
+    caller named it. key, digest: the caller's Idempotency-Key and the SHA-256 of its request;
+    empty if there is none.
     """
 
     id: str
@@ -62,7 +62,7 @@ class NewCall:
 
 @dataclass(frozen=True, slots=True)
 class QueuedCall:
-    """A call taken from the queue to be run. attempt: 1 for the first. host: to be called back."""
+    """A leased call. attempt: 1 for the first. host: of its callback."""
 
     id: str
     function: str
@@ -74,10 +74,10 @@ class QueuedCall:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What an attempt led to.
+    """The result of an attempt.
 
-    state: QUEUED for another attempt at `due`, else a finished one. answer: None when no replica
-    answered. seconds: how long the attempt took.
+    state: QUEUED for another attempt at `due`, else a finished one. response: None when no replica
+    responded. seconds: how long the attempt took.
     """
 
     call: QueuedCall
@@ -92,9 +92,9 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """A finished call whose answer is owed to a URL. attempt: 1 for the first.
+    """A leased callback: the response of a finished call for a URL. attempt: 1 for the first.
 
-    name: the function as the caller named it. answer: None when no replica answered.
+    name: the function as the caller named it. response: None when no replica responded.
     """
 
     id: str
@@ -111,7 +111,7 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """What an attempt to call back led to. state: `delivered`, `failed` or `owed` until `due`."""
+    """The result of a callback's attempt. state: `delivered`, `failed`, or `owed` until `due`."""
 
     delivery: Delivery
     state: str
@@ -121,7 +121,7 @@ class Delivered:
 
 @dataclass(frozen=True, slots=True)
 class CallView:
-    """A call as the API shows it. Times are seconds since the epoch, None where not yet."""
+    """A call as the API shows it. Times are seconds since the epoch, None before they are known."""
 
     id: str
     function: str
@@ -139,10 +139,10 @@ class CallView:
 
 
 def new_ids() -> Callable[[], str]:
-    """A source of UUIDs of version 7 (RFC 9562): each sorts behind those it made before.
+    """A source of UUIDs of version 7 (RFC 9562): each sorts after those it made before.
 
-    Calls are then taken in their order by the primary key, and a group of them is written to
-    neighbouring pages. The 12 bits behind the milliseconds count; 62 bits are random.
+    The primary key then orders calls by their age, and a group of them is written to neighbouring
+    pages. The 12 bits after the milliseconds are a counter; 62 bits are random.
     """
     last, tails = 0, list[str]()
 

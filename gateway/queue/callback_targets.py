@@ -1,6 +1,6 @@
-"""Where callbacks may go: URLs are checked when a call is accepted, addresses when connecting.
+"""Which callback targets are allowed: URLs are checked at acceptance, addresses when connecting.
 
-A name may resolve to something else at any time, so only the address that is connected to counts.
+A name may resolve to another address at any time, so the address that is connected to decides.
 """
 
 import base64
@@ -17,7 +17,7 @@ LONGEST_URL: Final = 2048
 
 @dataclass(frozen=True, slots=True)
 class CallbackTarget:
-    """A callback URL taken apart. path: with the query. authorization: of user and password."""
+    """The parts of a callback URL. path: with the query. authorization: of user and password."""
 
     secure: bool
     host: str
@@ -27,7 +27,7 @@ class CallbackTarget:
 
     @property
     def key(self) -> str:
-        """Host and port: callbacks of one do not hold up those of another."""
+        """Host and port: callbacks to one do not delay those to another."""
         return f"{self.host}:{self.port}"
 
 
@@ -50,7 +50,7 @@ class CallbackTargets:
         except ForbiddenError as error:
             raise InvalidRequestError(f"X-Callback-Url: {error}") from error
         except ValueError:
-            """A name: its address is looked at when it is known."""
+            """A name: its address is checked when connecting."""
         return target
 
     def check(self, address: str) -> None:

@@ -1,4 +1,4 @@
-"""Delivers answers to the URLs that were given with calls: durable, retried, never redirected."""
+"""Delivers responses to the callers' callback URLs: durable, retried, without redirects."""
 
 import asyncio
 import logging
@@ -29,7 +29,7 @@ LARGE_AT_ONCE: Final = 2
 FIRST_WAIT: Final = 1.0
 LONGEST_WAIT: Final = 300.0
 CALL_ID: Final = re.compile(rb"\r\nx-call-id: ([^\r]*)", re.IGNORECASE)
-# The answer's own framing, and what the callback says itself.
+# Headers of the response that the callback replaces by its own.
 DROPPED: Final = frozenset(
     {
         b"content-length",
@@ -45,7 +45,7 @@ DROPPED: Final = frozenset(
 
 
 class Callbacks:
-    """The queue's side that calls back. answered: told of each attempt's end: its state."""
+    """The queue's side that calls back. attempted: called with the state after each attempt."""
 
     def __init__(
         self,
@@ -53,6 +53,7 @@ class Callbacks:
         blobs: Blobs,
         targets: CallbackTargets,
         settings: GatewaySettings,
+        attempted: Callable[[str], None],
     ) -> None:
         self._commit_writer, self._blobs, self._targets = commit_writer, blobs, targets
         self._seconds: float = settings.callback_timeout
@@ -60,12 +61,12 @@ class Callbacks:
         self.dispatcher = Dispatcher(
             AT_ONCE, lambda _host: HOST_AT_ONCE, self._begin, commit_writer.lease_callbacks
         )
-        self.answered: Callable[[str], None] = lambda _state: None
+        self._attempted = attempted
         self._large = asyncio.Semaphore(LARGE_AT_ONCE)
         self._tasks: set[asyncio.Task[None]] = set()
 
     def stop(self) -> None:
-        """Cut what is under way; it is owed and tried again after the next start."""
+        """Cancel the attempts under way; they are repeated after the next start."""
         self.dispatcher.stop()
         for task in self._tasks:
             task.cancel()
@@ -93,11 +94,11 @@ class Callbacks:
                 delivery.attempt,
                 reason,
             )
-        self.answered(state)
+        self._attempted(state)
         self._commit_writer.deliver(Delivered(delivery, state, due, reason))
 
     async def _post(self, delivery: Delivery) -> str:
-        """Empty when it was taken, else why not."""
+        """Empty when the callback was delivered, else why not."""
         response = delivery.response
         try:
             target = parse_url(delivery.url)
@@ -124,9 +125,9 @@ class Callbacks:
         return "" if 200 <= code < 300 else f"answered {code}"
 
     async def _connect(self, target: CallbackTarget) -> ClientConnection:
-        """A connection to the first allowed address of the host that takes one.
+        """A connection to the first allowed address of the host that accepts one.
 
-        The address that was checked is the one connected to: a name is resolved once.
+        The name is resolved once, so the address that was checked is the one connected to.
         """
         loop = asyncio.get_running_loop()
         found = await loop.getaddrinfo(target.host, target.port, type=1)
@@ -155,7 +156,7 @@ class Callbacks:
 
 
 class _Status:
-    """A ResponseListener that wants the status only."""
+    """A ResponseListener that keeps only the status."""
 
     def __init__(self, status: "asyncio.Future[int]") -> None:
         self._status = status
@@ -167,20 +168,20 @@ class _Status:
             self._status.set_result(status)
 
     def response_body(self, data: bytes) -> None:
-        """Nobody reads it."""
+        """The body is dropped."""
 
     def response_complete(self, reusable: bool) -> None:
-        """The head said all."""
+        """The status was in the head."""
 
     def response_failed(self, error: Exception, nothing_sent: bool) -> None:
         if not self._status.done():
             self._status.set_exception(UpstreamError(str(error)))
 
     def sending_paused(self) -> None:
-        """The request is in memory whole."""
+        """The request is in memory complete: there is nothing to hold back."""
 
     def sending_resumed(self) -> None:
-        """Likewise."""
+        """See `sending_paused`."""
 
 
 def _request(target: CallbackTarget, delivery: Delivery, body: bytes) -> bytes:

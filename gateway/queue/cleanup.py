@@ -1,4 +1,4 @@
-"""Removes finished calls that are old, or more than there is room for, and files nobody names."""
+"""Removes finished calls that are too old or too many, and files that no call refers to."""
 
 import asyncio
 import logging
@@ -13,7 +13,7 @@ from gateway.settings import GatewaySettings
 
 LOG: Final = logging.getLogger(__name__)
 
-# Rows of one transaction: what is accepted meanwhile waits no longer than for it.
+# Rows of one transaction: calls that are accepted meanwhile wait for it.
 CALLS_AT_ONCE: Final = 200
 NAMES_AT_ONCE: Final = 500
 PAUSE_SECONDS: Final = 0.05
@@ -31,7 +31,10 @@ class Cleanup:
         self._bytes: int = settings.queue_kept_bytes
 
     async def prune(self, now: float | None = None) -> int:
-        """Remove what is not kept, in steps; how many calls went. now: seconds since the epoch."""
+        """Remove the calls that are not to be kept, in steps; returns how many.
+
+        now: seconds since the epoch.
+        """
         size = await self._commit_writer.read(lambda store: store.finished_size())
         excess, removed = size - self._bytes, 0
         while True:
@@ -50,12 +53,12 @@ class Cleanup:
         return Keep(now - self._dead_keep, now - self._results_keep, excess, CALLS_AT_ONCE)
 
     async def remove(self, blobs: Sequence[str]) -> None:
-        """Remove files that no row names any more."""
+        """Remove files that no row refers to any more."""
         if blobs:
             await asyncio.to_thread(self._blobs.remove, blobs)
 
     async def remove_orphans(self) -> None:
-        """Remove files whose row never came; before any call is accepted."""
+        """Remove files whose row was never written. To be called before any call is accepted."""
         names = await asyncio.to_thread(lambda: list(self._blobs.names()))
         for at in range(0, len(names), NAMES_AT_ONCE):
             some = names[at : at + NAMES_AT_ONCE]

@@ -1,7 +1,7 @@
-"""Whose turn it is: entries of many keys, each key with its own bound, none waiting for another.
+"""Which entry runs next: many keys, each with its own bound, and no key delays another.
 
-A key is a function, or a host that is called back. Per key a few leased entries are at hand; the
-keys that have some take turns. No I/O: `ask` and `begin` do it.
+A key is a function, or a host that is called back. Each key has a few leased entries at hand; the
+keys that have some take turns. No I/O here: `lease` and `begin` do it.
 """
 
 import asyncio
@@ -9,34 +9,54 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Final, Generic, TypeVar
 
 from gateway.queue.store import Backlog, Lease, Leased
 
 T = TypeVar("T")
 
-# Entries at hand of one key, so that a lease is one change among hundreds of calls.
+# Entries at hand of one key: one lease then serves a hundred calls.
 MOST_AT_HAND: Final = 128
-# A due time may be a little off between clocks: no spinning on it.
+# Two clocks may differ a little about a due time: do not spin until it has passed.
 LEAST_WAIT: Final = 0.005
+
+
+class Refill(Enum):
+    """What a lane knows of its key's entries in the store."""
+
+    NOT_NEEDED = "none is due"
+    NEEDED = "some may be due"
+    LEASING = "some may be due, and a lease is under way"
+
+
+REFILLS: Final = {
+    Refill.NOT_NEEDED: frozenset({Refill.NEEDED}),
+    Refill.NEEDED: frozenset({Refill.LEASING}),
+    Refill.LEASING: frozenset({Refill.NEEDED, Refill.NOT_NEEDED}),
+}
 
 
 @dataclass(slots=True)
 class _Lane(Generic[T]):
-    """One key. more: whether the store may hold entries that are due. asked: a lease is out."""
+    """One key: its leased entries that were not begun, and how many run."""
 
     key: str
     ready: deque[T] = field(default_factory=deque)
     running: int = 0
-    more: bool = False
-    asked: bool = False
+    refill: Refill = Refill.NOT_NEEDED
+
+    def become(self, refill: Refill) -> None:
+        if refill not in REFILLS[self.refill]:
+            raise RuntimeError(f"{self.key}: {refill.name} cannot follow {self.refill.name}")
+        self.refill = refill
 
 
 class Dispatcher(Generic[T]):
     """Leases entries by key and begins them in turn.
 
-    total: most that run at once. limit: most of a key at once, looked up each time. begin: starts
-    an entry; `ended` must follow. ask: leases, and later calls back with what it got.
+    total: how many run at once at most. limit: the same for one key, asked for each time. begin:
+    starts an entry; a call of `ended` must follow. lease: later calls back with what it leased.
     """
 
     def __init__(
@@ -44,14 +64,15 @@ class Dispatcher(Generic[T]):
         total: int,
         limit: Callable[[str], int],
         begin: Callable[[T], None],
-        ask: Callable[[Lease, Callable[[Leased[T]], None]], None],
+        lease: Callable[[Lease, Callable[[Leased[T]], None]], None],
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._total, self._limit, self._begin, self._ask = total, limit, begin, ask
+        self._total, self._limit, self._begin, self._lease = total, limit, begin, lease
         self._clock = clock
         self._lanes: dict[str, _Lane[T]] = {}
-        # Lanes with entries at hand, next first; lanes whose store may have more.
+        # Lanes with entries at hand, next first.
         self._turns: deque[_Lane[T]] = deque()
+        # Lanes of which the store may have entries that are due.
         self._needs_refill: dict[str, _Lane[T]] = {}
         self._due: dict[str, float] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -60,18 +81,23 @@ class Dispatcher(Generic[T]):
         self.running = 0
         self.stopped = True
 
+    @property
+    def keys(self) -> set[str]:
+        """Keys with entries that run, are at hand or may be in the store."""
+        return set(self._lanes)
+
     def start(self, backlog: Iterable[Backlog]) -> None:
-        """Begin with what the store holds."""
+        """Begin with the entries in the store."""
         self.stopped = False
         self.adopt(backlog)
 
     def adopt(self, backlog: Iterable[Backlog]) -> None:
-        """Take note of what the store holds, however it came there."""
+        """Run entries that are in the store already."""
         for each in backlog:
             self.wake_at(each.key, each.due)
 
     def stop(self) -> list[T]:
-        """Begin nothing more; the entries at hand that were not begun."""
+        """Begin no more entries; returns those at hand that were not begun."""
         self.stopped = True
         if self._timer is not None:
             self._timer.cancel()
@@ -86,9 +112,9 @@ class Dispatcher(Generic[T]):
         lane = self._lanes.get(key)
         if lane is None:
             lane = self._lanes[key] = _Lane(key)
-        elif lane.more:
+        elif lane.refill is not Refill.NOT_NEEDED:
             return
-        lane.more = True
+        lane.become(Refill.NEEDED)
         self._needs_refill[key] = lane
         self.pump_soon()
 
@@ -102,7 +128,7 @@ class Dispatcher(Generic[T]):
                 self._set_timer(due)
 
     def ended(self, key: str) -> None:
-        """An entry of `key` that was begun is over."""
+        """An entry of `key` that was begun has ended."""
         self.running -= 1
         lane = self._lanes[key]
         lane.running -= 1
@@ -110,7 +136,7 @@ class Dispatcher(Generic[T]):
         self.pump_soon()
 
     def take(self, key: str, wanted: Callable[[T], bool]) -> T | None:
-        """The entry at hand that is `wanted`, which then is not begun; None without one."""
+        """Take the entry at hand that is `wanted`, so that it is not begun; None without one."""
         lane = self._lanes.get(key)
         found = next((entry for entry in lane.ready if wanted(entry)), None) if lane else None
         if lane is not None and found is not None:
@@ -120,7 +146,7 @@ class Dispatcher(Generic[T]):
         return found
 
     def give_back(self, key: str, entry: T) -> None:
-        """An entry that was taken is to be begun after all, before others of `key`."""
+        """Begin an entry that was taken after all, before others of `key`."""
         lane = self._lanes.setdefault(key, _Lane(key))
         if not lane.ready:
             self._turns.append(lane)
@@ -128,13 +154,13 @@ class Dispatcher(Generic[T]):
         self.pump_soon()
 
     def pump_soon(self) -> None:
-        """Begin what may be begun, at the end of this turn of the loop."""
+        """Call `pump` at the end of this turn of the loop."""
         if not self._pumping and not self.stopped:
             self._pumping = True
             asyncio.get_running_loop().call_soon(self.pump)
 
     def pump(self) -> None:
-        """Begin what may be begun and ask for more of what runs short."""
+        """Begin as many entries as the bounds allow, and lease more for lanes that run short."""
         self._pumping = False
         if self.stopped:
             return
@@ -153,25 +179,26 @@ class Dispatcher(Generic[T]):
             self.running += 1
             self._begin(entry)
         for lane in list(self._needs_refill.values()):
-            self._feed(lane)
+            self._refill(lane)
 
-    def _feed(self, lane: _Lane[T]) -> None:
-        if lane.asked:
+    def _refill(self, lane: _Lane[T]) -> None:
+        if lane.refill is not Refill.NEEDED:
             return
         wanted = min(2 * self._limit(lane.key), MOST_AT_HAND)
         if wanted and len(lane.ready) <= wanted // 2:
-            lane.asked = True
-            order = Lease(lane.key, wanted - len(lane.ready), self._clock())
-            self._ask(order, lambda leased: self._refilled(lane, leased))
+            lane.become(Refill.LEASING)
+            request = Lease(lane.key, wanted - len(lane.ready), self._clock())
+            self._lease(request, lambda leased: self._refilled(lane, leased))
 
     def _refilled(self, lane: _Lane[T], leased: Leased[T]) -> None:
-        lane.asked = False
         if leased.entries:
             if not lane.ready:
                 self._turns.append(lane)
             lane.ready.extend(leased.entries)
-        if leased.due is not None:
-            lane.more = False
+        if leased.due is None:
+            lane.become(Refill.NEEDED)
+        else:
+            lane.become(Refill.NOT_NEEDED)
             del self._needs_refill[lane.key]
             if leased.due != float("inf"):
                 self.wake_at(lane.key, max(leased.due, self._clock() + LEAST_WAIT))
@@ -179,7 +206,7 @@ class Dispatcher(Generic[T]):
         self.pump_soon()
 
     def _forget_idle(self, lane: _Lane[T]) -> None:
-        if not (lane.ready or lane.running or lane.more):
+        if not (lane.ready or lane.running or lane.refill is not Refill.NOT_NEEDED):
             self._lanes.pop(lane.key, None)
 
     def _set_timer(self, due: float) -> None:

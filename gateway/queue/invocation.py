@@ -1,51 +1,37 @@
-"""A function called from the queue: the stored head goes out as it is, the answer is collected."""
+"""A function called from the queue: the stored head is sent as it is, the response collected."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from gateway.proxy.collected_call import CollectedCall
+from gateway.proxy.call import CallContext
+from gateway.proxy.collected_call import CollectedCall, CollectedResponse
 from gateway.proxy.routes import Route
 from gateway.queue.call import QueuedCall
 from gateway.types.errors import SluiceError
 
-if TYPE_CHECKING:
-    from gateway.proxy.invoker import Invoker
-
-
-@dataclass(frozen=True, slots=True)
-class FunctionResponse:
-    """What a function answered; hop-by-hop headers are left out."""
-
-    status: int
-    headers: list[tuple[bytes, bytes]]
-    body: bytes
-
-
-Ended = Callable[[QueuedCall, float, FunctionResponse | SluiceError], None]
+Ended = Callable[[QueuedCall, float, CollectedResponse | SluiceError], None]
 
 
 class QueuedInvocation(CollectedCall):
-    """Calls back once, without a task or future. data: the request's bytes."""
+    """Calls `ended` once, without a task or future. data: the request's bytes."""
 
     def __init__(
-        self, invoker: "Invoker", route: Route, call: QueuedCall, data: bytes, ended: Ended
+        self, context: CallContext, route: Route, call: QueuedCall, data: bytes, ended: Ended
     ) -> None:
         method = call.request.head[: call.request.head.index(b" ")].decode("ascii")
-        super().__init__(invoker, route, method, data)
+        super().__init__(context, route, method, data)
         self._call, self._ended = call, ended
 
-    def collected(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
-        self._ended(self._call, self.started, FunctionResponse(status, headers, body))
+    def collected(self, response: CollectedResponse) -> None:
+        self._ended(self._call, self.started, response)
 
     def refuse(self, _status: int, error: SluiceError) -> None:
         self._ended(self._call, self.started, error)
 
 
 def request_bytes(call: QueuedCall, attempts: int, body: bytes) -> bytes:
-    """The request of an attempt. attempts: as many as there may be.
+    """The request of an attempt. attempts: how many there may be.
 
-    From the second attempt on the function is told which it is, as OpenFaaS's worker does.
+    From the second attempt on it carries its number, as OpenFaaS's queue worker sends it.
     """
     retry = b""
     if call.attempt > 1:

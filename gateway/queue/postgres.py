@@ -18,7 +18,7 @@ def _full(error: Exception) -> bool:
 
 DIALECT: Final = Dialect("%s", "BYTEA", "BEGIN", " FOR UPDATE SKIP LOCKED", (psycopg.Error,), _full)
 CONNECT_SECONDS: Final = 10
-# Held while tables are made, so that gateways that start together do it once.
+# Held while tables are made, so that of gateways that start together one makes them.
 MIGRATION_LOCK: Final = 5_158_001
 # The registry may use the same database.
 SCHEMA: Final = "sluice_queue"
@@ -65,7 +65,7 @@ def store(url: str, owner: str) -> SqlStore:
             with connection.transaction():
                 connection.execute("SELECT pg_advisory_xact_lock(%s)", (MIGRATION_LOCK,))
                 connection.execute(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
-                # Stays in force for the connection.
+                # Lasts as long as the connection.
                 connection.execute(f"SET search_path TO {SCHEMA}")
                 _migrate(connection)
         except BaseException:

@@ -1,6 +1,6 @@
-"""Whether an answer ends a queued call, and how long to wait before the next attempt. No I/O."""
+"""Whether a response ends a queued call, and how long to wait before the next attempt. No I/O."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC
 from email.utils import parsedate_to_datetime
@@ -17,15 +17,15 @@ from sluice.labels.functions import (
     RETRY_MIN_WAIT,
 )
 
-# Only these say when to come again (RFC 9110, RFC 6585).
+# Only with these does Retry-After say when to repeat a request (RFC 9110, RFC 6585).
 RETRY_AFTER_CODES: Final = frozenset({429, 503})
 
-Pairs = list[tuple[bytes, bytes]]
+Pairs = Sequence[tuple[bytes, bytes]]
 
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How often and when a call is tried again. attempts: all of them; waits: seconds."""
+    """How often and when a call is tried again. attempts: with the first; waits: seconds."""
 
     attempts: int = RETRY_ATTEMPTS.default_value
     codes: frozenset[int] = RETRY_CODES.default_value
@@ -53,19 +53,19 @@ class RetryPolicy:
         return policy
 
     def retries(self, status: int, internal: bool) -> bool:
-        """Whether an answer calls for another attempt; internal: it was not the function's."""
+        """Whether a response leads to another attempt; internal: it was not the function's."""
         return internal or status in self.codes
 
     def wait(self, attempt: int, asked: float | None, jitter: Callable[[], float]) -> float:
         """Seconds until the attempt after number `attempt`.
 
-        jitter: a number from 0 to 1. asked: what Retry-After said, a lower bound.
+        jitter: a number from 0 to 1. asked: the time in Retry-After, a lower bound.
         """
         return max(asked or 0.0, delay(attempt, self.min_wait, self.max_wait, jitter))
 
 
 def retry_after(status: int, headers: Pairs, now: float, longest: float) -> float | None:
-    """Seconds that an answer asks to wait, at most `longest`; None when it asks nothing."""
+    """Seconds to wait by a response's Retry-After, at most `longest`; None without one."""
     if status not in RETRY_AFTER_CODES:
         return None
     text = next((v for name, v in headers if name == b"retry-after"), b"").decode("latin-1")

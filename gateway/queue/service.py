@@ -1,4 +1,4 @@
-"""The queue as the rest of the gateway knows it: accept, run, look at, cancel, replay."""
+"""The queue as the rest of the gateway uses it: accept, run, inspect, cancel and replay calls."""
 
 import asyncio
 import logging
@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
-from gateway.proxy.invoker import Invoker
+from gateway.proxy.call import CallContext
 from gateway.queue.blobs import Blobs
 from gateway.queue.call import CallState, CallView, Delivered, NewCall, Outcome, Payload, QueuedCall
 from gateway.queue.callback_targets import CallbackTargets
@@ -30,57 +30,63 @@ T = TypeVar("T")
 LOG: Final = logging.getLogger(__name__)
 
 PRUNE_SECONDS: Final = 30.0
-# How often a shared database is asked what other gateways left waiting.
+# How often a gateway looks in a shared database for calls that other gateways left waiting.
 LOOK_SECONDS: Final = 5.0
-# Heartbeats within one lease, so that one that is late loses nothing.
+# Heartbeats within one lease, so that a late one loses no call.
 BEATS: Final = 3
 
 
 class CallQueue:
-    """Every part of the queue, joined. start, run and close as gateway.app calls them."""
+    """Makes and joins the parts of the queue, and counts the calls that wait.
 
-    def __init__(self, invoker: Invoker, settings: GatewaySettings) -> None:
+    context: of the calls of functions. gateway.app calls start, run, drain and close.
+    """
+
+    def __init__(self, context: CallContext, settings: GatewaySettings) -> None:
         folder = settings.data_dir / "queue"
         self._settings = settings
         writer, read = _stores(settings)
         self._shared = not writer.exclusive
-        self._commit_writer = GroupCommitWriter(writer, read)
+        self._commit_writer = GroupCommitWriter(writer, read, self._finished, self._delivered)
         self._blobs = Blobs(folder / "blobs")
         targets = CallbackTargets(settings.callback_targets)
         self.submission = Submission(
-            self._commit_writer, self._blobs, targets, settings.body_bytes, in_rows=self._shared
+            self,
+            self._commit_writer,
+            self._blobs,
+            targets,
+            settings.body_bytes,
+            in_rows=self._shared,
         )
-        self._worker = Worker(self._commit_writer, invoker, self._blobs, settings)
-        self._callbacks = Callbacks(self._commit_writer, self._blobs, targets, settings)
+        self._worker = Worker(
+            self._commit_writer,
+            context,
+            self._blobs,
+            settings,
+            self._begun,
+            in_rows=self._shared,
+        )
+        self._callbacks = Callbacks(
+            self._commit_writer, self._blobs, targets, settings, self._called_back
+        )
         self._cleanup = Cleanup(self._commit_writer, self._blobs, settings)
         self._waiting: Counter[str] = Counter()
         self._total = self._bytes = 0
         self.metrics = QueueMetrics(lambda: +self._waiting, lambda: self._worker.dispatcher.running)
-        self._join()
-
-    def _join(self) -> None:
-        self.submission.room = self._no_room
-        self.submission.accepted = self._accepted
-        self._worker.begun = self._begun
-        self._commit_writer.finished = self._finished
-        self._commit_writer.delivered = self._delivered
-        self._callbacks.answered = self._called_back
-        if self._shared:
-            self._worker.keep_in_rows()
 
     def pending(self, function: FunctionId) -> int:
-        """Calls of the function that wait to be run, those between two attempts included."""
+        """Calls of the function that wait to be run, including those between two attempts."""
         return max(0, self._waiting[str(function)])
 
     def apply(self, event: FunctionEvent) -> None:
-        """The provider's listener: a removed function's counters go."""
+        """The provider's listener: drops the counters of a removed function."""
         if isinstance(event, FunctionRemoved):
             self.metrics.forget(str(event.id))
 
-    # Its life.
+    # Start and end.
 
     async def start(self) -> None:
-        """Open the tables, take over what a dead gateway left, begin. Raises UnavailableError."""
+        """Open the tables, take over the calls of dead gateways, begin. Raises UnavailableError."""
         await asyncio.to_thread(self._blobs.open)
         await self._commit_writer.open()
         taken = await self._beat()
@@ -95,7 +101,7 @@ class CallQueue:
         self._callbacks.dispatcher.start(owed)
 
     async def run(self) -> None:
-        """Heartbeat, pruning and a look at what others left, until cancelled."""
+        """Heartbeats, pruning, and adopting the calls of other gateways, until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._every(self._settings.queue_lease / BEATS, self._beat))
             group.create_task(self._every(PRUNE_SECONDS, self._cleanup.prune))
@@ -103,11 +109,11 @@ class CallQueue:
                 group.create_task(self._every(LOOK_SECONDS, self._look))
 
     async def drain(self, seconds: float) -> None:
-        """Begin nothing more; wait for the calls that functions work on."""
+        """Begin no more calls; wait for those that functions work on."""
         await self._worker.drain(seconds)
 
     async def close(self) -> None:
-        """Leave what is not done to the next start."""
+        """Leave unfinished calls to the next start."""
         self._worker.dispatcher.stop()
         self._callbacks.stop()
         if self._commit_writer.opened:
@@ -136,7 +142,7 @@ class CallQueue:
         self._worker.dispatcher.adopt(calls)
         self._callbacks.dispatcher.adopt(owed)
 
-    # What operators ask for.
+    # For operators.
 
     async def calls(self, wanted: Filter) -> list[CallView]:
         """Calls, newest first."""
@@ -147,21 +153,21 @@ class CallQueue:
         return await self._commit_writer.read(lambda store: store.call(call))
 
     async def request(self, call: str) -> Payload | None:
-        """What the function was asked; the body may be a file."""
+        """The request of a call; its body may be in a file."""
         return await self._commit_writer.read(lambda store: store.request(call))
 
     async def response(self, call: str) -> Payload | None:
-        """What the function answered last; the body may be a file."""
+        """The last response of a call; its body may be in a file."""
         return await self._commit_writer.read(lambda store: store.response(call))
 
     async def cancel(self, call: str) -> None:
-        """Cancel a call that waits. Raises NotFoundError, AlreadyExistsError when it does not."""
+        """Cancel a waiting call. Raises NotFoundError, AlreadyExistsError if it does not wait."""
         view = await self._change_free(call, lambda store: store.cancel(call, time.time()))
         self._wait(view.function, -1, -view.size)
         self.metrics.finished[CallState.CANCELLED, view.function] += 1
 
     async def delete(self, call: str) -> None:
-        """Remove a call and its answer. Raises NotFoundError, AlreadyExistsError when it runs."""
+        """Remove a call and its response. Raises NotFoundError, AlreadyExistsError if it runs."""
         view, blobs = await self._change_free(call, lambda store: store.delete(call))
         if view.state is CallState.QUEUED:
             self._wait(view.function, -1, -view.size)
@@ -177,15 +183,15 @@ class CallQueue:
         await self._cleanup.remove(blobs)
 
     async def prune(self) -> int:
-        """Remove finished calls beyond what the settings keep; how many went."""
+        """Remove finished calls beyond what the settings keep; returns how many."""
         return await self._cleanup.prune()
 
     def body_path(self, payload: Payload) -> str:
-        """Where the body of a payload with a blob is."""
+        """Path of the body of a payload that has a blob."""
         return str(self._blobs.path(payload.blob))
 
     async def _change_free(self, call: str, change: Callable[[Store], T]) -> T:
-        """Change a call that is not begun, though it may be taken; it stays so where that fails."""
+        """Change a call that was not begun, though it may be leased; nothing changes on failure."""
         view, dispatcher = await self.call(call), self._worker.dispatcher
         taken = None
         if view.state is CallState.RUNNING:
@@ -203,9 +209,10 @@ class CallQueue:
             dispatcher.give_back(view.function, taken)
             raise
 
-    # What the parts tell.
+    # Called by the parts.
 
-    def _no_room(self) -> str:
+    def refusal(self) -> str:
+        """Why no call is accepted now; empty while there is room."""
         settings = self._settings
         if self._total >= settings.queue_calls:
             return f"{settings.queue_calls} calls are queued already"
@@ -213,7 +220,8 @@ class CallQueue:
             return f"{settings.queue_bytes} bytes of calls are queued already"
         return ""
 
-    def _accepted(self, call: NewCall) -> None:
+    def accepted(self, call: NewCall) -> None:
+        """Count a call that is durable, and run it."""
         self.metrics.submitted += 1
         request = call.request
         self._wait(call.function, 1, len(request.head) + request.size)
@@ -244,7 +252,7 @@ class CallQueue:
                     dead.setdefault(call.function, []).append(outcome)
                 if call.host:
                     self._callbacks.dispatcher.wake(call.host)
-        # A line a group and function, not one a call: a broken function may have a million.
+        # One line per group and function, not per call: a broken function may have a million.
         for function, of in dead.items():
             first = of[0].call.id, of[0].reason
             LOG.warning("dead calls=%d function=%s first=%s reason=%s", len(of), function, *first)
@@ -264,7 +272,7 @@ class CallQueue:
 
 
 def _stores(settings: GatewaySettings) -> tuple[Store, Store]:
-    """What writes and what reads."""
+    """A store that writes and one that reads."""
     owner, url = uuid.uuid4().hex, settings.queue_database_url
     if not url:
         path = settings.data_dir / "queue" / "calls.sqlite"

@@ -1,4 +1,4 @@
-"""SQL as SQLite and PostgreSQL both take it, and where they differ."""
+"""SQL that SQLite and PostgreSQL share, and how they differ."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -8,7 +8,7 @@ from typing import Any, Final
 from gateway.queue.store import StoreError, StoreFullError
 from sluice.migrations import NewerSchemaError
 
-# Two rows beyond this would pass SQLite's 32766 parameters; PostgreSQL takes 65535.
+# With few more rows a statement has over 32766 parameters, SQLite's limit; PostgreSQL's is 65535.
 ROWS_AT_ONCE: Final = 512
 
 Row = tuple[Any, ...]
@@ -16,9 +16,8 @@ Row = tuple[Any, ...]
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """mark: a parameter's place. blob: the type of bytes. skip_locked: ends a lease's choice.
-
-    full: whether an error says that the disk is.
+    """mark: placeholder of a parameter. blob: the type of bytes. skip_locked: ends the SELECT of a
+    lease. full: whether an error means that the disk is full.
     """
 
     mark: str
@@ -30,7 +29,7 @@ class Dialect:
 
 
 class Database:
-    """One connection, made by `connect` and made again after it was lost."""
+    """One connection, made by `connect`; made again after it was lost."""
 
     def __init__(self, connect: Callable[[], Any], dialect: Dialect) -> None:
         self._connect, self.dialect = connect, dialect
@@ -70,14 +69,14 @@ class Database:
             raise self._failure(error) from error
 
     def rows(self, query: str, values: Sequence[Any] = ()) -> list[Row]:
-        """What the query returns; `?` stands for each value."""
+        """The rows of a query; `?` stands for each value."""
         if self.dialect.mark != "?":
             query = query.replace("?", self.dialect.mark)
         found: list[Row] = self._connection.execute(query, values).fetchall()
         return found
 
     def run(self, query: str, values: Sequence[Any] = ()) -> None:
-        """Run what returns nothing."""
+        """Run a statement that returns no rows."""
         if self.dialect.mark != "?":
             query = query.replace("?", self.dialect.mark)
         self._connection.execute(query, values)
@@ -88,11 +87,11 @@ class Database:
 
 
 def places(count: int, row: str) -> str:
-    """`row` as often as there are rows: one statement is one switch between threads."""
+    """`row` repeated: one statement for many rows hands over the interpreter only once."""
     return ",".join([row] * count)
 
 
 def parts(rows: Sequence[Any]) -> Iterator[Sequence[Any]]:
-    """The rows in parts that fit into a statement."""
+    """The rows in parts, each small enough for one statement."""
     for at in range(0, len(rows), ROWS_AT_ONCE):
         yield rows[at : at + ROWS_AT_ONCE]

@@ -1,4 +1,4 @@
-"""The tables of calls in a SQLite file: WAL, synchronous=FULL, so that COMMIT is on the disk."""
+"""The tables of calls in a SQLite file: WAL and synchronous=FULL, so that a commit is durable."""
 
 import sqlite3
 from pathlib import Path
@@ -10,7 +10,7 @@ from gateway.types.errors import UnavailableError
 from sluice.file_lock import FileLock, LockedError
 from sluice.migrations import NewerSchemaError, migrate_file
 
-# The second: the shared index of the log, which grows with it, has no room.
+# The second: no room for the shared index of the log, which grows with it.
 FULL: Final = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE)
 
 
@@ -20,10 +20,10 @@ def _full(error: Exception) -> bool:
 
 WRITER: Final = Dialect("?", "BLOB", "BEGIN IMMEDIATE", "", (sqlite3.Error,), _full)
 READER: Final = Dialect("?", "BLOB", "BEGIN", "", (sqlite3.Error,), _full)
-# One text a number of rows: as many as a group has at most.
+# A statement for each number of rows that a group may have.
 STATEMENTS: Final = 1024
 CACHE_KIB: Final = 16 * 1024
-# Pages after which the log is written back: 16 MiB, so that few groups pay for it.
+# Pages after which the log is written back: 16 MiB, so that few groups are delayed by it.
 CHECKPOINT_PAGES: Final = 4096
 MIGRATIONS: Final = (
     """
@@ -57,14 +57,14 @@ MIGRATIONS: Final = (
 
 
 class SqliteStore(SqlStore):
-    """The one writing connection of a file; `open` takes the file for this process alone."""
+    """The only writing connection of a file; `open` locks the file for this process."""
 
     def __init__(self, path: Path, owner: str) -> None:
         super().__init__(Database(self._connect, WRITER), owner, exclusive=True)
         self._path, self._lock = path, FileLock(path.with_suffix(".lock"))
 
     def open(self) -> None:
-        """Raises UnavailableError when another gateway has the file."""
+        """Raises UnavailableError when another gateway has locked the file."""
         self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         try:
             self._lock.acquire()
@@ -89,7 +89,7 @@ class SqliteStore(SqlStore):
 
 
 def reader(path: Path) -> SqlStore:
-    """A store for what only reads; the writer goes on meanwhile."""
+    """A store that only reads, while the writer continues."""
 
     def connect() -> Any:
         connection = _open(path)

@@ -1,7 +1,7 @@
-"""The changes of the call path, many rows a statement: accept, lease, finish.
+"""The changes of the call path, many rows per statement: accept, lease, finish.
 
-A statement a row would hand the interpreter's lock over as often as there are rows, each time for
-up to the switch interval; the loop thread has it else.
+Each statement hands the interpreter's lock to the loop's thread for up to the switch interval, so
+one statement per row would be slow.
 """
 
 from collections.abc import Sequence
@@ -50,13 +50,13 @@ NONE: Final = Payload(b"")
 
 
 def accept(db: Database, calls: Sequence[NewCall]) -> dict[str, Duplicate]:
-    """Insert new calls; those whose key is known are returned instead."""
+    """Insert new calls; returns those whose key is known instead."""
     plain = [call for call in calls if not call.key]
     duplicates = {}
     taken = plain
     if len(plain) < len(calls):
         taken = list(plain)
-        # In one order everywhere, so that two gateways never wait for one another.
+        # In the same order in every gateway, so that two of them never deadlock.
         for call in sorted((c for c in calls if c.key), key=lambda c: (c.function, c.key)):
             duplicate = _accept_keyed(db, call)
             if duplicate is None:
@@ -99,9 +99,9 @@ def _insert_payloads(
 
 
 def finish(db: Database, outcomes: Sequence[Outcome], owner: str) -> set[str]:
-    """Write what became of leased calls; ids of those that `owner` held.
+    """Write the outcomes of leased calls; returns the ids of those that `owner` held.
 
-    Finished ones leave their answer, and a callback where one is owed.
+    Finished calls leave their response, and a callback if they have a URL for it.
     """
     done: set[str] = set()
     for some in parts(outcomes):
@@ -142,11 +142,11 @@ def _result(outcome: Outcome) -> tuple[Any, ...]:
     )
 
 
-def lease(db: Database, order: Lease, owner: str) -> Leased[QueuedCall]:
-    """Take due calls of a function for `owner`, those due first in front."""
+def lease(db: Database, wanted: Lease, owner: str) -> Leased[QueuedCall]:
+    """Lease due calls of a function for `owner`, in the order in which they are due."""
     query = LEASE.format(skip_locked=db.dialect.skip_locked)
-    rows = db.rows(query, (owner, order.key, order.now, order.count))
-    next_due = _next_due(db, "calls", "function", order, len(rows))
+    rows = db.rows(query, (owner, wanted.key, wanted.now, wanted.count))
+    next_due = _next_due(db, "calls", "function", wanted, len(rows))
     if not rows:
         return Leased([], next_due)
     rows.sort(key=lambda row: (row[5], row[0]))
@@ -158,20 +158,20 @@ def lease(db: Database, order: Lease, owner: str) -> Leased[QueuedCall]:
     return Leased(calls, next_due)
 
 
-def _next_due(db: Database, table: str, column: str, order: Lease, found: int) -> float | None:
-    """When the next entry of the key is due, once all that are due were found."""
-    if found == order.count:
+def _next_due(db: Database, table: str, column: str, wanted: Lease, found: int) -> float | None:
+    """When the key's next entry is due; None if more may be due now."""
+    if found == wanted.count:
         return None
     query = f"SELECT min(due) FROM {table} WHERE state = 0 AND {column} = ?"  # noqa: S608 - ours
-    ((due,),) = db.rows(query, (order.key,))
+    ((due,),) = db.rows(query, (wanted.key,))
     return NEVER if due is None else float(due)
 
 
-def lease_callbacks(db: Database, order: Lease, owner: str) -> Leased[Delivery]:
-    """Take owed callbacks of a host for `owner`."""
+def lease_callbacks(db: Database, wanted: Lease, owner: str) -> Leased[Delivery]:
+    """Lease due callbacks of a host for `owner`."""
     query = LEASE_CALLBACKS.format(skip_locked=db.dialect.skip_locked)
-    rows = db.rows(query, (owner, order.key, order.now, order.count))
-    next_due = _next_due(db, "callbacks", "host", order, len(rows))
+    rows = db.rows(query, (owner, wanted.key, wanted.now, wanted.count))
+    next_due = _next_due(db, "callbacks", "host", wanted, len(rows))
     attempts = {row[0]: row[1] for row in rows}
     if not attempts:
         return Leased([], next_due)
@@ -200,7 +200,7 @@ def lease_callbacks(db: Database, order: Lease, owner: str) -> Leased[Delivery]:
 
 
 def delivered(db: Database, results: Sequence[Delivered], owner: str) -> None:
-    """Write what became of callbacks; those over are removed, the call says how they ended."""
+    """Write the results of callbacks; finished ones are removed, their call keeps the state."""
     for result in results:
         values: tuple[Any, ...] = (result.delivery.id, owner)
         held = " WHERE id = ? AND state = 1 AND owner = ?"

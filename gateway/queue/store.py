@@ -1,6 +1,6 @@
 """What the queue needs of a database: groups of changes, each group one durable transaction.
 
-Stores are synchronous and belong to one thread at a time; gateway.queue.group_commit drives them.
+Stores are synchronous and used by one thread at a time (gateway.queue.group_commit).
 """
 
 from collections.abc import Callable, Sequence
@@ -28,9 +28,9 @@ DISK_IS_FULL: Final = "the queue's disk is full, nothing was changed"
 
 @dataclass(frozen=True, slots=True)
 class Duplicate:
-    """A call that was not accepted, as its Idempotency-Key came before with call `id`.
+    """A call that was not accepted, as call `id` came before with its Idempotency-Key.
 
-    same: whether the request was the same, too.
+    same: whether the requests are equal, too.
     """
 
     id: str
@@ -39,7 +39,7 @@ class Duplicate:
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """Ask for up to `count` calls of `key` that are due: a function, or a host to call back."""
+    """A wish for up to `count` due entries of `key`: of a function, or a host to call back."""
 
     key: str
     count: int
@@ -68,9 +68,9 @@ class Filter:
 
 @dataclass(frozen=True, slots=True)
 class Keep:
-    """What is kept of finished calls: dead ones after `dead_after`, others after `others_after`.
+    """Which finished calls to keep: dead ones since `dead_after`, others since `others_after`.
 
-    excess: bytes to be removed all the same, oldest first. limit: how many calls to remove at once.
+    excess: bytes to remove even of those, oldest first. limit: how many calls to remove at once.
     """
 
     dead_after: float
@@ -96,7 +96,7 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Leased(Generic[T]):
-    """What a lease gave. due: when the next of the key is, None while more may be due now."""
+    """The leased entries. due: when the key's next one is due, None if more may be due now."""
 
     entries: list[T]
     due: float | None = None
@@ -104,17 +104,17 @@ class Leased(Generic[T]):
 
 @dataclass(slots=True)
 class Committed:
-    """What a group led to, lists in the order of the group's.
+    """The results of a group, in the order of its lists.
 
-    duplicates: by id of the call that was not accepted. finished: ids whose outcome was taken:
-    those that this owner still held.
+    duplicates: by id of the call that was not accepted. finished: ids whose outcome was written,
+    as this owner still held their lease. results: what operations returned or raised.
     """
 
     duplicates: dict[str, Duplicate] = field(default_factory=dict)
     finished: set[str] = field(default_factory=set)
     leased: list[Leased[QueuedCall]] = field(default_factory=list)
     callbacks: list[Leased[Delivery]] = field(default_factory=list)
-    answers: list[Any | SluiceError] = field(default_factory=list)
+    results: list[Any | SluiceError] = field(default_factory=list)
 
 
 class Store(Protocol):
@@ -137,31 +137,34 @@ class Store(Protocol):
         """Apply the group in one transaction, durable on return; one that fails leaves nothing."""
 
     def take_over(self, now: float, lease: float) -> int:
-        """Say that this owner lives until `now + lease`; queue what others left. How many."""
+        """Renew this owner's lease until `now + lease` and queue the calls of expired owners.
+
+        Returns how many calls.
+        """
 
     def release(self, ids: Sequence[str]) -> None:
         """Queue leased calls again that were not begun."""
 
     def leave(self) -> None:
-        """Queue again whatever this owner holds."""
+        """Queue again all calls that this owner holds."""
 
     def cancel(self, call: str, now: float) -> CallView:
-        """Cancel a queued call; what it was. Raises NotFoundError, AlreadyExistsError."""
+        """Cancel a queued call; returns it as it was. Raises NotFoundError, AlreadyExistsError."""
 
     def replay(self, call: str, now: float) -> tuple[CallView, list[str]]:
-        """Queue a finished call again; what it is now, and blobs of the answer it had.
+        """Queue a finished call again; returns it as it is now, and the blobs of its response.
 
         Raises NotFoundError, AlreadyExistsError.
         """
 
     def delete(self, call: str) -> tuple[CallView, list[str]]:
-        """Remove a call that does not run; what it was and its blobs.
+        """Remove a call that does not run; returns it as it was, and its blobs.
 
         Raises NotFoundError, AlreadyExistsError.
         """
 
     def prune(self, keep: Keep) -> tuple[int, int, list[str]]:
-        """Remove finished calls that are not kept; how many, their bytes and their blobs."""
+        """Remove finished calls that are not to be kept; their count, bytes and blobs."""
 
     def finished_size(self) -> int:
         """Bytes of all finished calls."""
@@ -182,7 +185,7 @@ class Store(Protocol):
         """The request of a call."""
 
     def response(self, call: str) -> Payload | None:
-        """The last answer of a call."""
+        """The last response of a call."""
 
     def blobs(self, names: Sequence[str]) -> set[str]:
         """Those of the blobs named that a call refers to."""

@@ -1,16 +1,17 @@
-"""From a request to a durable call: what answers /async-function/.
+"""From a request to a durable call: the receivers of /async-function/.
 
-The caller hears 202 when the call is on the disk, not before. A small request is kept in memory
-until then; a body that is large, or whose length is unknown, goes to a file as it arrives.
+The caller gets 202 once the call is durable, not before. A small request is kept in memory until
+then; a body that is large, or whose length is unknown, goes to a file as it arrives.
 """
 
 import asyncio
 import hashlib
 import time
-from collections.abc import Callable
-from typing import Final
+from enum import Enum
+from typing import Final, Protocol
 
-from gateway.proxy.headers import SERVED_BY, TEXT_TYPE, request_head
+from gateway.proxy.client_call import request_head
+from gateway.proxy.headers import SERVED_BY, TEXT_TYPE
 from gateway.proxy.routes import Route
 from gateway.queue.blobs import ROW_BYTES, Blobs, BlobWriter
 from gateway.queue.call import NewCall, Payload, new_ids
@@ -21,18 +22,29 @@ from gateway.types.errors import DISK_FULL, DiskFullError, InvalidRequestError, 
 from sluice.http1.exchange import Exchange, Receiver
 
 LONGEST_KEY: Final = 255
-# What is gathered of a large body before it is handed to a thread.
+# How much of a large body collects before it is handed to a thread.
 WRITE_BYTES: Final = 1024 * 1024
 
 
+class Admission(Protocol):
+    """The bounds of the queue, and the count of the calls in it."""
+
+    def refusal(self) -> str:
+        """Why no call is accepted now; empty while there is room."""
+
+    def accepted(self, call: NewCall) -> None:
+        """Called with each call once it is durable."""
+
+
 class Submission:
-    """Takes calls for the queue. room: why none is taken now, or nothing.
+    """Accepts calls for the queue.
 
     in_rows: bodies of every size go into the row, as gateways that share tables share no disk.
     """
 
     def __init__(
         self,
+        admission: Admission,
         commit_writer: GroupCommitWriter,
         blobs: Blobs,
         targets: CallbackTargets,
@@ -40,10 +52,9 @@ class Submission:
         *,
         in_rows: bool,
     ) -> None:
+        self.admission = admission
         self.commit_writer, self.blobs, self.targets = commit_writer, blobs, targets
         self.body_bytes, self.in_rows = body_bytes, in_rows
-        self.room: Callable[[], str] = str
-        self.accepted: Callable[[NewCall], None] = lambda _call: None
         self.new_id = new_ids()
         self.writes: set[asyncio.Task[None]] = set()
 
@@ -56,10 +67,8 @@ class Submission:
 
 
 class SmallRequest:
-    """A Receiver whose body is kept in memory, and who waits for the commit."""
+    """A Receiver that keeps the body in memory and waits for the commit."""
 
-    status: int = 202
-    text: bytes = b""
     lines: bytes = b""
 
     def __init__(
@@ -68,7 +77,6 @@ class SmallRequest:
         self.submission, self.exchange, self.route = submission, exchange, route
         self.name, self.line = name, line
         self.body = b""
-        self.gone = False
         self.begin()
 
     def begin(self) -> None:
@@ -82,10 +90,10 @@ class SmallRequest:
         self.submit(Payload(b"", self.body, "", len(self.body)), b"")
 
     def submit(self, body: Payload, digest: bytes) -> None:
-        """Hand the whole request to the journal. digest: of a body that is in a file."""
+        """Hand the complete request to the writer. digest: of a body that is in a file."""
         submission, exchange = self.submission, self.exchange
         try:
-            full = submission.room()
+            full = submission.admission.refusal()
             if full:
                 self.refuse(429, full)
                 return
@@ -148,11 +156,11 @@ class SmallRequest:
             digest if key else b"",
         )
 
-    # The journal's word.
+    # For the writer.
 
     def committed(self, call: NewCall, duplicate: Duplicate | None) -> None:
         if duplicate is None:
-            self.submission.accepted(call)
+            self.submission.admission.accepted(call)
             self.exchange.respond(202, self.lines, b"")
             return
         self.discard()
@@ -167,8 +175,8 @@ class SmallRequest:
         self.not_queued(error)
 
     def not_queued(self, error: SluiceError) -> None:
-        """Answer that the call was not accepted, and why."""
-        # As OpenFaaS's gateway does, whatever the cause; a full disk is told apart.
+        """Respond that the call was not accepted, and why."""
+        # As OpenFaaS's gateway does, whatever the cause; a full disk has a status of its own.
         status = error.status if isinstance(error, DiskFullError) else SluiceError.status
         self.refuse(status, f"Error queuing request: {error}")
 
@@ -177,32 +185,49 @@ class SmallRequest:
         self.exchange.respond(status, TEXT_TYPE + SERVED_BY, f"{text}\n".encode())
 
     def discard(self) -> None:
-        """Nothing was put anywhere."""
+        """Remove what was stored: nothing, while the body is in memory."""
 
     def client_gone(self) -> None:
-        """A call that is being committed stays: the caller may have meant it."""
+        """A call that is being committed is accepted: the caller may not have meant to cancel."""
 
     def writing_paused(self) -> None:
-        """An answer is one line."""
+        """A response is one line."""
 
     def writing_resumed(self) -> None:
-        """Likewise."""
+        """A response is one line."""
+
+
+class Body(Enum):
+    """Where the body of a large request stands."""
+
+    INCOMPLETE = "more of it is to come"
+    COMPLETE = "all of it came"
+    ABANDONED = "the client left, or the request was refused: what was written is removed"
+
+
+BODY_TRANSITIONS: Final = {
+    Body.INCOMPLETE: frozenset({Body.COMPLETE, Body.ABANDONED}),
+    Body.COMPLETE: frozenset({Body.ABANDONED}),
+    Body.ABANDONED: frozenset[Body](),
+}
 
 
 class LargeRequest(SmallRequest):
-    """A Receiver whose body goes to a file, a piece at a time."""
+    """A Receiver whose body goes to a file, a piece at a time.
+
+    task: writes the pieces that came; while there is one, it continues when the state changes.
+    """
 
     def __init__(
         self, submission: Submission, exchange: Exchange, route: Route, name: str, line: bytes
     ) -> None:
         self.pieces: list[bytes] = []
         self.held = self.size = 0
-        self.whole = False
+        self.state = Body.INCOMPLETE
         self.sha256 = hashlib.sha256()
         self.blob = f"{submission.new_id()}.request"
         self.writer: BlobWriter | None = None
         self.task: asyncio.Task[None] | None = None
-        self.kept = False
         super().__init__(submission, exchange, route, name, line)
 
     def begin(self) -> None:
@@ -222,25 +247,31 @@ class LargeRequest(SmallRequest):
             self._write()
 
     def body_complete(self) -> None:
-        self.whole = True
+        self._become(Body.COMPLETE)
         if self.task is None:
             self._write()
 
     def client_gone(self) -> None:
-        if not self.whole:
-            self.gone = True
-            if self.task is None:
-                self.discard()
+        if self.state is Body.INCOMPLETE:
+            self._abandon()
 
     def _too_large(self) -> None:
-        self.gone = True
+        self._abandon()
         text = f"body over {self.submission.body_bytes} bytes\n"
         self.exchange.respond(413, TEXT_TYPE + SERVED_BY, text.encode())
+
+    def _abandon(self) -> None:
+        self._become(Body.ABANDONED)
         if self.task is None:
             self.discard()
 
+    def _become(self, state: Body) -> None:
+        if state not in BODY_TRANSITIONS[self.state]:
+            raise RuntimeError(f"a body cannot become {state.name} after {self.state.name}")
+        self.state = state
+
     def _write(self) -> None:
-        """Have a thread write what there is; nothing more is read meanwhile."""
+        """Have a thread write the pieces that came; reading pauses meanwhile."""
         self.exchange.pause_reading()
         self.task = asyncio.get_running_loop().create_task(self._write_pieces())
         self.submission.writes.add(self.task)
@@ -248,22 +279,24 @@ class LargeRequest(SmallRequest):
 
     async def _write_pieces(self) -> None:
         try:
-            while self.pieces and not self.gone:
+            while self.pieces and self.state is not Body.ABANDONED:
                 pieces, self.pieces, self.held = self.pieces, [], 0
                 await asyncio.to_thread(self._append, b"".join(pieces))
-            if self.whole and not self.gone:
+            if self.state is Body.COMPLETE:
                 await asyncio.to_thread(self._finish)
         except OSError as error:
-            self.gone = True
+            if self.state is not Body.ABANDONED:
+                self._become(Body.ABANDONED)
             full = error.errno in DISK_FULL
             self.not_queued(DiskFullError(DISK_IS_FULL) if full else SluiceError(error.strerror))
         self.task = None
-        if self.gone:
-            self.discard()
-        elif self.whole:
-            await self._submit()
-        else:
-            self.exchange.resume_reading()
+        match self.state:
+            case Body.ABANDONED:
+                self.discard()
+            case Body.COMPLETE:
+                await self._submit()
+            case Body.INCOMPLETE:
+                self.exchange.resume_reading()
 
     async def _submit(self) -> None:
         body = Payload(b"", b"", self.blob, self.size)

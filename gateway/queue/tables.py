@@ -1,4 +1,4 @@
-"""The store on SQL tables: groups of the call path, and what operators and loops ask for."""
+"""The store on SQL tables: groups of the call path, and the operations of API and upkeep."""
 
 from collections.abc import Sequence
 from typing import Any, Final
@@ -24,7 +24,7 @@ PRUNABLE: Final = " AND finished IS NOT NULL AND substr(callback_state, 1, 4) <>
 class SqlStore:
     """Implements gateway.queue.store.Store. owner: this gateway, a new name at each start.
 
-    exclusive: whether whoever else is in the tables must be dead.
+    exclusive: whether every other owner in the tables must be dead.
     """
 
     def __init__(self, database: Database, owner: str, *, exclusive: bool) -> None:
@@ -45,15 +45,15 @@ class SqlStore:
                 statements.delivered(db, group.deliveries, owner)
             if group.accepted:
                 done.duplicates = statements.accept(db, group.accepted)
-            done.answers = [self._response(operation) for operation in group.operations]
-            done.leased = [statements.lease(db, order, owner) for order in group.leases]
+            done.results = [self._result(operation) for operation in group.operations]
+            done.leased = [statements.lease(db, wanted, owner) for wanted in group.leases]
             done.callbacks = [
-                statements.lease_callbacks(db, order, owner) for order in group.callback_leases
+                statements.lease_callbacks(db, wanted, owner) for wanted in group.callback_leases
             ]
         return done
 
-    def _response(self, operation: Operation) -> Any | SluiceError:
-        """The answer, or the refusal of an operation that then has changed nothing."""
+    def _result(self, operation: Operation) -> Any | SluiceError:
+        """What it returns, or the error that it raises; it then has changed nothing."""
         try:
             return operation(self)
         except SluiceError as error:
@@ -71,7 +71,7 @@ class SqlStore:
             " ON CONFLICT (owner) DO UPDATE SET until = excluded.until",
             (me, now + lease),
         )
-        return self._let_go(gone) if gone else 0
+        return self._release_all(gone) if gone else 0
 
     def release(self, ids: Sequence[str]) -> None:
         if ids:
@@ -82,10 +82,10 @@ class SqlStore:
             )
 
     def leave(self) -> None:
-        self._let_go([self._owner])
+        self._release_all([self._owner])
         self._db.run("DELETE FROM owners WHERE owner = ?", (self._owner,))
 
-    def _let_go(self, owners: Sequence[str]) -> int:
+    def _release_all(self, owners: Sequence[str]) -> int:
         held = f"IN ({places(len(owners), '?')}) RETURNING id"
         return sum(
             len(self._db.rows(RELEASE.format(table=table) + held, owners))
@@ -145,7 +145,7 @@ class SqlStore:
         return found
 
     def _locked(self, call: str) -> CallView:
-        """The call, which nobody else changes until the group is committed."""
+        """The call, locked until the group is committed."""
         lock = " FOR UPDATE" if self._db.dialect.skip_locked else ""
         return self._view(call, lock)
 
@@ -160,7 +160,7 @@ class SqlStore:
         query = f"DELETE FROM {table} WHERE id IN ({places(len(ids), '?')}) RETURNING blob"  # noqa: S608 - ours
         return [blob for (blob,) in self._db.rows(query, ids) if blob]
 
-    # What only reads.
+    # Read only.
 
     def backlog(self) -> list[Backlog]:
         query = (

@@ -1,4 +1,4 @@
-"""Runs queued calls: leases them, calls the function, decides what the answer means."""
+"""Runs queued calls: leases them, calls the function, decides what follows from the response."""
 
 import asyncio
 import logging
@@ -7,14 +7,14 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Final
 
-from gateway.proxy.activator import Activator
-from gateway.proxy.invoker import Invoker
+from gateway.proxy.call import CallContext
+from gateway.proxy.collected_call import CollectedResponse
 from gateway.proxy.routes import Route
 from gateway.queue.blobs import ROW_BYTES, Blobs
 from gateway.queue.call import CallState, Outcome, Payload, QueuedCall
 from gateway.queue.dispatcher import Dispatcher
 from gateway.queue.group_commit import GroupCommitWriter
-from gateway.queue.invocation import FunctionResponse, QueuedInvocation, request_bytes
+from gateway.queue.invocation import QueuedInvocation, request_bytes
 from gateway.queue.retries import RetryPolicy, concurrency, retry_after
 from gateway.settings import GatewaySettings
 from gateway.types.errors import InvalidRequestError, NotFoundError, SluiceError
@@ -24,44 +24,45 @@ from sluice.http1.wire import header_lines
 
 LOG: Final = logging.getLogger(__name__)
 
-# Answers that the database has not taken yet, beyond which nothing new is begun.
+# Outcomes that are not written yet, beyond which no new call is begun.
 UNWRITTEN: Final = 2000
-# Bodies from files that are in memory at once; one call is run whatever its size.
+# Bodies from files that are in memory at once; a larger one is called with alone.
 BLOB_BYTES: Final = 256 * 1024 * 1024
 INTERNAL: Final = b"x-openfaas-internal"
 
-CollectedResponse = FunctionResponse | SluiceError
+Result = CollectedResponse | SluiceError
 
 
 class Worker:
-    """The queue's side that calls functions. begun: told of each call that is begun."""
+    """The queue's side that calls functions.
+
+    begun: called with each call that is begun. in_rows: responses of every size go into the row.
+    """
 
     def __init__(
         self,
         commit_writer: GroupCommitWriter,
-        invoker: Invoker,
+        context: CallContext,
         blobs: Blobs,
         settings: GatewaySettings,
+        begun: Callable[[QueuedCall], None],
+        *,
+        in_rows: bool,
     ) -> None:
-        self._commit_writer, self._invoker, self._blobs = commit_writer, invoker, blobs
-        self._activator: Activator = invoker.activator
+        self._commit_writer, self._context, self._blobs = commit_writer, context, blobs
+        self._activator = context.activator
         self._concurrency: int = settings.queue_concurrency
         self._max_age: float = settings.queue_max_age
-        self._in_rows = False
+        self._begun, self._in_rows = begun, in_rows
         self.dispatcher = Dispatcher(
             settings.queue_inflight, self._limit, self._begin, commit_writer.lease
         )
-        # Calls that were begun and whose outcome is not durable: never begun a second time.
+        # Ids of calls that were begun and whose outcome is not durable: not to be begun again.
         self._held: set[str] = set()
         self._loaded = 0
         self._unloaded = asyncio.Condition()
         self._rules: dict[str, tuple[FunctionDeployment, RetryPolicy, int]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self.begun: Callable[[QueuedCall], None] = lambda _call: None
-
-    def keep_in_rows(self) -> None:
-        """Answers of every size go into the row."""
-        self._in_rows = True
 
     async def drain(self, seconds: float) -> None:
         """Begin nothing more and wait for the calls under way."""
@@ -70,18 +71,18 @@ class Worker:
             ids = [call.id for call in left]
             await self._commit_writer.change(lambda store: store.release(ids))
         deadline = time.monotonic() + seconds
-        while self.dispatcher.running and time.monotonic() < deadline:  # noqa: ASYNC110 - invocations call back, nobody sets an event a call
+        while self.dispatcher.running and time.monotonic() < deadline:  # noqa: ASYNC110 - an event would be set with each call
             await asyncio.sleep(0.01)
 
     def outcome_written(self, outcome: Outcome) -> None:
-        """The journal says that an outcome is durable."""
+        """Called once an outcome is durable."""
         self._held.discard(outcome.call.id)
         self.dispatcher.pump_soon()
 
-    # The dispatcher's questions.
+    # For the dispatcher.
 
     def _limit(self, function: str) -> int:
-        """Calls of the function that may run at once: as asked, and no more than have a slot."""
+        """Calls of the function that may run at once: no more than have a slot."""
         if self._commit_writer.unwritten > UNWRITTEN:
             return 0
         try:
@@ -106,11 +107,11 @@ class Worker:
 
     def _begin(self, call: QueuedCall) -> None:
         if call.id in self._held:
-            # Taken from this gateway by another, and back: the first attempt is under way yet.
+            # Another gateway took the lease and gave it back: the first attempt still runs.
             self.dispatcher.ended(call.function)
             return
         self._held.add(call.id)
-        self.begun(call)
+        self._begun(call)
         try:
             route = self._activator.route(FunctionId.parse(call.function))
         except NotFoundError as error:
@@ -145,13 +146,13 @@ class Worker:
 
     def _invoke(self, call: QueuedCall, route: Route, body: bytes) -> None:
         data = request_bytes(call, self._rule(route)[0].attempts, body)
-        QueuedInvocation(self._invoker, route, call, data, self._answered).start(time.monotonic())
+        QueuedInvocation(self._context, route, call, data, self._responded).start(time.monotonic())
 
-    def _answered(self, call: QueuedCall, started: float, response: CollectedResponse) -> None:
+    def _responded(self, call: QueuedCall, started: float, response: Result) -> None:
         if call.request.blob:
             self._spawn(self._unload(call.request.size))
         if (
-            isinstance(response, FunctionResponse)
+            isinstance(response, CollectedResponse)
             and len(response.body) > ROW_BYTES
             and not self._in_rows
         ):
@@ -160,28 +161,24 @@ class Worker:
             self._ended(call, started, response)
 
     async def _keep_large(
-        self, call: QueuedCall, started: float, response: FunctionResponse
+        self, call: QueuedCall, started: float, response: CollectedResponse
     ) -> None:
         name = f"{call.id}.{call.attempt}.answer"
         try:
             await asyncio.to_thread(self._blobs.write, name, response.body)
         except OSError:
-            LOG.exception("answer not in a file call=%s function=%s", call.id, call.function)
+            LOG.exception("response not in a file call=%s function=%s", call.id, call.function)
             name = ""
         self._ended(call, started, response, name)
 
-    def _ended(
-        self, call: QueuedCall, started: float, response: CollectedResponse, blob: str = ""
-    ) -> None:
+    def _ended(self, call: QueuedCall, started: float, response: Result, blob: str = "") -> None:
         outcome = self._outcome(call, time.monotonic() - started, response, blob)
         self._commit_writer.finish(outcome)
         self.dispatcher.ended(call.function)
 
-    def _outcome(
-        self, call: QueuedCall, seconds: float, response: CollectedResponse, blob: str
-    ) -> Outcome:
+    def _outcome(self, call: QueuedCall, seconds: float, response: Result, blob: str) -> Outcome:
         now = time.time()
-        if isinstance(response, FunctionResponse):
+        if isinstance(response, CollectedResponse):
             status, reason = response.status, ""
             payload = _payload(response, blob)
             internal = any(name == INTERNAL for name, _ in response.headers)
@@ -233,7 +230,7 @@ def _rule_of(deployment: FunctionDeployment, default: int) -> tuple[RetryPolicy,
         return RetryPolicy(), default
 
 
-def _payload(response: FunctionResponse, blob: str) -> Payload:
+def _payload(response: CollectedResponse, blob: str) -> Payload:
     try:
         head = header_lines(response.headers)
     except ValueError:

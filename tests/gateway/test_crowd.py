@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from gateway.autoscaling.autoscaler import Autoscaler
 from gateway.autoscaling.signals import Signals
 from gateway.metrics import Metrics
-from gateway.proxy.activator import Activator
+from gateway.proxy.activator import Activator, Listeners
 from gateway.types.function import (
     FunctionDeployment,
     FunctionStatus,
@@ -29,7 +29,8 @@ def status(function: FunctionId, replicas: int) -> FunctionStatus:
 
 
 async def test_tick_of_the_autoscaler_looks_at_no_function_at_zero() -> None:
-    activator = Activator(lambda _function: None, Metrics(), 30.0, 100)
+    listeners = Listeners(lambda _function: None, lambda _function: None, lambda _replica: None)
+    activator = Activator(listeners, Metrics(), 30.0, 100)
     looked_at: list[FunctionId] = []
 
     def load(function: FunctionId, now: float) -> FunctionLoad | None:

@@ -1,15 +1,16 @@
-"""The call path with everything real but the provider: sockets, http1, activator, upstream."""
+"""The call path with everything real but the provider: sockets, http1, activator, connections."""
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from gateway.auth.authenticator import Identity
 from gateway.metrics import Metrics
-from gateway.proxy.activator import Activator
+from gateway.proxy.activator import Activator, Listeners
+from gateway.proxy.call import CallPhase
 from gateway.proxy.connection_pool import ConnectionPool
 from gateway.proxy.invoker import Invoker
 from gateway.proxy.router import Router
@@ -23,9 +24,30 @@ from tests.fake_replica import Behaviour
 from tests.fakes import FakeProvider, echo
 
 
+async def until(condition: Callable[[], bool]) -> None:
+    """Returns once it is so; for states of which the product notifies nobody."""
+    async with asyncio.timeout(60):
+        while not condition():  # noqa: ASYNC110 - see above
+            await asyncio.sleep(0.002)
+
+
+async def standstill(progress: Callable[[], int]) -> None:
+    """Returns once `progress` has not changed for 200 turns of the loop.
+
+    Both ends of every connection are on this loop, and each turn looks at all sockets: bytes that
+    nobody holds back have moved by then, however slow the machine is.
+    """
+    last, turns = progress(), 0
+    async with asyncio.timeout(60):
+        while turns < 200:
+            await asyncio.sleep(0)
+            now = progress()
+            last, turns = now, turns + 1 if now == last else 0
+
+
 @dataclass(slots=True)
 class Reply:
-    """An answer as it came over the socket. clean: whether its end was a proper one."""
+    """A response as it came over the socket. clean: whether its end was a proper one."""
 
     status: int
     headers: list[tuple[str, str]]
@@ -145,11 +167,12 @@ class Gateway:
     def __post_init__(self) -> None:
         settings = self.settings
         self.metrics = Metrics()
-        self.activator = Activator(
-            self._wake, self.metrics, settings.wait_timeout, settings.waiting_calls
-        )
         self.connection_pool = ConnectionPool(
             settings.connect_timeout, settings.kept_connections, settings.kept_timeout
+        )
+        listeners = Listeners(self._wake, lambda _function: None, self.connection_pool.retire)
+        self.activator = Activator(
+            listeners, self.metrics, settings.wait_timeout, settings.waiting_calls
         )
         self.invoker = Invoker(self.activator, self.connection_pool, self.metrics, settings)
         self.router = Router(self.invoker, Someone(), self.services, api, settings)
@@ -177,11 +200,13 @@ class Gateway:
         """Slots taken and calls waiting, over all functions."""
         return sum(each.inflight + each.waiting for each in self.activator.stats(0.0))
 
+    def has_call_in(self, phase: CallPhase) -> bool:
+        """Whether a call is in the phase."""
+        return any(call.phase is phase for call in self.invoker.calls)
+
     async def settled(self) -> None:
         """Returns when no call is under way: every slot was given back."""
-        async with asyncio.timeout(60):
-            while self.invoker.calls:  # noqa: ASYNC110 - the product tells nobody that a call ended
-                await asyncio.sleep(0.005)
+        await until(lambda: not self.invoker.calls)
         assert self.inflight() == 0
 
     async def start(self) -> None:

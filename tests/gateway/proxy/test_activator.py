@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gateway.metrics import Metrics
-from gateway.proxy.activator import Activator
+from gateway.proxy.activator import Activator, Listeners
 from gateway.proxy.routes import ReplicaConcurrency, Route
 from gateway.types.errors import (
     DeadlineExceededError,
@@ -65,11 +65,10 @@ class Bench:
         self.now = 100.0
         self.wakes: list[FunctionId] = []
         self.retired: list[str] = []
+        self.queued: list[FunctionId] = []
         self.metrics = Metrics()
-        self.activator = Activator(
-            self.wakes.append, self.metrics, 30.0, wait_calls, lambda: self.now
-        )
-        self.activator.replica_retired = self.retired.append
+        listeners = Listeners(self.wakes.append, self.queued.append, self.retired.append)
+        self.activator = Activator(listeners, self.metrics, 30.0, wait_calls, lambda: self.now)
 
     def status(
         self,
@@ -182,14 +181,12 @@ def test_call_waits_when_all_slots_are_taken_and_is_served_in_order() -> None:
 
 def test_call_that_must_wait_is_told_and_counted() -> None:
     bench = Bench()
-    queued: list[FunctionId] = []
-    bench.activator.call_queued = queued.append
     route = bench.status(replica("a"), of=limited(1))
     bench.call(route)
-    assert (queued, bench.activator.waiting(F)) == ([], 0)
+    assert (bench.queued, bench.activator.waiting(F)) == ([], 0)
     bench.wait(route)
     bench.wait(route)
-    assert (queued, bench.activator.waiting(F)) == ([F, F], 2)
+    assert (bench.queued, bench.activator.waiting(F)) == ([F, F], 2)
     assert bench.activator.waiting(FunctionId("gone")) == 0
 
 

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from gateway.metrics import CLIENT_GONE, FunctionMetrics
-from gateway.proxy.call import Call
+from gateway.proxy.call import Call, CallPhase
 from gateway.types.function import ReplicaState
 from gateway.types.ids import FunctionId
 from tests.fakes import FakeReplica, ReplicaCall, deployment, echo
-from tests.gateway.proxy.running import Gateway, Reply, running
+from tests.gateway.proxy.running import Gateway, Reply, running, until
 
 F = FunctionId("f")
 
@@ -38,21 +38,15 @@ async def deployed(gateway: Gateway, **fields: Any) -> FakeReplica:
     return gateway.provider.replicas("f")[0]
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(60):
-        while not condition():  # noqa: ASYNC110 - what is waited for tells nobody
-            await asyncio.sleep(0.002)
-
-
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A call waits for the reason of its replica's end for as long as the test takes to tell it."""
     monkeypatch.setattr("gateway.proxy.call.REASON_SECONDS", 600.0)
 
 
-def mourned(gateway: Gateway) -> Callable[[], bool]:
+def awaiting_exit(gateway: Gateway) -> Callable[[], bool]:
     """Whether a call waits for the reason of its replica's end."""
-    return lambda: any(slots.exit_listeners for slots in gateway.activator.route(F).slots)
+    return lambda: gateway.has_call_in(CallPhase.AWAITING_EXIT)
 
 
 def numbered_calls(gateway: Gateway, count: int) -> list[asyncio.Task[Reply]]:
@@ -184,7 +178,7 @@ async def test_replica_that_dies_gives_502_with_the_reason(tmp_path: Path) -> No
         call = asyncio.create_task(gateway.call("POST", "/function/f", b"x"))
         await gate.entered.acquire()
         gateway.provider.kill(replica, "", told=False)
-        await until(mourned(gateway))
+        await until(awaiting_exit(gateway))
         assert not call.done()
         gateway.provider.tell_killed(replica, "memory: 131 MiB used, the limit is 128 MiB")
         reply = await call
@@ -240,7 +234,7 @@ async def test_waiting_calls_do_not_burn_on_a_dead_replica(tmp_path: Path) -> No
         await gate.entered.acquire()
         await until(lambda: gateway.inflight() == 5)
         gateway.provider.kill(replica, told=False)
-        await until(mourned(gateway))
+        await until(awaiting_exit(gateway))
         assert not any(call.done() for call in calls)
         gate.opened.set()
         gateway.provider.tell_killed(replica, "killed")
@@ -290,8 +284,7 @@ async def test_request_a_draining_replica_did_not_take_goes_to_another_at_once(
         first.stop_reading()
         call = asyncio.create_task(gateway.call("POST", "/function/f", b"payload"))
         await until(lambda: gateway.inflight() == 1)
-        first.state = ReplicaState.DRAINING
-        gateway.provider._emit(gateway.provider._owner(first))
+        gateway.provider.tell_draining(first)
         first.drop_connections()
         reply = await asyncio.wait_for(call, 60)
         assert (reply.body, len(second.calls)) == (b"payload", 1)
@@ -500,13 +493,13 @@ async def test_truncated_answer_is_never_a_clean_one(tmp_path: Path) -> None:
     async def chunks(call: ReplicaCall) -> None:
         await call.body()
         await call.send(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n")
-        await asyncio.sleep(0.05)
+        await until(lambda: gateway.has_call_in(CallPhase.RESPONSE_SENT))
         call.cut()
 
     async def length(call: ReplicaCall) -> None:
         await call.body()
         await call.send(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nabc")
-        await asyncio.sleep(0.05)
+        await until(lambda: gateway.has_call_in(CallPhase.RESPONSE_SENT))
         call.cut()
 
     async with running(tmp_path, chunks) as gateway:

@@ -1,4 +1,4 @@
-"""Bodies and answers that are passed on while they are read, with either side slow or gone."""
+"""Bodies and responses that are passed on while they are read, with either side slow or gone."""
 
 import asyncio
 import hashlib
@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 
 from gateway.metrics import CLIENT_GONE
-from gateway.types.function import ReplicaState, UnixAddress
+from gateway.proxy.call import CallPhase
+from gateway.types.function import UnixAddress
 from gateway.types.ids import FunctionId
 from tests.fake_replica import FakeReplica
 from tests.fakes import ReplicaCall, deployment
-from tests.gateway.proxy.running import Gateway, running
+from tests.gateway.proxy.running import Client, Gateway, running, standstill, until
 
 F = FunctionId("f")
 MIB = 2**20
@@ -36,6 +37,20 @@ async def digest(call: ReplicaCall) -> None:
             total += len(piece)
             sha.update(piece)
     await call.reply(200, f"{total} {sha.hexdigest()}".encode())
+
+
+class Sender:
+    """Sends a body as fast as it is taken. sent: bytes so far."""
+
+    def __init__(self, client: Client, body: bytes) -> None:
+        self.client, self.body, self.sent = client, body, 0
+        self.task = asyncio.create_task(self._send())
+
+    async def _send(self) -> None:
+        while self.sent < len(self.body):
+            self.client.send(self.body[self.sent : self.sent + 65536])
+            await self.client.writer.drain()
+            self.sent += 65536
 
 
 async def deployed(gateway: Gateway) -> None:
@@ -63,13 +78,24 @@ async def test_large_body_arrives_whole_with_its_length(tmp_path: Path) -> None:
 
 async def test_chunked_body_arrives_whole_and_chunked(tmp_path: Path) -> None:
     pieces = [os.urandom(size) for size in (1, 10, 70_000, 3)]
-    async with running(tmp_path, digest) as gateway:
+    arrived: asyncio.Queue[int] = asyncio.Queue()
+
+    async def chunks(call: ReplicaCall) -> None:
+        body = b""
+        while piece := await call.chunk():
+            body += piece
+            arrived.put_nowait(len(piece))
+        await call.reply(200, f"{len(body)} {hashlib.sha256(body).hexdigest()}".encode())
+
+    async with running(tmp_path, chunks) as gateway:
         await deployed(gateway)
         client = await gateway.connect()
         client.request("POST", "/function/f", transfer_encoding="chunked")
         for piece in pieces:
             client.send(b"%x\r\n%b\r\n" % (len(piece), piece))
-            await asyncio.sleep(0.01)
+            left = len(piece)
+            while left:  # the next is sent once this one has arrived
+                left -= await asyncio.wait_for(arrived.get(), 60)
         client.send(b"0\r\ntrailer: dropped\r\n\r\n")
         body = b"".join(pieces)
         reply = await client.reply()
@@ -79,6 +105,7 @@ async def test_chunked_body_arrives_whole_and_chunked(tmp_path: Path) -> None:
             ["chunked"],
             [],
         )
+        gateway.provider.replicas("f")[0].behaviour = digest
         client.request("POST", "/function/f", b"again")
         assert (await client.reply()).status == 200
 
@@ -156,12 +183,15 @@ async def test_answer_without_a_length_ends_with_the_replicas_connection(tmp_pat
 async def test_stalled_reader_of_a_large_answer_keeps_memory_flat(tmp_path: Path) -> None:
     size = 100 * MIB
     block = b"b" * 65536
+    sent = 0
 
     async def large(call: ReplicaCall) -> None:
+        nonlocal sent
         await call.body()
         await call.send(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % size)
         for _ in range(size // len(block)):
             await call.send(block)
+            sent += len(block)
 
     async with running(tmp_path, large) as gateway:
         await deployed(gateway)
@@ -169,7 +199,8 @@ async def test_stalled_reader_of_a_large_answer_keeps_memory_flat(tmp_path: Path
         before = resident()
         writer.write(b"GET /function/f HTTP/1.1\r\nhost: a\r\n\r\n")
         await reader.readuntil(b"\r\n\r\n")
-        await asyncio.sleep(0.3)
+        await standstill(lambda: sent)
+        assert sent < size
         assert resident() - before < 16 * MIB
         left = size
         while left:
@@ -192,22 +223,14 @@ async def test_stalled_replica_of_a_large_body_stops_its_sender(tmp_path: Path) 
         client = await gateway.connect()
         before = resident()
         client.request("POST", "/function/f", content_length=str(len(body)))
-        sent = 0
-        try:
-            async with asyncio.timeout(0.4):
-                while sent < len(body):
-                    client.send(body[sent : sent + 65536])
-                    await client.writer.drain()
-                    sent += 65536
-        except TimeoutError:
-            pass
-        assert sent < 16 * MIB
+        sender = Sender(client, body)
+        await standstill(lambda: sender.sent)
+        assert sender.sent < 16 * MIB
         assert resident() - before < 24 * MIB
         gate.set()
-        # What was handed over when the time was up is on its way already.
-        client.send(body[sent + 65536 :])
         reply = await client.reply()
         assert reply.body.decode() == f"{len(body)} {hashlib.sha256(body).hexdigest()}"
+        await sender.task
         await gateway.settled()
 
 
@@ -237,32 +260,20 @@ async def test_large_body_sent_again_to_a_stalled_replica_stops_its_sender(tmp_p
         listener = accept_nothing(first)
         client = await gateway.connect()
         client.request("POST", "/function/f", content_length=str(len(body)))
-        sent = 0
-
-        async def send() -> None:
-            nonlocal sent
-            while sent < len(body):
-                client.send(body[sent : sent + 65536])
-                await client.writer.drain()
-                sent += 65536
-
-        sending = asyncio.create_task(send())
-        while not any(getattr(call, "held_up", False) for call in gateway.invoker.calls):  # noqa: ASYNC110 - the product tells nobody
-            await asyncio.sleep(0.002)
+        sender = Sender(client, body)
+        await standstill(lambda: sender.sent)
+        assert 0 < sender.sent < 16 * MIB
         await gateway.provider.scale(F, 2)
         await gateway.provider.ready("f", 2)
-        first.state = ReplicaState.DRAINING
-        gateway.provider._emit(gateway.provider._owner(first))
+        gateway.provider.tell_draining(first)
         listener.close()
-        second = gateway.provider.replicas("f")[1]
-        while not second.calls:  # noqa: ASYNC110 - as above
-            await asyncio.sleep(0.002)
-        await asyncio.sleep(0.3)  # a sender that nothing stops is through by then
-        assert sent < 16 * MIB
+        await gateway.provider.replicas("f")[1].called()
+        await standstill(lambda: sender.sent)
+        assert sender.sent < 16 * MIB
         gate.set()
         reply = await client.reply()
         assert reply.body.decode() == f"{len(body)} {hashlib.sha256(body).hexdigest()}"
-        await sending
+        await sender.task
         await gateway.settled()
 
 
@@ -346,11 +357,9 @@ async def test_large_call_waits_unread_for_a_slot(tmp_path: Path) -> None:
         await gateway.provider.deploy(deployment("f", annotations={"com.sluice.concurrency": "1"}))
         await gateway.provider.ready("f")
         first = asyncio.create_task(gateway.call("POST", "/function/f", b"1"))
-        while gateway.inflight() < 1:  # noqa: ASYNC110 - the product tells nobody
-            await asyncio.sleep(0.002)
+        await until(lambda: gateway.inflight() == 1)
         second = asyncio.create_task(gateway.call("POST", "/function/f", b"2" * MIB))
-        while gateway.inflight() < 2:  # noqa: ASYNC110 - as above
-            await asyncio.sleep(0.002)
+        await until(lambda: gateway.inflight() == 2)
         gate.set()
         assert [each.body for each in await asyncio.gather(first, second)] == [b"done"] * 2
         await gateway.settled()
@@ -367,8 +376,7 @@ async def test_large_call_refused_by_a_full_queue_is_told_so(tmp_path: Path) -> 
         for _ in range(2):
             client = await gateway.connect()
             client.request("POST", "/function/f", b"1")
-        while gateway.inflight() < 2:  # noqa: ASYNC110 - as above
-            await asyncio.sleep(0.002)
+        await until(lambda: gateway.inflight() == 2)
         client = await gateway.connect()
         client.request("POST", "/function/f", content_length=str(MIB))
         client.send(b"x" * 1000)
@@ -386,7 +394,7 @@ async def test_large_call_to_a_dead_replica_goes_to_the_next(
         gateway.provider.kill(replica, told=False)
         body = os.urandom(MIB)
         call = asyncio.create_task(gateway.call("POST", "/function/f", body))
-        await asyncio.sleep(0.05)
+        await until(lambda: gateway.has_call_in(CallPhase.AWAITING_EXIT))
         gateway.provider.tell_killed(replica, "exit status 1")
         reply = await call
         assert reply.body.decode() == f"{len(body)} {hashlib.sha256(body).hexdigest()}"

@@ -9,8 +9,9 @@ import pytest
 
 from gateway.proxy.connection_pool import ConnectionPool
 from gateway.types.function import UnixAddress
-from sluice.http1.client import ClientConnection
+from sluice.http1.client import Address, ClientConnection, connect
 from tests.fakes import FakeReplica, echo
+from tests.gateway.proxy.running import until
 
 
 class User:
@@ -48,9 +49,7 @@ async def connection(connection_pool: ConnectionPool, replica: FakeReplica) -> C
 
 
 async def closed(replica: FakeReplica, left: int) -> None:
-    async with asyncio.timeout(60):
-        while len(replica._tasks) > left:  # noqa: ASYNC110 - the fake tells nobody
-            await asyncio.sleep(0.002)
+    await replica.until(lambda: replica.open_connections <= left)
 
 
 async def test_connection_given_back_is_taken_again_newest_first(
@@ -76,11 +75,12 @@ async def test_connection_over_the_bound_is_closed(
 async def test_connection_the_replica_closed_is_not_given_out(
     connection_pool: ConnectionPool, replica: FakeReplica
 ) -> None:
-    connection_pool.give_back("r", replica.address, await connection(connection_pool, replica))
-    await asyncio.sleep(0.01)
+    kept = await connection(connection_pool, replica)
+    connection_pool.give_back("r", replica.address, kept)
+    await replica.until(lambda: replica.open_connections == 1)
     replica.close_connections()
-    await closed(replica, 0)
-    await asyncio.sleep(0.01)
+    await until(lambda: not kept.reusable)
+    assert connection_pool.idle("r") == 1
     assert connection_pool.take("r") is None
 
 
@@ -117,13 +117,15 @@ async def test_abandoned_connect_tells_nobody_and_leaves_nothing(
     connection_pool: ConnectionPool, replica: FakeReplica
 ) -> None:
     user = User()
+    others = asyncio.all_tasks()
     connection_pool.connect(replica.address, user)
+    connecting = asyncio.all_tasks() - others
     connection_pool.abandon(user)
     connection_pool.abandon(user)
-    await asyncio.sleep(0.05)
+    _, left = await asyncio.wait(connecting, timeout=60)
+    assert not left
     assert not user.result.done()
     await closed(replica, 0)
-    assert not connection_pool._tasks
 
 
 async def test_close_ends_what_is_kept_and_what_is_being_connected(replica: FakeReplica) -> None:
@@ -137,8 +139,19 @@ async def test_close_ends_what_is_kept_and_what_is_being_connected(replica: Fake
 
 
 async def test_connect_waits_for_room_in_a_full_backlog(
-    connection_pool: ConnectionPool, tmp_path: Path
+    connection_pool: ConnectionPool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    refused = 0
+
+    async def counting(address: Address, timeout: float) -> ClientConnection:  # noqa: ASYNC109 - the original's name
+        nonlocal refused
+        try:
+            return await connect(address, timeout)
+        except BlockingIOError:
+            refused += 1
+            raise
+
+    monkeypatch.setattr("gateway.proxy.connection_pool.connect", counting)
     path = tmp_path / "full.sock"
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
@@ -147,7 +160,7 @@ async def test_connect_waits_for_room_in_a_full_backlog(
         for user in users:
             connection_pool.connect(UnixAddress(str(path)), user)
         await users[0].result
-        await asyncio.sleep(0.02)
+        await until(lambda: refused >= len(users))
         assert not all(user.result.done() for user in users)
         accepted = [listener.accept()[0]]
         for _ in users[1:]:

@@ -1,4 +1,4 @@
-"""`invoke`: a function's answer for the API and for queue workers."""
+"""`invoke`: a function's response for callers inside the gateway."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from gateway.metrics import CLIENT_GONE
+from gateway.proxy.call import CallPhase
 from gateway.proxy.invoker import InvocationRequest
 from gateway.types.errors import (
     DeadlineExceededError,
@@ -17,7 +18,7 @@ from gateway.types.errors import (
 )
 from gateway.types.ids import FunctionId
 from tests.fakes import ReplicaCall, deployment
-from tests.gateway.proxy.running import Gateway, running
+from tests.gateway.proxy.running import Gateway, running, until
 
 F = FunctionId("f")
 
@@ -86,13 +87,12 @@ async def test_invoke_cancelled_frees_the_slot_and_harms_no_other(gateway: Gatew
     replica = gateway.provider.replicas("f")[0]
     replica.behaviour = stuck
     first = asyncio.create_task(gateway.invoker.invoke(F, InvocationRequest(body=b"1")))
-    while not replica.calls:  # noqa: ASYNC110 - the fake tells nobody
-        await asyncio.sleep(0.002)
+    await replica.called()
     waiting = [
         asyncio.create_task(gateway.invoker.invoke(F, InvocationRequest(body=b"w")))
         for _ in range(3)
     ]
-    await asyncio.sleep(0.01)
+    await until(lambda: gateway.activator.waiting(F) == 3)
 
     async def response(call: ReplicaCall) -> None:
         await call.reply(200, await call.body())
@@ -142,7 +142,7 @@ async def test_invoke_of_a_replica_that_dies_in_its_answer_raises_the_reason(
     async def half(call: ReplicaCall) -> None:
         await call.body()
         await call.send(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf")
-        await asyncio.sleep(0.02)
+        await until(lambda: gateway.has_call_in(CallPhase.RESPONSE_STARTED))
         gateway.provider.kill(replica, "memory: over the limit")
 
     replica.behaviour = half
@@ -167,8 +167,7 @@ async def test_gateway_that_stops_answers_who_waits(tmp_path: Path) -> None:
         await gateway.provider.deploy(deployment("f"))
         await gateway.provider.ready("f")
         call = asyncio.create_task(gateway.invoker.invoke(F, InvocationRequest()))
-        while not gateway.provider.replicas("f")[0].calls:  # noqa: ASYNC110 - as above
-            await asyncio.sleep(0.002)
+        await gateway.provider.replicas("f")[0].called()
         await gateway.invoker.close()
         with pytest.raises(UpstreamError, match="the gateway stops"):
             await call

@@ -3,6 +3,8 @@
 import asyncio
 import base64
 import errno
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,8 @@ import pytest
 
 from gateway.queue.blobs import Blobs, BlobWriter
 from gateway.queue.call import CallState
-from gateway.queue.store import DISK_IS_FULL, Committed, Filter, Group, StoreFullError
+from gateway.queue.sqlite import SqliteStore
+from gateway.queue.store import DISK_IS_FULL, Filter, Group, StoreFullError
 from gateway.types.errors import SluiceError
 from gateway.types.ids import FunctionId
 from tests.fake_replica import ReplicaCall
@@ -137,8 +140,8 @@ async def test_full_queue_refuses(tmp_path: Path) -> None:
 
 async def test_commit_that_fails_is_an_error_not_a_202(tmp_path: Path) -> None:
     async with queue_in(tmp_path) as queue:
-        commit_writer: Any = queue.gateway.queue._commit_writer
-        commit_writer._writer._db.run("DROP TABLE requests")
+        with closing(sqlite3.connect(tmp_path / "data" / "queue" / "calls.sqlite")) as file:
+            file.execute("DROP TABLE requests")
         response = await queue.post("f")
         assert response.status_code == 500
         assert response.text.startswith("Error queuing request: ")
@@ -149,11 +152,22 @@ async def test_commit_that_fails_is_an_error_not_a_202(tmp_path: Path) -> None:
 FULL = "Error queuing request: the queue's disk is full, nothing was changed\n"
 
 
-async def test_full_disk_is_507_and_takes_calls_again_once_it_has_room(tmp_path: Path) -> None:
-    async with queue_in(tmp_path) as queue:
-        commit_writer: Any = queue.gateway.queue._commit_writer
+async def test_full_disk_is_507_and_takes_calls_again_once_it_has_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with queue_in(tmp_path):
+        """Makes the file."""
+    real_connect = sqlite3.connect
+
+    def connect(*args: Any, **options: Any) -> sqlite3.Connection:
+        connection: sqlite3.Connection = real_connect(*args, **options)
         # As many pages as there are: a real refusal of SQLite's, gone with the connection.
-        commit_writer._writer._db.run("PRAGMA max_page_count = 1")
+        connection.execute("PRAGMA max_page_count = 1")
+        return connection
+
+    monkeypatch.setattr(sqlite3, "connect", connect)
+    async with queue_in(tmp_path) as queue:
+        monkeypatch.undo()
         response = await queue.post("f", b"x" * 60_000)
         assert (response.status_code, response.text) == (507, FULL)
         assert await queue.gateway.queue.calls(Filter()) == []
@@ -163,7 +177,9 @@ async def test_full_disk_is_507_and_takes_calls_again_once_it_has_room(tmp_path:
         assert len(queue.calls("f")) == 1
 
 
-async def test_call_that_a_full_disk_kept_from_being_cancelled_is_run(tmp_path: Path) -> None:
+async def test_call_that_a_full_disk_kept_from_being_cancelled_is_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     gate = asyncio.Event()
 
     async def held(call: ReplicaCall) -> None:
@@ -176,23 +192,17 @@ async def test_call_that_a_full_disk_kept_from_being_cancelled_is_run(tmp_path: 
         await eventually(lambda: queue.calls("f"))
         waiting = await queue.accept("f")
         await queue.until(waiting, CallState.RUNNING)  # taken, but the first one has the slot
-        commit_writer: Any = queue.gateway.queue._commit_writer
-        commit_writer._writer = FullStore(commit_writer._writer)
-        response = await queue.client.delete(f"/async-function/{waiting}")
-        assert (response.status_code, response.text) == (507, DISK_IS_FULL)
-        commit_writer._writer = commit_writer._writer.store
+        with monkeypatch.context() as disk:
+            disk.setattr(SqliteStore, "commit", commit_on_a_full_disk)
+            response = await queue.client.delete(f"/async-function/{waiting}")
+            assert (response.status_code, response.text) == (507, DISK_IS_FULL)
         gate.set()
         assert (await queue.done(waiting)).state is CallState.SUCCEEDED
 
 
-class FullStore:
-    """A store that commits nothing, for want of room."""
-
-    def __init__(self, store: Any) -> None:
-        self.store = store
-
-    def commit(self, group: Group) -> Committed:
-        raise StoreFullError("OperationalError: database or disk is full")
+def commit_on_a_full_disk(_store: SqliteStore, _group: Group) -> None:
+    """Stands for `SqliteStore.commit`."""
+    raise StoreFullError("OperationalError: database or disk is full")
 
 
 class FullBlobs(Blobs):
@@ -453,10 +463,9 @@ async def test_metrics_tell_of_the_queue(tmp_path: Path) -> None:
 
 
 async def test_old_results_are_removed(tmp_path: Path) -> None:
-    async with queue_in(tmp_path, queue_result_keep=0.01) as queue:
+    async with queue_in(tmp_path, queue_result_keep=0.0) as queue:
         call = await queue.accept("f", LARGE)
         await queue.done(call)
-        await asyncio.sleep(0.02)
         assert await queue.gateway.queue.prune() == 1
         assert (await queue.client.get(f"/system/calls/{call}")).status_code == 404
         assert list((tmp_path / "data" / "queue" / "blobs").iterdir()) == []

@@ -76,7 +76,7 @@ def store(opened: Open) -> Store:
 
 
 def change(store: Store, operation: Operation) -> Any:
-    (response,) = store.commit(Group(operations=[operation])).answers
+    (response,) = store.commit(Group(operations=[operation])).results
     return response
 
 
