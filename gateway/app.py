@@ -47,7 +47,7 @@ from sluice.http1.server import Limits, Server
 from sluice.settings.sockets import socket_address
 
 if TYPE_CHECKING:
-    from gateway.building.target import Target
+    from gateway.building.target import BuildTarget
 
 LOG: Final = logging.getLogger(__name__)
 
@@ -262,7 +262,7 @@ async def serve(settings: GatewaySettings, ready: Callable[[Gateway], None]) -> 
             await stop.wait()
 
 
-def _build_routes(control: ControlPlane, target: "Target") -> APIRouter:
+def _build_routes(control: ControlPlane, target: "BuildTarget") -> APIRouter:
     from gateway.building.builder import Builder  # noqa: PLC0415 - uv is only there to build
 
     builder = Builder(control.settings, target)

@@ -38,7 +38,7 @@ class Retry:
 class Map:
     """One call for each value of the list `over`, at most max_parallel of them at a time."""
 
-    over: Expression
+    items: Expression
     max_parallel: int = 4
 
 

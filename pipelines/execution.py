@@ -168,7 +168,7 @@ class Execution:
 
     async def _map(self, step: Step, scope: dict[str, Any], started: float) -> Result:
         assert step.map is not None  # noqa: S101 - the caller asked
-        items = step.map.over.evaluate(scope)
+        items = step.map.items.evaluate(scope)
         if not isinstance(items, list) or len(items) > MOST_ITEMS:
             raise ExpressionError(
                 f"map: expected a list of at most {MOST_ITEMS} values, got {shown(items)}"

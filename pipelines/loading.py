@@ -356,7 +356,7 @@ def _map(error_path: ErrorPath, value: Any, context: Context) -> Map | None:
     at = error_path.at("map")
     fields = value if isinstance(value, dict) else {"over": value}
     fields = at.mapping(fields, "over", "max_parallel")
-    over = _expression(at, fields.get("over"))
-    context.check(at, over.references, ())
+    items = _expression(at, fields.get("over"))
+    context.check(at, items.references, ())
     parallel = at.number(fields.get("max_parallel", 4), "max_parallel", 1, MOST_PARALLEL)
-    return Map(over, parallel)
+    return Map(items, parallel)

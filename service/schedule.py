@@ -49,7 +49,7 @@ class Schedule:
     text: str
     zone: str
     expression: str = ""
-    every: int = 0
+    interval: int = 0
 
     def next(self, after: float) -> float:
         """The first fire time later than `after`, both in seconds since the epoch.
@@ -59,8 +59,8 @@ class Schedule:
         past it; one that comes twice fires the first time only, unless the hour is `*`. inf when
         there is none.
         """
-        if self.every:
-            return float((math.floor(after / self.every) + 1) * self.every)
+        if self.interval:
+            return float((math.floor(after / self.interval) + 1) * self.interval)
         start = datetime.fromtimestamp(math.floor(after), _zone(self.zone))
         times = croniter(
             self.expression, start, ret_type=datetime, second_at_beginning=self._has_seconds
@@ -112,7 +112,7 @@ def parse_schedule(text: str, zone: str = "") -> Schedule:
     except (ZoneInfoNotFoundError, ValueError, OSError):
         raise ScheduleError(f"schedule {text!r}: no time zone {zone!r}") from None
     if rest.startswith("@every"):
-        return Schedule(text, zone, every=_interval(text, rest))
+        return Schedule(text, zone, interval=_interval(text, rest))
     expression = _expression(text, rest)
     schedule = Schedule(text, zone, expression=expression)
     try:

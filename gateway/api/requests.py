@@ -139,11 +139,11 @@ def _describe(detail: ErrorDetails, hidden: bool) -> str:
     return f"{field}: expected {expected}, got {came}"
 
 
-def _field(places: tuple[int | str, ...]) -> str:
+def _field(location: tuple[int | str, ...]) -> str:
     """Where in the document; a bad key of an object is itself what was sent."""
-    if places and places[-1] == "[key]":
-        return f"{'.'.join(map(str, places[:-2]))} key"
-    return ".".join(str(place)[:SHOWN_CHARACTERS] for place in places) or "body"
+    if location and location[-1] == "[key]":
+        return f"{'.'.join(map(str, location[:-2]))} key"
+    return ".".join(str(part)[:SHOWN_CHARACTERS] for part in location) or "body"
 
 
 def type_of(value: Any) -> str:

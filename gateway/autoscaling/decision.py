@@ -46,9 +46,9 @@ def decide(
     running = max(1, ready)
     wanted_stable = math.ceil(stable / policy.target)
     wanted_panic = math.ceil(panic / policy.target)
-    over = wanted_panic / running >= policy.panic_threshold
+    overloaded = wanted_panic / running >= policy.panic_threshold
     desired = _limited(policy, wanted_stable, running)
-    since = _panic_since(policy, over, now, past)
+    since = _panic_since(policy, overloaded, now, past)
     peak = 0
     if since is not None:
         peak = max(past.peak, desired, _limited(policy, wanted_panic, running))
@@ -81,8 +81,10 @@ def _limited(policy: ScalingPolicy, wanted: int, running: int) -> int:
     return min(max(wanted, least), most)
 
 
-def _panic_since(policy: ScalingPolicy, over: bool, now: float, past: Decision) -> float | None:
-    if over:
+def _panic_since(
+    policy: ScalingPolicy, overloaded: bool, now: float, past: Decision
+) -> float | None:
+    if overloaded:
         return now
     if past.panic_since is not None and past.panic_since + policy.stable_window < now:
         return None

@@ -20,19 +20,13 @@ from typing import Final, Literal
 from gateway.building import inspection
 from gateway.building.archive import ArchiveLimits, Unpacked, unpack
 from gateway.building.child import Report, python_command, run_child
-from gateway.building.context import (
-    BuildConfig,
-    ContextParts,
-    lay_out,
-    read_config,
-    read_context,
-)
+from gateway.building.context import BuildConfig, ContextParts, lay_out, read_config, read_context
 from gateway.building.errors import BuildError
 from gateway.building.images import canonical_image
 from gateway.building.indexes import masked
 from gateway.building.locking import Demand
 from gateway.building.requirements import read_requirements, runtime_requirements
-from gateway.building.target import BuildContext, Target
+from gateway.building.target import BuildContext, BuildTarget
 from gateway.building.threads import to_end
 from gateway.settings import GatewaySettings
 from gateway.types.errors import SluiceError
@@ -65,7 +59,7 @@ class BuildEvent:
 class Builder:
     """Builds for one target."""
 
-    def __init__(self, settings: GatewaySettings, target: Target) -> None:
+    def __init__(self, settings: GatewaySettings, target: BuildTarget) -> None:
         self._settings, self._target = settings, target
         self._limits = ArchiveLimits(
             settings.build_members, settings.build_bytes, settings.build_bytes

@@ -37,7 +37,7 @@ class BuildResult:
     details: str
 
 
-class Target(Protocol):
+class BuildTarget(Protocol):
     """Makes what a provider runs of a context and its lock, under the image's name."""
 
     @property

@@ -21,7 +21,7 @@ from gateway.types.ids import FunctionId
 
 if TYPE_CHECKING:
     # Imports uv, which is not installed where nothing is built.
-    from gateway.building.target import Target
+    from gateway.building.target import BuildTarget
 
 Listener = Callable[[FunctionEvent], None]
 
@@ -50,7 +50,7 @@ class Provider(Protocol):
         """What separates replicas from each other, or `none: ` and why; may change at start."""
 
     @property
-    def target(self) -> "Target | None":
+    def target(self) -> "BuildTarget | None":
         """Where builds for this provider end; None when images come from elsewhere."""
 
     async def start(self) -> None:

@@ -23,12 +23,7 @@ from gateway.metrics import CLIENT_GONE
 from gateway.proxy.activator import Activator
 from gateway.proxy.connection_pool import ConnectionPool
 from gateway.proxy.routes import ReplicaConcurrency, Route
-from gateway.types.errors import (
-    DeadlineExceededError,
-    SluiceError,
-    UnavailableError,
-    UpstreamError,
-)
+from gateway.types.errors import DeadlineExceededError, SluiceError, UnavailableError, UpstreamError
 from gateway.types.function import UnixAddress
 from sluice.http1.client import ClientConnection
 from sluice.http1.errors import MalformedResponseError

@@ -71,7 +71,7 @@ class Dispatcher(Generic[T]):
         self._clock = clock
         self._lanes: dict[str, _Lane[T]] = {}
         # Lanes with entries at hand, next first.
-        self._turns: deque[_Lane[T]] = deque()
+        self._ready_lanes: deque[_Lane[T]] = deque()
         # Lanes of which the store may have entries that are due.
         self._needs_refill: dict[str, _Lane[T]] = {}
         self._due: dict[str, float] = {}
@@ -104,7 +104,7 @@ class Dispatcher(Generic[T]):
         left = [entry for lane in self._lanes.values() for entry in lane.ready]
         for lane in self._lanes.values():
             lane.ready.clear()
-        self._turns.clear()
+        self._ready_lanes.clear()
         return left
 
     def wake(self, key: str) -> None:
@@ -142,14 +142,14 @@ class Dispatcher(Generic[T]):
         if lane is not None and found is not None:
             lane.ready.remove(found)
             if not lane.ready:
-                self._turns.remove(lane)
+                self._ready_lanes.remove(lane)
         return found
 
     def give_back(self, key: str, entry: T) -> None:
         """Begin an entry that was taken after all, before others of `key`."""
         lane = self._lanes.setdefault(key, _Lane(key))
         if not lane.ready:
-            self._turns.append(lane)
+            self._ready_lanes.append(lane)
         lane.ready.appendleft(entry)
         self.pump_soon()
 
@@ -164,17 +164,17 @@ class Dispatcher(Generic[T]):
         self._pumping = False
         if self.stopped:
             return
-        turns, passed = self._turns, 0
-        while passed < len(turns) and self.running < self._total:
-            lane = turns.popleft()
+        ready_lanes, passed = self._ready_lanes, 0
+        while passed < len(ready_lanes) and self.running < self._total:
+            lane = ready_lanes.popleft()
             if lane.running >= self._limit(lane.key):
-                turns.append(lane)
+                ready_lanes.append(lane)
                 passed += 1
                 continue
             passed = 0
             entry = lane.ready.popleft()
             if lane.ready:
-                turns.append(lane)
+                ready_lanes.append(lane)
             lane.running += 1
             self.running += 1
             self._begin(entry)
@@ -193,7 +193,7 @@ class Dispatcher(Generic[T]):
     def _refilled(self, lane: _Lane[T], leased: Leased[T]) -> None:
         if leased.entries:
             if not lane.ready:
-                self._turns.append(lane)
+                self._ready_lanes.append(lane)
             lane.ready.extend(leased.entries)
         if leased.due is None:
             lane.become(Refill.NEEDED)

@@ -103,10 +103,10 @@ class CallQueue:
     async def run(self) -> None:
         """Heartbeats, pruning, and adopting the calls of other gateways, until cancelled."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._every(self._settings.queue_lease / BEATS, self._beat))
-            group.create_task(self._every(PRUNE_SECONDS, self._cleanup.prune))
+            group.create_task(self._periodically(self._settings.queue_lease / BEATS, self._beat))
+            group.create_task(self._periodically(PRUNE_SECONDS, self._cleanup.prune))
             if self._shared:
-                group.create_task(self._every(LOOK_SECONDS, self._look))
+                group.create_task(self._periodically(LOOK_SECONDS, self._look))
 
     async def drain(self, seconds: float) -> None:
         """Begin no more calls; wait for those that functions work on."""
@@ -123,7 +123,7 @@ class CallQueue:
                 LOG.warning("queue not left in order error=%s", error)
         await self._commit_writer.close()
 
-    async def _every(self, seconds: float, work: Callable[[], Awaitable[object]]) -> None:
+    async def _periodically(self, seconds: float, work: Callable[[], Awaitable[object]]) -> None:
         while True:
             await asyncio.sleep(seconds)
             try:

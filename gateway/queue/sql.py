@@ -86,7 +86,7 @@ class Database:
         return kind(f"{type(error).__name__}: {error}")
 
 
-def places(count: int, row: str) -> str:
+def placeholders(count: int, row: str) -> str:
     """`row` repeated: one statement for many rows hands over the interpreter only once."""
     return ",".join([row] * count)
 

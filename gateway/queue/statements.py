@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from gateway.queue.call import Delivered, Delivery, NewCall, Outcome, Payload, QueuedCall
-from gateway.queue.sql import Database, parts, places
+from gateway.queue.sql import Database, parts, placeholders
 from gateway.queue.store import NEVER, Duplicate, Lease, Leased
 
 INSERT: Final = (
@@ -68,7 +68,7 @@ def accept(db: Database, calls: Sequence[NewCall]) -> dict[str, Duplicate]:
         for call in some:
             values += _columns(call)
         row = "(?, ?, 0, ?, 0, ?, ?, ?, ?, ?, '', '')"
-        db.run(INSERT + places(len(some), row), values)
+        db.run(INSERT + placeholders(len(some), row), values)
     _insert_payloads(db, "requests", [(call.id, call.request) for call in taken])
     return duplicates
 
@@ -95,7 +95,7 @@ def _insert_payloads(
         for call, payload in some:
             values += (call, payload.head, payload.body, payload.blob, payload.size)
         into = f"INSERT INTO {table} (id, head, body, blob, size) VALUES "  # noqa: S608 - ours
-        db.run(into + places(len(some), "(?, ?, ?, ?, ?)") + end, values)
+        db.run(into + placeholders(len(some), "(?, ?, ?, ?, ?)") + end, values)
 
 
 def finish(db: Database, outcomes: Sequence[Outcome], owner: str) -> set[str]:
@@ -108,7 +108,7 @@ def finish(db: Database, outcomes: Sequence[Outcome], owner: str) -> set[str]:
         values: list[Any] = []
         for outcome in some:
             values += _result(outcome)
-        query = FINISH_COLUMNS + places(len(some), FINISH_ROW) + ")" + FINISH
+        query = FINISH_COLUMNS + placeholders(len(some), FINISH_ROW) + ")" + FINISH
         done.update(row[0] for row in db.rows(query, (*values, owner)))
     ended = [each for each in outcomes if each.state.finished and each.call.id in done]
     _insert_payloads(
@@ -122,7 +122,7 @@ def finish(db: Database, outcomes: Sequence[Outcome], owner: str) -> set[str]:
         row = "(?, ?, 0, ?, 0)"
         into = "INSERT INTO callbacks (id, host, state, due, attempts) VALUES "
         owed = [v for each in some for v in (each.call.id, each.call.host, each.finished)]
-        db.run(into + places(len(some), row), owed)
+        db.run(into + placeholders(len(some), row), owed)
     return done
 
 
@@ -176,10 +176,11 @@ def lease_callbacks(db: Database, wanted: Lease, owner: str) -> Leased[Delivery]
     if not attempts:
         return Leased([], next_due)
     ids = sorted(attempts)
-    answers = payloads(db, "answers", ids)
+    responses = payloads(db, "answers", ids)
     query = (
         "SELECT id, host, callback, name, finished, status, seconds, head"  # noqa: S608 - places
-        f" FROM calls JOIN requests USING (id) WHERE id IN ({places(len(ids), '?')}) ORDER BY id"
+        " FROM calls JOIN requests USING (id)"
+        f" WHERE id IN ({placeholders(len(ids), '?')}) ORDER BY id"
     )
     deliveries = [
         Delivery(
@@ -192,7 +193,7 @@ def lease_callbacks(db: Database, wanted: Lease, owner: str) -> Leased[Delivery]
             status=status,
             seconds=seconds,
             request_head=bytes(head),
-            response=answers.get(id_),
+            response=responses.get(id_),
         )
         for id_, host, url, name, finished, status, seconds, head in db.rows(query, ids)
     ]
@@ -218,7 +219,7 @@ def payloads(db: Database, table: str, ids: Sequence[str]) -> dict[str, Payload]
     """The messages of calls by id."""
     query = (
         f"SELECT id, head, body, blob, size FROM {table}"  # noqa: S608 - ours
-        f" WHERE id IN ({places(len(ids), '?')})"
+        f" WHERE id IN ({placeholders(len(ids), '?')})"
     )
     return {
         id_: Payload(bytes(head), bytes(body), blob, size)

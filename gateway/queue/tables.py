@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from gateway.queue import statements
 from gateway.queue.call import CallState, CallView, Payload
-from gateway.queue.sql import Database, places
+from gateway.queue.sql import Database, placeholders
 from gateway.queue.store import Backlog, Committed, Filter, Group, Keep, Operation
 from gateway.types.errors import AlreadyExistsError, NotFoundError, SluiceError
 
@@ -77,7 +77,7 @@ class SqlStore:
         if ids:
             query = RELEASE.replace("SET", "SET attempts = attempts - 1,").format(table="calls")
             self._db.run(
-                f"{query} = ? AND id IN ({places(len(ids), '?')})",
+                f"{query} = ? AND id IN ({placeholders(len(ids), '?')})",
                 (self._owner, *ids),
             )
 
@@ -86,7 +86,7 @@ class SqlStore:
         self._db.run("DELETE FROM owners WHERE owner = ?", (self._owner,))
 
     def _release_all(self, owners: Sequence[str]) -> int:
-        held = f"IN ({places(len(owners), '?')}) RETURNING id"
+        held = f"IN ({placeholders(len(owners), '?')}) RETURNING id"
         return sum(
             len(self._db.rows(RELEASE.format(table=table) + held, owners))
             for table in ("calls", "callbacks")
@@ -150,14 +150,14 @@ class SqlStore:
         return self._view(call, lock)
 
     def _remove(self, ids: Sequence[str]) -> list[str]:
-        held = f" WHERE id IN ({places(len(ids), '?')})"
+        held = f" WHERE id IN ({placeholders(len(ids), '?')})"
         blobs = self._removed("requests", ids) + self._removed("answers", ids)
         for table in ("callbacks", "calls"):
             self._db.run(f"DELETE FROM {table}{held}", ids)  # noqa: S608 - ours
         return blobs
 
     def _removed(self, table: str, ids: Sequence[str]) -> list[str]:
-        query = f"DELETE FROM {table} WHERE id IN ({places(len(ids), '?')}) RETURNING blob"  # noqa: S608 - ours
+        query = f"DELETE FROM {table} WHERE id IN ({placeholders(len(ids), '?')}) RETURNING blob"  # noqa: S608 - ours
         return [blob for (blob,) in self._db.rows(query, ids) if blob]
 
     # Read only.
@@ -206,7 +206,7 @@ class SqlStore:
             return statements.payloads(self._db, "answers", [call]).get(call)
 
     def blobs(self, names: Sequence[str]) -> set[str]:
-        among = f"blob IN ({places(len(names), '?')})"
+        among = f"blob IN ({placeholders(len(names), '?')})"
         query = (
             f"SELECT blob FROM requests WHERE {among} UNION SELECT blob FROM answers WHERE {among}"  # noqa: S608 - places
         )

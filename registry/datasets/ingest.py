@@ -95,7 +95,7 @@ class Ingest:
 
         Raises InvalidRequestError, TooLargeError, UnsupportedMediaTypeError, BusyError.
         """
-        async with self._place():
+        async with self._admitted():
             folder = await asyncio.to_thread(self._blobs.workspace)
             started, outcome = time.monotonic(), "refused"
             try:
@@ -107,7 +107,7 @@ class Ingest:
                 self._metrics.ingest_seconds.labels(outcome).observe(time.monotonic() - started)
 
     @contextlib.asynccontextmanager
-    async def _place(self) -> AsyncIterator[None]:
+    async def _admitted(self) -> AsyncIterator[None]:
         settings = self._settings
         if self._queued >= settings.ingest_at_once + settings.ingest_waiting:
             raise BusyError(f"{self._queued} uploads are being read already, try again later")

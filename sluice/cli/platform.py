@@ -31,13 +31,14 @@ def programs(environ: Mapping[str, str]) -> list[Program]:
     settings = GatewaySettings.load(environ)
     logs = settings.data_dir / "logs"
     shared = {**environ, **TELEMETRY_OFF, "SLUICE_DATA_DIR": str(settings.data_dir)}
-    places = {
+    health_checks = {
         "registry": f"unix:{settings.registry_path}",
         "gateway": f"{gateway_url(settings)}/healthz",
         "triggers": f"unix:{settings.triggers_path}",
     }
     return [
-        Program(name, name, shared, health, logs / f"{name}.log") for name, health in places.items()
+        Program(name, name, shared, health, logs / f"{name}.log")
+        for name, health in health_checks.items()
     ]
 
 

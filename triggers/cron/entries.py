@@ -81,7 +81,7 @@ def make_entry(
     asynchronous: bool = False,
 ) -> Entry:
     """An entry with its id. Two equal schedules of one target are one."""
-    key = "\n".join((kind, target, schedule.zone, schedule.expression or f"@{schedule.every}"))
+    key = "\n".join((kind, target, schedule.zone, schedule.expression or f"@{schedule.interval}"))
     identity = hashlib.sha256(key.encode()).hexdigest()[:16]
     return Entry(identity, kind, target, schedule, misfire, asynchronous)
 

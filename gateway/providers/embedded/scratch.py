@@ -53,8 +53,8 @@ def measure(folder: Path) -> Kept:
     found: list[Entry] = []
     unseen: list[OSError] = []
     looked_at = 0
-    for place, folders, names, descriptor in os.fwalk(folder, onerror=unseen.append):
-        parts = Path(place).relative_to(folder).parts
+    for path, folders, names, descriptor in os.fwalk(folder, onerror=unseen.append):
+        parts = Path(path).relative_to(folder).parts
         looked_at += len(folders) + len(names)
         if looked_at > MOST_FILES or len(parts) > MOST_LEVELS:
             return Kept(tuple(found), whole=False)

@@ -74,12 +74,12 @@ class Store:
 
     async def set_serving(self, function: FunctionId, number: int) -> None:
         """Store that a generation was ready; does nothing if it was already replaced."""
-        place = (function.namespace, function.name)
+        key = (function.namespace, function.name)
         statement = (
             "UPDATE functions SET serving = ? WHERE namespace = ? AND name = ? AND EXISTS (SELECT 1"
             " FROM generations WHERE namespace = ? AND name = ? AND number = ?)"
         )
-        await self._execute(statement, (number, *place, *place, number))
+        await self._execute(statement, (number, *key, *key, number))
 
     async def set_replicas(self, function: FunctionId, replicas: int) -> None:
         """Store the desired count."""
@@ -166,21 +166,21 @@ def _read_functions(database: sqlite3.Connection) -> list[FunctionRecord]:
 
 
 def _write_function(database: sqlite3.Connection, record: FunctionRecord) -> None:
-    place = (record.id.namespace, record.id.name)
+    key = (record.id.namespace, record.id.name)
     database.execute("BEGIN IMMEDIATE")
     database.execute(
         "INSERT INTO functions VALUES (?, ?, ?, ?, ?, NULL) ON CONFLICT (namespace, name)"
         " DO UPDATE SET replicas = excluded.replicas, target = excluded.target",
-        (*place, record.replicas, record.created_at.isoformat(), record.target.number),
+        (*key, record.replicas, record.created_at.isoformat(), record.target.number),
     )
     database.execute(
         "INSERT OR REPLACE INTO generations VALUES (?, ?, ?, ?, ?)",
-        (*place, record.target.number, encode(record.target.deployment), record.target.digest),
+        (*key, record.target.number, encode(record.target.deployment), record.target.digest),
     )
     database.execute(
         "DELETE FROM generations WHERE namespace = ? AND name = ? AND number NOT IN"
         " (SELECT number FROM (SELECT target AS number FROM functions WHERE namespace = ? AND"
         " name = ? UNION SELECT serving FROM functions WHERE namespace = ? AND name = ?)"
         " WHERE number IS NOT NULL)",
-        place * 3,
+        key * 3,
     )

@@ -134,7 +134,7 @@ def _become(spec: ProcessSpec, lifeline: int) -> int:
         return 0
     try:
         request = ReplicaRequest.read(specialization.request)
-        _place(specialization, lifeline)
+        _arrange_descriptors(specialization, lifeline)
         if request.sandbox is not None:
             isolation.confine(request.sandbox)
         _enter(request)
@@ -148,7 +148,7 @@ def _become(spec: ProcessSpec, lifeline: int) -> int:
     return _serve(request.environ)
 
 
-def _place(specialization: Specialization, lifeline: int) -> None:
+def _arrange_descriptors(specialization: Specialization, lifeline: int) -> None:
     """Put the received descriptors at their numbers and close every other one."""
     nothing = os.open(os.devnull, os.O_RDONLY)
     given = specialization

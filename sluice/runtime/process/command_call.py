@@ -22,12 +22,7 @@ from sluice.runtime.process.classic_watchdog import (
     request_environ,
     write_log,
 )
-from sluice.runtime.serving.application import (
-    CLIENT_CLOSED,
-    Call,
-    FunctionError,
-    ServerState,
-)
+from sluice.runtime.serving.application import CLIENT_CLOSED, Call, FunctionError, ServerState
 
 METHODS: Final = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE"})
 # How much of a body is held for a command that is still starting; then reading pauses.

@@ -56,11 +56,11 @@ def batch(
         raise ValueError("batch: max_rows and slots must be 1 or more, latency above 0")
     waiting = QUEUED_BATCHES * max_rows if max_queue_rows is None else max_queue_rows
 
-    def declare(function: Function) -> Batched:
+    def decorate(function: Function) -> Batched:
         sizer = BatchSizer(max_rows, seconds)
         return Batched(_name(function), _runner(function, slots), sizer, slots, waiting)
 
-    return declare
+    return decorate
 
 
 def _name(function: Function) -> str:
