@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import gc
-import importlib.metadata
 import logging
 import signal
 import socket
@@ -43,6 +42,7 @@ from gateway.types.function import FunctionId, UnixAddress
 from sluice.http1.asgi import AsgiApplication
 from sluice.http1.server import Limits, Server
 from sluice.settings.sockets import socket_address
+from sluice.version import installed_version
 
 LOG: Final = logging.getLogger(__name__)
 
@@ -117,7 +117,7 @@ class Gateway:
     def _make_control(self) -> ControlPlane:
         backend = self._backend
         about = About(
-            release=importlib.metadata.version("sluice"),
+            release=installed_version(),
             sha=self.settings.commit,
             provider=backend.name,
             orchestration=backend.orchestration,

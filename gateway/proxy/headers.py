@@ -6,14 +6,14 @@ only (RFC 9110 section 7.6.1), and what `connection` names, stays behind.
 
 import os
 from collections.abc import Mapping
-from importlib.metadata import version
 from typing import Final
 
 from gateway.proxy.routes import Route
 from sluice.http1.exchange import Exchange
 from sluice.http1.wire import HOP_BY_HOP
+from sluice.version import installed_version
 
-VERSION: Final = version("sluice")
+VERSION: Final = installed_version()
 Headers = list[tuple[bytes, bytes]]
 
 # Names that take more than a copy; `expect` is answered by the gateway.

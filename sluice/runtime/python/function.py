@@ -11,6 +11,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
 
+from sluice.runtime.python import legacy_imports
+
 HANDLER: Final = Path("function") / "handler.py"
 EXPECTED: Final = "handle(event, context), handle(req) or app (ASGI)"
 GENERATED: Final = frozenset({"annotations"})  # names `from __future__` leaves in a module
@@ -57,6 +59,7 @@ def load_function(bundle: Path) -> Function:
     _check_there(bundle)
     sys.path.insert(0, str(bundle))
     importlib.invalidate_caches()
+    legacy_imports.install()
     with_reason = Faults(bundle)
     module = with_reason.of(lambda: importlib.import_module("function.handler"), "being imported")
     if Path(str(module.__file__)).resolve() != (bundle / HANDLER).resolve():
