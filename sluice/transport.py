@@ -218,11 +218,12 @@ class Transport:
     ) -> Response:
         """One request on a connection, which waits for the next one if all went well."""
         try:
-            result = _read(self._request(connection, call, timeout), into)
+            response = self._request(connection, call, timeout)
+            result = _read(response, into)
         except BaseException:
             connection.close()
             raise
-        if len(self._idle) < MAX_IDLE:
+        if not response.will_close and len(self._idle) < MAX_IDLE:
             self._idle.append(connection)
         else:
             connection.close()
@@ -244,7 +245,9 @@ class Transport:
             connection.request(call.method, self._base + call.path, body=body, headers=headers)
         except (BrokenPipeError, ConnectionResetError):
             # A server may refuse a body by a response and close before it has read it all.
-            return connection.getresponse()
+            response = connection.getresponse()
+            response.will_close = True
+            return response
         return connection.getresponse()
 
 

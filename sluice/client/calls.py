@@ -108,7 +108,7 @@ class Calls:
 
     def get(self, call: str) -> QueuedCall:
         """A queued call as it is now. Raises NotFoundError."""
-        found = self._connection.json(Request("GET", f"/system/calls/{segment(call)}"))
+        found = self._connection.json(Request("GET", f"/system/calls/{segment(call)}"), dict)
         return read(QueuedCall, found, camel=True)
 
     def list(
@@ -116,7 +116,7 @@ class Calls:
     ) -> tuple[QueuedCall, ...]:
         """Queued calls, newest first; after: the last id of the page before."""
         query: Query = {"function": function, "state": state, "limit": limit, "after": after}
-        found = self._connection.json(Request("GET", "/system/calls", query))
+        found = self._connection.json(Request("GET", "/system/calls", query), list)
         return tuple(read(QueuedCall, one, camel=True) for one in found)
 
     def wait(self, call: str, timeout: float | None = None) -> QueuedCall:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Any, BinaryIO, Final
+from typing import Any, BinaryIO, Final, TypeVar
 from urllib.parse import quote, urlencode, urlsplit
 
 from sluice.client.errors import (
@@ -21,12 +21,16 @@ from sluice.transport import Call, Response, Stream, Transport, TransportError
 CONNECT_SECONDS: Final = 5.0
 SHOWN: Final = 2000  # characters of a response in an error
 JSON: Final = "application/json"
+NAMES: Final[Mapping[type, str]] = {dict: "object", list: "array"}
 ERRORS: Final[Mapping[int, type[StatusError]]] = {
     401: AuthenticationError,
     403: AuthenticationError,
     404: NotFoundError,
     409: ConflictError,
 }
+
+
+T = TypeVar("T", dict[str, Any], list[Any])
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,16 +103,22 @@ class Connection:
             raise self.refused(request, response)
         return response
 
-    def json(self, request: Request) -> Any:
-        """The JSON of a 2xx response. Raises StatusError, UnreachableError, ClientError."""
+    def json(self, request: Request, expected: type[T]) -> T:
+        """The JSON of a 2xx response: an object (dict) or an array (list).
+
+        Raises StatusError, UnreachableError, ClientError for something else.
+        """
         response = self.request(request)
         try:
-            return response.json()
-        except ValueError as error:
+            value = response.json()
+        except ValueError:
+            value = None
+        if not isinstance(value, expected):
             raise ClientError(
-                f"{request.method} {self.url}{request.path}: the response is not JSON:"
-                " is this the URL of a Sluice gateway?"
-            ) from error
+                f"{request.method} {self.url}{request.path}: the response is no JSON"
+                f" {NAMES[expected]}: is this the URL of a Sluice gateway?"
+            )
+        return value
 
     @contextmanager
     def stream(self, request: Request) -> Iterator[Stream]:

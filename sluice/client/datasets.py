@@ -101,7 +101,7 @@ class Datasets:
                 idempotent=True,
                 timeout=timeout,
             )
-            return read(DatasetVersion, self._connection.json(request))
+            return read(DatasetVersion, self._connection.json(request, dict))
 
     def list(self) -> tuple[Dataset, ...]:
         """Every dataset, by name."""
@@ -117,7 +117,7 @@ class Datasets:
     def get(self, name: str, version: int | str = "latest") -> DatasetVersion:
         """One version with its columns. Raises NotFoundError."""
         path = f"/registry/datasets/{segment(name)}/versions/{segment(str(version))}"
-        return read(DatasetVersion, self._connection.json(Request("GET", path)))
+        return read(DatasetVersion, self._connection.json(Request("GET", path), dict))
 
     def download(
         self,

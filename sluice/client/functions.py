@@ -63,13 +63,13 @@ class Functions:
     def list(self, namespace: str = "") -> tuple[Function, ...]:
         """Every function of a namespace; replicas are counted, not described."""
         query = {"namespace": namespace}
-        found = self._connection.json(Request("GET", "/system/functions", query))
+        found = self._connection.json(Request("GET", "/system/functions", query), list)
         return tuple(read(Function, one, camel=True) for one in found)
 
     def describe(self, name: str, namespace: str = "") -> Function:
         """One function with its replicas. Raises NotFoundError."""
         path = f"/system/function/{segment(name)}"
-        found = self._connection.json(Request("GET", path, {"namespace": namespace}))
+        found = self._connection.json(Request("GET", path, {"namespace": namespace}), dict)
         states = tuple(read(Replica, one) for one in found.get("replicaStates", ()))
         return read(Function, found, camel=True, replica_states=states)
 

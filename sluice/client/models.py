@@ -62,7 +62,7 @@ class Models:
     def get(self, name: str) -> Model:
         """One model. Raises NotFoundError."""
         path = f"/registry/models/{segment(name)}"
-        return read(Model, self._connection.json(Request("GET", path, {"limit": 1})))
+        return read(Model, self._connection.json(Request("GET", path, {"limit": 1}), dict))
 
     def versions(self, name: str) -> tuple[ModelVersion, ...]:
         """The versions of a model, oldest first. Raises NotFoundError."""
@@ -73,12 +73,12 @@ class Models:
     def version(self, name: str, version: int | str = "latest") -> ModelVersion:
         """One version. Raises NotFoundError."""
         path = f"/registry/models/{segment(name)}/versions/{segment(str(version))}"
-        return read(ModelVersion, self._connection.json(Request("GET", path)))
+        return read(ModelVersion, self._connection.json(Request("GET", path), dict))
 
     def alias(self, name: str, alias: str) -> ModelVersion:
         """The version that an alias points at, such as `champion`. Raises NotFoundError."""
         path = f"/registry/models/{segment(name)}/aliases/{segment(alias)}"
-        return read(ModelVersion, self._connection.json(Request("GET", path)))
+        return read(ModelVersion, self._connection.json(Request("GET", path), dict))
 
     def aliases(self, name: str) -> dict[str, int]:
         """The version of each alias."""
@@ -136,7 +136,7 @@ class Models:
         document = {**more, "artifact": sha256, "run": run, "metrics": dict(metrics or {})}
         path = f"/registry/models/{segment(name)}/versions"
         request = Request("POST", path, document=document, key=uuid.uuid4().hex)
-        return read(ModelVersion, self._connection.json(request))
+        return read(ModelVersion, self._connection.json(request, dict))
 
     def download(self, version: ModelVersion) -> bytes:
         """The file of a version, its sha256 verified."""

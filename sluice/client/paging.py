@@ -21,7 +21,7 @@ def pages(
     while left is None or left > 0:
         size = PAGE if left is None else min(PAGE, left)
         asked = {**query, "limit": size, "after": after}
-        page = connection.json(Request("GET", path, asked))
+        page = connection.json(Request("GET", path, asked), dict)
         yield from page[key]
         if left is not None:
             left -= len(page[key])

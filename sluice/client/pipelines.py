@@ -90,16 +90,16 @@ class Pipelines:
         path = Path(source)
         query = {"file": path.name}
         request = Request("PUT", "/triggers/pipelines", query, path.read_bytes())
-        return _pipelines(self._connection.json(request))
+        return _pipelines(self._connection.json(request, dict))
 
     def list(self) -> tuple[Pipeline, ...]:
         """Every pipeline."""
-        return _pipelines(self._connection.json(Request("GET", "/triggers/pipelines")))
+        return _pipelines(self._connection.json(Request("GET", "/triggers/pipelines"), dict))
 
     def get(self, name: str) -> Pipeline:
         """One pipeline. Raises NotFoundError."""
         path = f"/triggers/pipelines/{segment(name)}"
-        return read(Pipeline, self._connection.json(Request("GET", path)))
+        return read(Pipeline, self._connection.json(Request("GET", path), dict))
 
     def run(self, name: str, input: Any = None, key: str = "") -> str:  # noqa: A002 (its word)
         """Start a run; its id, once the run is on disk.
@@ -112,12 +112,12 @@ class Pipelines:
             document={} if input is None else input,
             key=key or uuid.uuid4().hex,
         )
-        return str(self._connection.json(request)["run"])
+        return str(self._connection.json(request, dict)["run"])
 
     def runs(self, name: str = "", state: str = "", limit: int = 100) -> tuple[PipelineRun, ...]:
         """Runs, newest first, without their steps."""
         query: Mapping[str, str | int | None] = {"name": name, "state": state, "limit": limit}
-        found = self._connection.json(Request("GET", "/triggers/runs", query))
+        found = self._connection.json(Request("GET", "/triggers/runs", query), dict)
         return tuple(read(PipelineRun, one) for one in found["runs"])
 
     def show(self, run: str) -> PipelineRun:
@@ -140,7 +140,7 @@ class Pipelines:
     def cancel(self, run: str) -> PipelineRun:
         """End a run; what it has recorded stays."""
         path = f"/triggers/runs/{segment(run)}/cancel"
-        return _run(self._connection.json(Request("POST", path, idempotent=True)))
+        return _run(self._connection.json(Request("POST", path, idempotent=True), dict))
 
     def rerun(self, run: str, step: str = "") -> str:
         """The id of a new run that keeps the results of this one up to a step.
@@ -149,12 +149,12 @@ class Pipelines:
         """
         path = f"/triggers/runs/{segment(run)}/rerun"
         request = Request("POST", path, {"from": step}, key=uuid.uuid4().hex)
-        return str(self._connection.json(request)["run"])
+        return str(self._connection.json(request, dict)["run"])
 
     def _show(self, run: str, query: Mapping[str, str]) -> PipelineRun:
         path = f"/triggers/runs/{segment(run)}"
         timeout = LONGEST_WAIT + MARGIN if query else None
-        return _run(self._connection.json(Request("GET", path, query, timeout=timeout)))
+        return _run(self._connection.json(Request("GET", path, query, timeout=timeout), dict))
 
 
 def _pipelines(document: Any) -> tuple[Pipeline, ...]:

@@ -73,11 +73,13 @@ class Runs:
         document = {"status": "failed", "error": error} if error else {"status": "finished"}
         path = f"/registry/runs/{segment(run)}"
         request = Request("PATCH", path, document=document, key=uuid.uuid4().hex)
-        return read(Run, self._connection.json(request))
+        return read(Run, self._connection.json(request, dict))
 
     def get(self, run: str) -> Run:
         """One run. Raises NotFoundError."""
-        return read(Run, self._connection.json(Request("GET", f"/registry/runs/{segment(run)}")))
+        return read(
+            Run, self._connection.json(Request("GET", f"/registry/runs/{segment(run)}"), dict)
+        )
 
     def list(self, experiment: str = "", status: str = "", limit: int = 100) -> tuple[Run, ...]:
         """Runs, newest first."""
@@ -93,4 +95,4 @@ class Runs:
 
     def _post(self, path: str, document: Any) -> Any:
         request = Request("POST", path, document=document, key=uuid.uuid4().hex)
-        return self._connection.json(request)
+        return self._connection.json(request, dict)

@@ -34,11 +34,11 @@ class LegacyImports:
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         """A spec for the package and its two modules, unless the package is the function's own."""
-        if name == PACKAGE:
-            return ModuleSpec(name, self, is_package=True)
-        if name in MODULES and _is_ours(sys.modules.get(PACKAGE)):
-            return ModuleSpec(name, self)
-        return None
+        is_package = name == PACKAGE
+        if not is_package and not (name in MODULES and _is_ours(sys.modules.get(PACKAGE))):
+            return None
+        # A loader by its methods: importlib.abc is one more import of every replica.
+        return ModuleSpec(name, self, is_package=is_package)  # type: ignore[arg-type] # see above
 
     def create_module(self, spec: ModuleSpec) -> None:
         """The usual empty module."""
