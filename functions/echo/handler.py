@@ -4,8 +4,10 @@ nothing.
 
 from typing import Any
 
+from sluice import Context, Event
 
-async def handle(event: Any, context: Any) -> dict[str, Any]:
+
+async def handle(event: Event, context: Context) -> dict[str, Any]:
     """200 with the body, byte for byte."""
     content_type = event.headers.get("Content-Type", "application/octet-stream")
     return {"statusCode": 200, "headers": {"Content-Type": content_type}, "body": event.body}

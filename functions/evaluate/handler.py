@@ -11,11 +11,12 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, Final
 
+from sluice import Context, Event
 from sluice.ml.errors import ConflictError, InvalidInputError
 from sluice.ml.featureset import FeatureSet, read_feature_set
 from sluice.ml.metrics import HIGHER_IS_BETTER, default_metric
 from sluice.ml.registry import Keys, Registry
-from sluice.ml.responses import Event, Reply, respond
+from sluice.ml.responses import Reply, respond
 from sluice.ml.runtime_config import runtime_config
 
 from .promoting import Decision, champion_version, decide, promote
@@ -26,7 +27,7 @@ ATTEMPTS: Final = 5
 REGISTRY = Registry(runtime_config())
 
 
-def handle(event: Event, context: object) -> Reply:
+def handle(event: Event, context: Context) -> Reply:
     """200 with the table and the decision; 400 naming the field; 404; 409 where versions can not be
     compared; 503.
     """

@@ -11,10 +11,11 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
+from sluice import Context, Event
 from sluice.ml.errors import CallError, MethodError, NotFoundError, TooLargeError
 from sluice.ml.fields import shown
 from sluice.ml.registry import Registry, Seen
-from sluice.ml.responses import Event, Reply, error_reply, json_reply
+from sluice.ml.responses import Reply, error_reply, json_reply
 from sluice.ml.runtime_config import RuntimeConfig, runtime_config, text, whole_number
 
 from .cache import Cache
@@ -72,7 +73,7 @@ def init() -> None:
         _LOG.info("model=%s not ready: %s", DEFAULT, error)
 
 
-async def handle(event: Event, context: object) -> Reply:
+async def handle(event: Event, context: Context) -> Reply:
     """200; 400 naming row and column; 404 for an unknown model; 413; 503 where the registry is away
     and nothing is cached.
     """
@@ -99,7 +100,7 @@ async def handle(event: Event, context: object) -> Reply:
     return {"statusCode": 200, "headers": _JSON, "body": content}
 
 
-def handle_many(calls: Sequence[tuple[Event, object]]) -> list[Reply | None]:
+def handle_many(calls: Sequence[tuple[Event, Context]]) -> list[Reply | None]:
     """What `handle` answers, for calls that came together: one run of a model for all its rows.
 
     None for what needs more than that: another method, a model to look up, a large or wrong body.

@@ -12,9 +12,10 @@ from typing import Any
 
 from threadpoolctl import threadpool_limits
 
+from sluice import Context, Event
 from sluice.ml.featureset import FeatureSet, read_feature_set
 from sluice.ml.registry import Keys, Registry
-from sluice.ml.responses import Event, Reply, respond
+from sluice.ml.responses import Reply, respond
 from sluice.ml.runtime_config import runtime_config, whole_number
 
 from .algorithms import estimator
@@ -29,7 +30,7 @@ REGISTRY = Registry(runtime_config())
 THREADS = whole_number("threads", 1)
 
 
-def handle(event: Event, context: object) -> Reply:
+def handle(event: Event, context: Context) -> Reply:
     """200 with version, metrics and parity; 400 naming the field; 404; 422 with the numbers where
     the ONNX model is not the pipeline; 503.
     """

@@ -3,8 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal, NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
+from sluice.ml.missing import missing
+
+try:
+    import numpy as np
+    from numpy.typing import NDArray
+except ModuleNotFoundError as error:
+    raise missing(__name__, error) from error
 
 from sluice.ml.table import Column, Kind, Table
 

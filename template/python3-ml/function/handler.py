@@ -5,13 +5,14 @@ from typing import Any
 
 import numpy as np
 
+from sluice import Context, Event
 from sluice.ml.errors import InvalidInputError
 from sluice.ml.fields import Fields
 from sluice.ml.registry import Keys
-from sluice.ml.responses import Event, Reply, respond
+from sluice.ml.responses import Reply, respond
 
 
-def handle(event: Event, context: object) -> Reply:
+def handle(event: Event, context: Context) -> Reply:
     """POST {"values": [numbers]}: 200 with mean and std, 400 naming what is wrong."""
     return respond(event, describe)
 
