@@ -35,7 +35,11 @@ def up(
     session: Session = context.obj
     stack = load_stack(find_stack(file), session.environ)
     selected = stack.select(names or [])
-    if not session.gateway and not session.settings.gateway and platform.start(session.environ):
+    if (
+        not session.gateway
+        and not session.settings.client.gateway
+        and platform.start(session.environ)
+    ):
         session.err.print(f"started {session.url}")
     with session.client() as client:
         Rollout(session, stack, client).run(selected, build)
@@ -50,7 +54,7 @@ def down(context: typer.Context) -> None:
     """Stop the platform that runs on this data folder; calls under way are answered first."""
     session: Session = context.obj
     limit = GatewaySettings.load(session.environ).drain_timeout + DRAIN_MARGIN
-    stopped = platform.end(session.settings.data_dir, limit)
+    stopped = platform.end(session.settings.client.data_dir, limit)
     session.err.print("stopped" if stopped else "not running")
 
 

@@ -1,6 +1,5 @@
 """Client: a gateway's functions, calls, datasets, runs, models and pipelines."""
 
-import base64
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,7 +7,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from sluice.client.calls import Calls
-from sluice.client.connection import Connection
+from sluice.client.connection import Connection, basic
 from sluice.client.datasets import Datasets
 from sluice.client.errors import ClientError
 from sluice.client.functions import Functions
@@ -53,7 +52,7 @@ class Client:
             authorization = f"Bearer {token}"
         else:
             found = password or _read_password(settings, password_file)
-            authorization = _basic(username or settings.username, found) if found else ""
+            authorization = basic(username or settings.username, found) if found else ""
             if not found:
                 hint = (
                     f"there is no password in {settings.password_path}: pass password= or"
@@ -105,7 +104,3 @@ def _read_password(settings: ClientSettings, file: Path | str) -> str:
         if not file and not settings.password_file:
             return ""
         raise ClientError(f"password file {path}: {error.strerror}") from error
-
-
-def _basic(username: str, password: str) -> str:
-    return "Basic " + base64.b64encode(f"{username}:{password}".encode()).decode()

@@ -1,5 +1,6 @@
 """Requests of one gateway with its credentials; every failure is a ClientError."""
 
+import base64
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -146,6 +147,11 @@ class Connection:
 
     def _unreachable(self, request: Request, error: TransportError) -> UnreachableError:
         return UnreachableError(f"{request.method} {self.url}{request.path}: {error}")
+
+
+def basic(username: str, password: str) -> str:
+    """The value of the Authorization header for a user and a password."""
+    return "Basic " + base64.b64encode(f"{username}:{password}".encode()).decode()
 
 
 def segment(text: str) -> str:

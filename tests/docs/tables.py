@@ -19,6 +19,7 @@ from gateway.settings import GatewaySettings
 from registry.metrics import RegistryMetrics
 from registry.settings import RegistrySettings
 from sluice.cli.settings import CliSettings
+from sluice.client.settings import ClientSettings
 from sluice.runtime.serving.exposition import RuntimeCollector
 from sluice.runtime.serving.metrics import Metrics
 from sluice.runtime.settings import RuntimeSettings
@@ -37,12 +38,13 @@ SERIES: Final = (*METRICS, *QUEUE_METRICS)
 OWN: Final = ("sluice_", "http_", "function_")
 
 
-def settings_table(table: type[Any], head: str = "variable") -> str:
-    """A Markdown table of the knobs of `table`."""
+def settings_table(*tables: type[Any], head: str = "variable") -> str:
+    """A Markdown table of the knobs of `tables`."""
     return _markdown(
         (head, "default", "meaning"),
         (
             (f"`{row.variable}`", f"`{row.default}`" if row.default else "", row.meaning)
+            for table in tables
             for row in rows(table)
         ),
     )
@@ -112,7 +114,7 @@ def exposed_metrics(text: str) -> str:
 
 TABLES: Final[dict[str, dict[str, Callable[[], str]]]] = {
     "kafka.md": {
-        "options": lambda: settings_table(KafkaOptions, "annotation"),
+        "options": lambda: settings_table(KafkaOptions, head="annotation"),
         "settings": lambda: settings_table(KafkaSettings),
         "metrics": kafka_metrics,
     },
@@ -122,7 +124,7 @@ TABLES: Final[dict[str, dict[str, Callable[[], str]]]] = {
         "runtime": lambda: settings_table(RuntimeSettings),
         "registry": lambda: settings_table(RegistrySettings),
         "triggers": lambda: settings_table(TriggersSettings),
-        "sluice": lambda: settings_table(CliSettings),
+        "sluice": lambda: settings_table(ClientSettings, CliSettings),
     },
     "metrics.md": {
         "gateway": gateway_metrics,
