@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
-from sluice.ml.missing import missing
-
 try:
     import numpy as np
     from numpy.typing import NDArray
 except ModuleNotFoundError as error:
+    from sluice.ml.missing import missing
+
     raise missing(__name__, error) from error
 
 # Shares in [0, 1], but log_loss (nats), rmse and mae (units of y), r2 (at most 1).

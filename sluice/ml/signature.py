@@ -3,12 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal, NamedTuple
 
-from sluice.ml.missing import missing
-
 try:
     import numpy as np
     from numpy.typing import NDArray
 except ModuleNotFoundError as error:
+    from sluice.ml.missing import missing
+
     raise missing(__name__, error) from error
 
 from sluice.ml.table import Column, Kind, Table
