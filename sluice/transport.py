@@ -255,6 +255,8 @@ def _is_readable(connection: HTTPConnection) -> bool:
     """Whether an idle connection has something to read: its end, or what nobody asked for."""
     if connection.sock is None:
         return False
+    if not hasattr(select, "poll"):  # a client may run on Windows
+        return bool(select.select([connection.sock], [], [], 0)[0])
     poll = select.poll()
     poll.register(connection.sock, select.POLLIN)
     return bool(poll.poll(0))
