@@ -32,7 +32,7 @@ def handle(event: Event, context: Context) -> Reply:
 
 
 def act(body: dict[str, Any], keys: Keys) -> Mapping[str, Any]:
-    """What the action answers."""
+    """What the action returns."""
     fields = dict(body)
     action = fields.pop("action", None)
     work = ACTIONS.get(action) if isinstance(action, str) else None
@@ -117,5 +117,5 @@ def _model(name: str, version: str) -> dict[str, Any]:
     if version:
         return REGISTRY.model_version(name, version)
     found = REGISTRY.alias(name, "champion").body
-    assert found is not None  # noqa: S101 - only an answer to an ETag is without a body
+    assert found is not None  # noqa: S101 - only a 304 has no body
     return found

@@ -22,9 +22,9 @@ class Predictor:
         )
 
     def predict(self, model: str, rows: Sequence[Sequence[Any]]) -> dict[str, Any]:
-        """The answer's predictions, and probabilities of a classifier; one a row.
+        """The predictions, and the probabilities of a classifier; one a row.
 
-        Raises what predict answered, UnavailableError when it is away.
+        Raises the error that predict returned, UnavailableError when it cannot be reached.
         """
         body = json.dumps({"instances": rows}, allow_nan=False).encode()
         headers = {"Content-Type": "application/json"}

@@ -1,6 +1,4 @@
-"""Answers the body it got, with its content type: what a call costs where the function costs
-nothing.
-"""
+"""Returns the body it got, with its content type: the cost of a call without the function's own."""
 
 from typing import Any
 

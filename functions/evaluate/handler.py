@@ -60,7 +60,7 @@ def evaluate(body: dict[str, Any], keys: Keys) -> Mapping[str, Any]:
 
 
 def _feature_set_of(request: EvaluateRequest, versions: list[dict[str, Any]]) -> str:
-    """The one asked for, or the one all candidates were trained on."""
+    """The requested feature set, or the one all candidates were trained on."""
     if request.feature_set is not None:
         return request.feature_set
     found = {str(one["feature_set"]) for one in versions if one.get("feature_set")}
@@ -73,7 +73,7 @@ def _feature_set_of(request: EvaluateRequest, versions: list[dict[str, Any]]) ->
 
 
 def _metric(request: EvaluateRequest, feature_set: FeatureSet) -> str:
-    """The metric asked for, or the task's. Raises InvalidInputError for one of the other task."""
+    """The requested metric, or the task's default. Raises InvalidInputError for another task's."""
     default = default_metric(feature_set.task, len(feature_set.classes))
     metric = request.metric or default
     if (metric in {"rmse", "mae", "r2"}) != (feature_set.task == "regression"):

@@ -25,7 +25,7 @@ from .request import TrainRequest, read_request
 from .runs import Run
 
 REGISTRY = Registry(runtime_config())
-# More only where the function has the cores to itself: OpenMP threads spin at every barrier, and on
+# More only if the function has the cores to itself: OpenMP threads spin at every barrier, and on
 # two busy cores a fit of 0.1 s took 18 s.
 THREADS = whole_number("threads", 1)
 
@@ -41,7 +41,7 @@ def train(body: dict[str, Any], keys: Keys) -> Mapping[str, Any]:
     """Fit, convert, check, register. Where that fails the run fails and nothing is registered."""
     request = read_request(body)
     feature_set = read_feature_set(REGISTRY, request.feature_set)
-    # Asked before the run begins: an algorithm that is not for the task leaves no trace.
+    # Checked before the run starts, so that an unsuitable algorithm leaves no run behind.
     estimator(request.algorithm, feature_set.task, request.parameters, request.seed)
     transformer = read_transformer(REGISTRY, feature_set)
     run = Run.start(REGISTRY, keys, request, feature_set)

@@ -92,7 +92,7 @@ class GatewayClient:
         self._connection.request(Request("DELETE", "/system/secrets", document=body))
 
     def info(self) -> Document:
-        """What the gateway says of itself."""
+        """The gateway's name, version and provider."""
         return self._get("/system/info")
 
     def prune(self) -> Document:

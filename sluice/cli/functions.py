@@ -17,7 +17,7 @@ Namespace = Annotated[str, typer.Option("-n", "--namespace", help="Namespace.")]
 def list_functions(
     context: typer.Context,
     namespace: Namespace = "",
-    as_json: Annotated[bool, typer.Option("--json", help="The API's own answer.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="The API's own response.")] = False,
 ) -> None:
     """List the deployed functions."""
     session: Session = context.obj
@@ -55,7 +55,7 @@ def invoke(  # noqa: PLR0913 (each is an option of the command)
     namespace: Namespace = "",
     query: Annotated[str, typer.Option(help="Query string.")] = "",
 ) -> None:
-    """Call a function and write its answer to standard output."""
+    """Call a function and write its response to standard output."""
     session: Session = context.obj
     body = data.encode() if data else _standard_input()
     target = f"{name}.{namespace}" if namespace else name

@@ -51,7 +51,7 @@ def up(
 
 
 def down(context: typer.Context) -> None:
-    """Stop the platform that runs on this data folder; calls under way are answered first."""
+    """Stop the platform that runs on this data folder; calls in flight finish first."""
     session: Session = context.obj
     limit = GatewaySettings.load(session.environ).drain_timeout + DRAIN_MARGIN
     stopped = platform.end(session.settings.client.data_dir, limit)
@@ -64,5 +64,5 @@ def prune(context: typer.Context) -> None:
     with session.client() as client:
         removed = client.prune()
     if not isinstance(removed, dict):
-        raise CommandError("the gateway's answer to prune is not an object")
+        raise CommandError("the gateway's response to prune is not an object")
     session.out.print_json(data=removed)

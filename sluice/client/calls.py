@@ -126,7 +126,7 @@ class Calls:
         while not (found := self.get(call)).finished:
             if deadline is not None and time.monotonic() > deadline:
                 raise WaitTimeoutError(f"call {call} is {found.state} after {timeout:g} s")
-            # The REST API tells of changes only when asked.
+            # The REST API has no way to wait for a change.
             time.sleep(pause)
             pause = min(pause * 2, LONGEST_POLL)
         return found

@@ -123,7 +123,7 @@ class Functions:
                 raise ClientError(f"function {name} does not start: {found.reason}")
             if time.monotonic() > deadline:
                 raise WaitTimeoutError(f"function {name} is not ready after {timeout:g} s")
-            # The REST API tells of changes only when asked.
+            # The REST API has no way to wait for a change.
             time.sleep(POLL_SECONDS)
 
     def scale(self, name: str, replicas: int, namespace: str = "") -> None:

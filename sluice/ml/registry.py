@@ -44,7 +44,7 @@ class Keys:
 
 
 class Seen(NamedTuple):
-    """What an alias pointed at when asked. body None: not changed since `etag`."""
+    """The version an alias points at. body None: unchanged since `etag`."""
 
     body: dict[str, Any] | None
     etag: str
@@ -52,8 +52,8 @@ class Seen(NamedTuple):
 
 class Registry:
     """Calls of the registry. Every method raises NotFoundError, ConflictError, InvalidInputError,
-    UnprocessableError or TooLargeError with the registry's own words, UnavailableError when it is
-    away.
+    UnprocessableError or TooLargeError with the registry's own text, UnavailableError when it
+    cannot be reached.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class Registry:
         return content
 
     def post(self, path: str, body: Mapping[str, Any], key: str) -> dict[str, Any]:
-        """Create something once: a repeated key returns the first answer."""
+        """Create something once: a repeated key returns the first response."""
         headers = {"Content-Type": "application/json", "Idempotency-Key": key}
         return _object(self._send(Call("POST", path, _dump(body), headers)))
 

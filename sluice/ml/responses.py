@@ -1,4 +1,4 @@
-"""Answers of a handler, in the form of OpenFaaS's python3-http: statusCode, headers, body."""
+"""Responses of a handler, in the form of OpenFaaS's python3-http: statusCode, headers, body."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -14,7 +14,7 @@ Work = Callable[[dict[str, Any], Keys], Mapping[str, Any]]
 
 
 def json_reply(status: int, body: Mapping[str, Any]) -> Reply:
-    """An answer with a JSON body. A NaN in it is a fault of ours: it raises."""
+    """A response with a JSON body. Raises ValueError for a NaN, which JSON cannot hold."""
     return {
         "statusCode": int(status),
         "headers": {"Content-Type": "application/json"},
@@ -33,7 +33,7 @@ def error_reply(error: CallError) -> Reply:
 
 
 def respond(event: Event, work: Work) -> Reply:
-    """The answer to a POST of a JSON object: what `work` made of it, or its error."""
+    """The response to a POST of a JSON object: what `work` makes of it, or its error."""
     try:
         if event.method != "POST":
             raise MethodError(f"expected POST, got {event.method}")

@@ -1,4 +1,4 @@
-"""What a model takes and answers, as stored with its version."""
+"""What a model takes and returns, as stored with its version."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal, NamedTuple

@@ -1,4 +1,4 @@
-"""Answers the mean and the spread of numbers: a start to write a step from."""
+"""Returns the mean and the spread of numbers: a sample to start a step from."""
 
 from collections.abc import Mapping
 from typing import Any
