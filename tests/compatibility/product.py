@@ -31,6 +31,7 @@ from registry.migrations import SCHEMA as REGISTRY_SCHEMA
 from registry.settings import RegistrySettings, read_settings
 from service.schema import Schema
 from sluice.cli.settings import CliSettings
+from sluice.client.settings import ClientSettings
 from sluice.runtime.python.batching import batch
 from sluice.runtime.serving.exposition import RuntimeCollector
 from sluice.runtime.serving.metrics import Metrics
@@ -64,13 +65,13 @@ __all__ = [
     "triggers",
 ]
 
-SETTINGS: Final[Mapping[str, type[Any]]] = {
-    "gateway": GatewaySettings,
-    "kafka": KafkaSettings,
-    "registry": RegistrySettings,
-    "runtime": RuntimeSettings,
-    "sluice": CliSettings,
-    "triggers": TriggersSettings,
+SETTINGS: Final[Mapping[str, tuple[type[Any], ...]]] = {
+    "gateway": (GatewaySettings,),
+    "kafka": (KafkaSettings,),
+    "registry": (RegistrySettings,),
+    "runtime": (RuntimeSettings,),
+    "sluice": (ClientSettings, CliSettings),
+    "triggers": (TriggersSettings,),
 }
 KAFKA_OPTIONS: Final = KafkaOptions
 REQUESTS: Final[Mapping[str, type[BaseModel]]] = {

@@ -38,8 +38,9 @@ PROSE: Final = frozenset({"description", "title"})
 
 def settings() -> Iterator[str]:
     """Package, variable, default, its value, and what the parser makes of the samples."""
-    for package, table in product.SETTINGS.items():
-        yield from (f"{package} {line}" for line in _knobs(table))
+    for package, tables in product.SETTINGS.items():
+        for table in tables:
+            yield from (f"{package} {line}" for line in _knobs(table))
 
 
 def _knobs(table: type[Any]) -> Iterator[str]:
