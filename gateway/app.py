@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import gc
-import importlib.metadata
 import logging
 import signal
 import socket
@@ -45,6 +44,7 @@ from gateway.types.ids import FunctionId
 from sluice.http1.asgi import AsgiApplication
 from sluice.http1.server import Limits, Server
 from sluice.settings.sockets import socket_address
+from sluice.version import installed_version
 
 if TYPE_CHECKING:
     from gateway.building.target import BuildTarget
@@ -119,7 +119,7 @@ class Gateway:
         self._metrics_server = Server(self._exporter, limits)
 
     def _make_control(self) -> ControlPlane:
-        about = About(release=importlib.metadata.version("sluice"), sha=self.settings.commit)
+        about = About(release=installed_version(), sha=self.settings.commit)
         return ControlPlane(
             settings=self.settings,
             auth=self._auth,

@@ -36,7 +36,7 @@ def handle(event, context):
 TOGETHER: Final = (
     FOREST
     + """
-from sluice.runtime.python.batching import batch
+from sluice import batch
 
 score = batch(max_rows=256, latency="200ms")(forest)
 

@@ -9,9 +9,10 @@ The data and its licence are the dataset's own.
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from sluice import Context, Event
 from sluice.ml.errors import InvalidInputError
 from sluice.ml.registry import Keys, Registry
-from sluice.ml.responses import Event, Reply, respond
+from sluice.ml.responses import Reply, respond
 from sluice.ml.runtime_config import runtime_config
 
 from .predicting import Predictor
@@ -25,13 +26,13 @@ DATASETS: Final = Datasets(REGISTRY, RUNTIME_CONFIG.cache / "datasets")
 PREDICTOR: Final = Predictor(RUNTIME_CONFIG)
 
 
-def handle(event: Event, context: object) -> Reply:
+def handle(event: Event, context: Context) -> Reply:
     """200; 400 naming the field; 404 for an unknown dataset or model; 503."""
     return respond(event, act)
 
 
 def act(body: dict[str, Any], keys: Keys) -> Mapping[str, Any]:
-    """What the action answers."""
+    """What the action returns."""
     fields = dict(body)
     action = fields.pop("action", None)
     work = ACTIONS.get(action) if isinstance(action, str) else None
@@ -116,5 +117,5 @@ def _model(name: str, version: str) -> dict[str, Any]:
     if version:
         return REGISTRY.model_version(name, version)
     found = REGISTRY.alias(name, "champion").body
-    assert found is not None  # noqa: S101 - only an answer to an ETag is without a body
+    assert found is not None  # noqa: S101 - only a 304 has no body
     return found

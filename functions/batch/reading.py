@@ -39,18 +39,20 @@ class Datasets:
 
         Raises NotFoundError, InvalidInputError naming a column that the dataset does not have.
         """
-        told = self._registry.dataset(dataset, version)
-        known = {column["name"] for column in told["columns"]}
+        found_version = self._registry.dataset(dataset, version)
+        known = {column["name"] for column in found_version["columns"]}
         for column in columns:
             if column["name"] not in known:
                 raise InvalidInputError(
-                    f"dataset {dataset!r} version {told['version']} has no column"
+                    f"dataset {dataset!r} version {found_version['version']} has no column"
                     f" {column['name']!r}, which the model takes"
                 )
         selected = ", ".join(
             f"CAST({_quoted(column['name'])} AS {TYPES[column['kind']]})" for column in columns
         )
-        path = self._file(dataset, str(told["version"]), told["files"]["parquet"]["sha256"])
+        path = self._file(
+            dataset, str(found_version["version"]), found_version["files"]["parquet"]["sha256"]
+        )
         query = f"SELECT {selected} FROM read_parquet(?) LIMIT ? OFFSET ?"  # noqa: S608 - quoted
         with duckdb.connect(config=CONFIG) as connection:
             found = connection.execute(query, [str(path), count, offset]).fetchall()

@@ -12,7 +12,7 @@ from .reading import CONFIG
 
 
 def write_part(signature: Mapping[str, Any], offset: int, response: Mapping[str, Any]) -> bytes:
-    """A Parquet file of the answer's rows, counted from `offset`."""
+    """A Parquet file of the response's rows, counted from `offset`."""
     columns = _columns(signature)
     names = list(columns)
     probabilities = response.get("probabilities") or [[]] * len(response["predictions"])

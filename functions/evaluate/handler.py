@@ -11,11 +11,12 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, Final
 
+from sluice import Context, Event
 from sluice.ml.errors import ConflictError, InvalidInputError
 from sluice.ml.featureset import FeatureSet, read_feature_set
 from sluice.ml.metrics import HIGHER_IS_BETTER, default_metric
 from sluice.ml.registry import Keys, Registry
-from sluice.ml.responses import Event, Reply, respond
+from sluice.ml.responses import Reply, respond
 from sluice.ml.runtime_config import runtime_config
 
 from .promoting import Decision, champion_version, decide, promote
@@ -26,7 +27,7 @@ ATTEMPTS: Final = 5
 REGISTRY = Registry(runtime_config())
 
 
-def handle(event: Event, context: object) -> Reply:
+def handle(event: Event, context: Context) -> Reply:
     """200 with the table and the decision; 400 naming the field; 404; 409 where versions can not be
     compared; 503.
     """
@@ -59,7 +60,7 @@ def evaluate(body: dict[str, Any], keys: Keys) -> Mapping[str, Any]:
 
 
 def _feature_set_of(request: EvaluateRequest, versions: list[dict[str, Any]]) -> str:
-    """The one asked for, or the one all candidates were trained on."""
+    """The requested feature set, or the one all candidates were trained on."""
     if request.feature_set is not None:
         return request.feature_set
     found = {str(one["feature_set"]) for one in versions if one.get("feature_set")}
@@ -72,7 +73,7 @@ def _feature_set_of(request: EvaluateRequest, versions: list[dict[str, Any]]) ->
 
 
 def _metric(request: EvaluateRequest, feature_set: FeatureSet) -> str:
-    """The metric asked for, or the task's. Raises InvalidInputError for one of the other task."""
+    """The requested metric, or the task's default. Raises InvalidInputError for another task's."""
     default = default_metric(feature_set.task, len(feature_set.classes))
     metric = request.metric or default
     if (metric in {"rmse", "mae", "r2"}) != (feature_set.task == "regression"):

@@ -22,7 +22,7 @@ class Decision:
 
 
 def champion_version(registry: Registry, request: EvaluateRequest) -> dict[str, Any] | None:
-    """The version behind the alias; None where nothing is."""
+    """The version that the alias points at; None where there is no such alias."""
     try:
         return registry.alias(request.model, request.alias).body
     except NotFoundError:
@@ -37,23 +37,23 @@ def decide(
     """
     if champion is None:
         return Decision(True, best.version, None, f"{request.model} had no {request.alias}")
-    told = f"{metric} {best.metrics[metric]:.6g} of version {best.version}"
+    best_text = f"{metric} {best.metrics[metric]:.6g} of version {best.version}"
     against = f"{champion.metrics[metric]:.6g} of version {champion.version}"
     if best.version == champion.version:
         return Decision(
-            False, champion.version, champion.version, f"{told} is the {request.alias}'s"
+            False, champion.version, champion.version, f"{best_text} is the {request.alias}'s"
         )
     if better(metric, best.metrics[metric], champion.metrics[metric]):
-        return Decision(True, best.version, champion.version, f"{told} is better than {against}")
+        return Decision(
+            True, best.version, champion.version, f"{best_text} is better than {against}"
+        )
     return Decision(
-        False, champion.version, champion.version, f"{told} is not better than {against}"
+        False, champion.version, champion.version, f"{best_text} is not better than {against}"
     )
 
 
 def promote(registry: Registry, request: EvaluateRequest, decision: Decision) -> bool:
-    """Move the alias as decided. False: another moved it meanwhile, so that it must be decided
-    anew.
-    """
+    """Move the alias as decided. False: another caller moved it meanwhile, so decide again."""
     move = {
         "version": decision.champion,
         "expected": decision.previous,
@@ -62,6 +62,6 @@ def promote(registry: Registry, request: EvaluateRequest, decision: Decision) ->
     try:
         registry.move_alias(request.model, request.alias, move)
     except ConflictError as error:
-        # An answer lost on the way: the first try moved it.
+        # The response of a first try was lost, but that try moved it.
         return error.details.get("current") == decision.champion
     return True

@@ -1,8 +1,8 @@
-"""What outlives a replica: the last known version behind each reference, and model files by sha256.
+"""The cache that outlives a replica: the last known version of a reference, and model files.
 
-Several replicas share the folder. A file is written beside its place and renamed, so that a reader
-sees all of it or nothing; what is read is verified, and a file that does not hold what its name
-says is dropped. Nothing here is the only copy of anything.
+Several replicas share the folder. A file is written under a temporary name and renamed, so that a
+reader sees all of it or nothing. What is read is verified; a file that does not match its name is
+removed. Everything here can be fetched from the registry again.
 """
 
 import hashlib
@@ -94,9 +94,7 @@ class Cache:
         return self._references / f"{hashlib.sha256(reference.encode()).hexdigest()}.json"
 
     def _write(self, path: Path, content: bytes) -> None:
-        """Write and rename. A cache that can't be written is a log line: calls are answered all the
-        same.
-        """
+        """Write and rename. A cache that cannot be written is logged; calls do not need it."""
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".new-")

@@ -1,8 +1,8 @@
 """Predictions of any registered model, by onnxruntime alone: scikit-learn is never imported here.
 
 POST {"instances": [[...] | {column: value}, ...]}, `?model=NAME[@ALIAS|:VERSION]`, default:
-variable default_model. Answers {"predictions": [rows], "probabilities": [rows, classes] of a
-classifier, "model", "version"}. GET answers what the model takes. X: float32 [rows, columns].
+variable default_model. Returns {"predictions": [rows], "probabilities": [rows, classes] of a
+classifier, "model", "version"}. GET returns what the model takes. X: float32 [rows, columns].
 """
 
 import asyncio
@@ -11,10 +11,11 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
+from sluice import Context, Event
 from sluice.ml.errors import CallError, MethodError, NotFoundError, TooLargeError
 from sluice.ml.fields import shown
 from sluice.ml.registry import Registry, Seen
-from sluice.ml.responses import Event, Reply, error_reply, json_reply
+from sluice.ml.responses import Reply, error_reply, json_reply
 from sluice.ml.runtime_config import RuntimeConfig, runtime_config, text, whole_number
 
 from .cache import Cache
@@ -24,32 +25,32 @@ from .served import Served
 
 _LOG: Final = logging.getLogger("predict")
 _JSON: Final = {"Content-Type": "application/json"}
-# About 100 rows of 30 numbers, 1 ms: more than that would hold up the calls behind it on the loop.
+# About 100 rows of 30 numbers, 1 ms: more would delay the other calls of the event loop.
 INLINE_BYTES: Final = 32 * 1024
 PROTOCOL: Final = 'send {"instances": [rows]} to /, the model in ?model='
 MAX_BYTES: Final = whole_number("max_body_bytes", 16 * 1024 * 1024)
 
 
 class RegistrySource:
-    """The registry, asked briefly where a call waits, patiently for a file."""
+    """The registry: a short timeout where a call waits, retries where a file is fetched."""
 
     def __init__(self, where: RuntimeConfig) -> None:
-        self._brief = Registry(where, timeout=2.0, attempts=1)
-        self._patient = Registry(where)
+        self._for_calls = Registry(where, timeout=2.0, attempts=1)
+        self._for_files = Registry(where)
 
     def alias(self, name: str, alias: str, etag: str = "") -> Seen:
-        return self._brief.alias(name, alias, etag)
+        return self._for_calls.alias(name, alias, etag)
 
     def model_version(self, name: str, version: str) -> dict[str, Any]:
-        return self._brief.model_version(name, version)
+        return self._for_calls.model_version(name, version)
 
     def artifact(self, sha256: str) -> bytes:
-        return self._patient.artifact(sha256)
+        return self._for_files.artifact(sha256)
 
     def close(self) -> None:
         """Close idle connections."""
-        self._brief.close()
-        self._patient.close()
+        self._for_calls.close()
+        self._for_files.close()
 
 
 RUNTIME_CONFIG: Final = runtime_config()
@@ -65,16 +66,16 @@ _LARGE: Final = ThreadPoolExecutor(1, "large")
 
 
 def init() -> None:
-    """Have the default model ready where it is cached or can be had; a start never fails for it."""
+    """Load the default model if it is cached or can be fetched; a start goes on without it."""
     try:
         MODELS.warm(DEFAULT)
     except CallError as error:
         _LOG.info("model=%s not ready: %s", DEFAULT, error)
 
 
-async def handle(event: Event, context: object) -> Reply:
-    """200; 400 naming row and column; 404 for an unknown model; 413; 503 where the registry is away
-    and nothing is cached.
+async def handle(event: Event, context: Context) -> Reply:
+    """200; 400 naming row and column; 404 for an unknown model; 413; 503 where the registry is
+    unavailable and nothing is cached.
     """
     try:
         if event.path != "/":
@@ -99,8 +100,8 @@ async def handle(event: Event, context: object) -> Reply:
     return {"statusCode": 200, "headers": _JSON, "body": content}
 
 
-def handle_many(calls: Sequence[tuple[Event, object]]) -> list[Reply | None]:
-    """What `handle` answers, for calls that came together: one run of a model for all its rows.
+def handle_many(calls: Sequence[tuple[Event, Context]]) -> list[Reply | None]:
+    """What `handle` returns, for calls that arrived together: one run of a model for all its rows.
 
     None for what needs more than that: another method, a model to look up, a large or wrong body.
     """
@@ -114,7 +115,7 @@ def handle_many(calls: Sequence[tuple[Event, object]]) -> list[Reply | None]:
             if served is not None:
                 together.setdefault(served, []).append(number)
     for served, numbers in together.items():
-        contents = served.answers([calls[number][0].body for number in numbers])
+        contents = served.responses([calls[number][0].body for number in numbers])
         for number, content in zip(numbers, contents, strict=True):
             if content is not None:
                 replies[number] = {"statusCode": 200, "headers": _JSON, "body": content}
@@ -122,7 +123,7 @@ def handle_many(calls: Sequence[tuple[Event, object]]) -> list[Reply | None]:
 
 
 def _current(wanted: Reference | str) -> Served | None:
-    """The model if it is at hand; None for a name that is none, which `handle` says."""
+    """The model if it is loaded and trusted; None otherwise, and for a name that is refused."""
     try:
         reference = read_reference(wanted) if isinstance(wanted, str) else wanted
     except CallError:
@@ -134,5 +135,5 @@ def _described(event: Event, served: Served) -> Reply:
     if event.method not in {"GET", "HEAD"}:
         raise MethodError(f"expected POST or GET, got {event.method}")
     keys = ("signature", "metrics", "dataset", "dataset_version", "feature_set")
-    told = {key: served.body.get(key) for key in keys}
-    return json_reply(200, {"model": served.model, "version": served.version, **told})
+    described = {key: served.body.get(key) for key in keys}
+    return json_reply(200, {"model": served.model, "version": served.version, **described})

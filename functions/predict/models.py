@@ -1,4 +1,4 @@
-"""Which model version answers a reference, and how it follows an alias that moves."""
+"""Resolves a reference to a loaded model version, and follows an alias that moves."""
 
 import asyncio
 import logging
@@ -21,17 +21,17 @@ from .served import Served
 
 _LOG: Final = logging.getLogger("predict")
 REFRESH_SECONDS: Final = 1.0
-# An alias is believed so long after the registry confirmed it. Longer than a refresh takes to come
-# round, shorter than the 2 s within which a move must be followed.
+# How long an alias is trusted after the registry confirmed it: longer than a refresh cycle, shorter
+# than the 2 s within which a move must be followed.
 TRUSTED_SECONDS: Final = 1.5
-# While the registry is away calls are not held up for it: the refresher keeps asking.
+# Calls do not wait for a registry that is unavailable: the refresh thread keeps trying.
 UNAVAILABLE_SECONDS: Final = 5.0
 IDLE_SECONDS: Final = 30.0
 REFUSED_SECONDS: Final = 30.0
 
 
 class Source(Protocol):
-    """What is asked of the registry."""
+    """The registry calls that are needed here."""
 
     def alias(self, name: str, alias: str, etag: str = "") -> Seen: ...
     def model_version(self, name: str, version: str) -> dict[str, Any]: ...
@@ -40,8 +40,9 @@ class Source(Protocol):
 
 @dataclass(slots=True)
 class Entry:
-    """What a reference answers with. trusted_until, used: monotonic seconds. lock: one asks at a
-    time.
+    """The model of a reference. trusted_until, used: monotonic seconds.
+
+    refused: ETag of a version that does not run here. lock: held by the one registry call.
     """
 
     served: Served
@@ -50,15 +51,15 @@ class Entry:
     used: float
     refused: str = ""
     refused_until: float = 0.0
-    away: bool = False
+    unavailable: bool = False
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
 class Models:
     """The models in use, at most `limit` references; the least recently used goes first.
 
-    A thread asks for moved aliases every second while calls come, and ends when they stop: an idle
-    replica costs the registry nothing. The first call after that asks before it is answered.
+    A thread looks for moved aliases every second while calls arrive, and ends when they stop: an
+    idle replica costs the registry nothing. The first call after that asks the registry itself.
     """
 
     def __init__(self, source: Source, cache: Cache, limit: int, max_rows: int) -> None:
@@ -86,10 +87,11 @@ class Models:
         return entry.served
 
     async def look_up(self, reference: Reference) -> Served:
-        """The model, asked of the registry, or the last known where that is away.
+        """The model as the registry has it, or the last known version while that is unavailable.
 
-        Calls that wait for the same one share the asking. Raises NotFoundError; UnavailableError
-        where nothing is known; UnprocessableError where the model does not run here.
+        Calls that wait for the same reference share one lookup. Raises NotFoundError,
+        UnavailableError where nothing is known, UnprocessableError where the model does not run
+        here.
         """
         loading = self._loading.get(reference)
         if loading is None:
@@ -97,7 +99,7 @@ class Models:
             loading = loop.run_in_executor(self._pool, self.load, reference)
             self._loading[reference] = loading
             loading.add_done_callback(lambda done: self._looked_up(reference, done))
-        # Shielded: a caller that goes away ends its own wait only.
+        # Shielded: a caller that disconnects ends only its own wait.
         return await asyncio.shield(loading)
 
     def load(self, reference: Reference) -> Served:
@@ -106,23 +108,24 @@ class Models:
         if entry is None:
             return self._first(reference)
         with entry.lock:
-            # Another may have asked while this one waited for the lock.
+            # Another thread may have refreshed it while this one waited for the lock.
             if monotonic() >= entry.trusted_until:
                 self._ask(reference, entry)
         entry.used = monotonic()
         return entry.served
 
     def warm(self, reference: Reference) -> None:
-        """Load what is cached and ask meanwhile whether it still holds, without waiting for the
-        answer: the call that woke this replica finds it there. Where nothing is cached, or what is
-        never changes, as `load`. Raises as look_up does.
+        """Load the cached version, and ask the registry in the background whether it is current.
+
+        The call that woke this replica finds the result. Without a cached version, and for a fixed
+        version, the same as `load`. Raises as look_up does.
         """
         known = self._cache.known(str(reference))
         if known is None or reference.version:
             self._first(reference)
             return
         begun = monotonic()
-        asked = self._pool.submit(self._source.alias, reference.name, reference.alias, known.etag)
+        pending = self._pool.submit(self._source.alias, reference.name, reference.alias, known.etag)
         try:
             self._put(reference, known, trusted_until=0.0)
         except CallError as error:
@@ -130,16 +133,16 @@ class Models:
             self._first(reference)
             return
         entry = self._entries[reference]
-        # Until it is there: a call that comes waits for this answer instead of asking again.
+        # Held until the response is there, so that a call waits for it instead of asking again.
         entry.lock.acquire()
-        asked.add_done_callback(lambda _: self._take_early(reference, entry, begun, asked))
+        pending.add_done_callback(lambda _: self._take_early(reference, entry, begun, pending))
 
     def _take_early(
-        self, reference: Reference, entry: Entry, begun: float, asked: Future[Seen]
+        self, reference: Reference, entry: Entry, begun: float, pending: Future[Seen]
     ) -> None:
         try:
-            with suppress(CallError):  # the call that comes asks again, and is told
-                self._take(reference, entry, begun, asked.result)
+            with suppress(CallError):  # the next call asks again and gets the error
+                self._take(reference, entry, begun, pending.result)
         finally:
             entry.lock.release()
 
@@ -152,10 +155,10 @@ class Models:
         self._pool.shutdown()
 
     def _first(self, reference: Reference) -> Served:
-        """A reference that is not in memory."""
+        """The model of a reference that is not in memory."""
         cached = self._cache.known(str(reference))
         if reference.version and cached is not None:
-            # A version never changes: nobody needs to be asked.
+            # A version never changes, so the registry need not be asked.
             return self._put(reference, cached, math.inf)
         begun = monotonic()
         try:
@@ -223,7 +226,7 @@ class Models:
     def _take(
         self, reference: Reference, entry: Entry, begun: float, response: Callable[[], Seen]
     ) -> None:
-        """Take the registry's answer to a question of the time `begun`; raises as `_ask`."""
+        """Apply the registry's response to a request made at `begun`; raises as `_ask`."""
         try:
             seen = response()
         except NotFoundError:
@@ -231,19 +234,19 @@ class Models:
             raise
         except UnavailableError as error:
             entry.trusted_until = monotonic() + UNAVAILABLE_SECONDS
-            if not entry.away:
+            if not entry.unavailable:
                 _LOG.warning("model=%s last known version stays: %s", reference, error)
-            entry.away = True
+            entry.unavailable = True
             return
-        entry.away = False
+        entry.unavailable = False
         refused = seen.etag == entry.refused and begun < entry.refused_until
         if seen.body is not None and not refused:
             self._swap(reference, entry, Known(seen.body, seen.etag))
         entry.trusted_until = begun + TRUSTED_SECONDS
 
     def _swap(self, reference: Reference, entry: Entry, known: Known) -> None:
-        """Load the version the alias moved to, then swap; until then the old one answers where it
-        still may: calls of a woken replica wait.
+        """Load the version the alias moved to, then swap. Until then the old one serves while it is
+        trusted; calls of a replica that has just started wait.
         """
         if monotonic() < entry.trusted_until:
             entry.trusted_until = monotonic() + UNAVAILABLE_SECONDS
@@ -266,14 +269,14 @@ class Models:
     def _looked_up(self, reference: Reference, done: "asyncio.Future[Served]") -> None:
         del self._loading[reference]
         if not done.cancelled():
-            done.exception()  # retrieved here, since every caller may be gone
+            done.exception()  # retrieved here, since every caller may have left
         with self._lock:
             if reference.alias and self._follower is None and not self._closed.is_set():
                 self._follower = threading.Thread(target=self._follow, name="aliases", daemon=True)
                 self._follower.start()
 
     def _follow(self) -> None:
-        """Ask for every alias in use, every second, until none is."""
+        """Refresh every alias in use once a second, until none is in use."""
         while not self._closed.wait(REFRESH_SECONDS):
             with self._lock:
                 since = monotonic() - IDLE_SECONDS

@@ -22,9 +22,7 @@ _SHOWN_COLUMNS: Final = 40
 def read_instances(body: bytes) -> tuple[list[Any], bool]:
     """The list under `instances` (or `inputs`), and whether every number in it is finite.
 
-    JSON is read whatever the content type says.
-
-    Raises InvalidInputError with line and column, or naming the field.
+    The content type is ignored. Raises InvalidInputError with line and column, or naming the field.
     """
     finite = True
     try:

@@ -69,9 +69,9 @@ class Served:
             outputs[0] = outputs[0].reshape(-1, 1)
         return self._rendered([output.tolist() for output in outputs])
 
-    def answers(self, bodies: Sequence[bytes]) -> list[bytes | None]:
-        """As `answer` for each of several bodies, by one run of the model: 64 rows take 5 us each
-        where one alone takes 26. None for a body that `answer` refuses.
+    def responses(self, bodies: Sequence[bytes]) -> list[bytes | None]:
+        """As `response` for each of several bodies, by one run of the model. None for a body that
+        `response` refuses. 64 rows take 5 us each, one alone takes 26.
         """
         counts, feeds = [], []
         for body in bodies:
@@ -102,7 +102,7 @@ class Served:
         return contents
 
     def _rendered(self, outputs: Sequence[list[Any]]) -> bytes:
-        """The answer's JSON of what a run gave for one body."""
+        """The JSON of the model's outputs for one body."""
         response: dict[str, Any]
         if self._classes:
             classes = self._classes
@@ -117,7 +117,7 @@ class Served:
         return orjson.dumps(response)
 
     def _warm_up(self, signature: Signature) -> None:
-        """One row and no row: the first run allocates, and a caller shall not pay for it."""
+        """Run one row and no row: the first run allocates, and no caller should wait for that."""
         row = ["" if column.kind == "string" else 0.0 for column in signature.columns]
         row = [
             bool(v) if c.kind == "boolean" else v

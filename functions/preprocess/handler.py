@@ -11,9 +11,10 @@ from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
 
+from sluice import Context, Event
 from sluice.ml.featureset import spec_json
 from sluice.ml.registry import Keys, Registry
-from sluice.ml.responses import Event, Reply, respond
+from sluice.ml.responses import Reply, respond
 from sluice.ml.runtime_config import runtime_config, whole_number
 from sluice.ml.table import Table
 
@@ -27,7 +28,7 @@ MAX_CELLS = whole_number("max_cells", 20_000_000)
 REGISTRY = Registry(runtime_config())
 
 
-def handle(event: Event, context: object) -> Reply:
+def handle(event: Event, context: Context) -> Reply:
     """200 with the feature set's id, rows, columns and notes; 400 naming field or column; 404, 413,
     503.
     """

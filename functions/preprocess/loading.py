@@ -23,7 +23,7 @@ _FLOAT32_MAX: Final = float(np.finfo(np.float32).max)
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """The rows that have a target, the columns left out, and what is worth telling."""
+    """The rows that have a target, the columns left out, and notes for the caller."""
 
     version: int
     table: Table
@@ -73,8 +73,8 @@ def _columns(
         else:
             raise InvalidInputError(f"column {name!r} can not be learned from: {fault}")
     if not columns:
-        told = "; ".join(f"{d.column!r}: {d.reason}" for d in dropped)
-        raise InvalidInputError(f"no column is left to learn from ({told})")
+        reasons = "; ".join(f"{d.column!r}: {d.reason}" for d in dropped)
+        raise InvalidInputError(f"no column is left to learn from ({reasons})")
     return tuple(columns), dropped, notes
 
 

@@ -1,6 +1,6 @@
 """Reads columns of a dataset version's Parquet file as numpy arrays.
 
-The reader is DuckDB: one package of 66 MB that answers numpy arrays with masks for nulls; Arrow's
+The reader is DuckDB: one package of 66 MB that returns numpy arrays with masks for nulls; Arrow's
 wheel is 166 MB, and the registry wrote the file with DuckDB.
 """
 
@@ -33,7 +33,7 @@ def _fetch(path: str, kinds: Mapping[str, Kind]) -> dict[str, NDArray[Any]]:
         f"CAST({_quoted(name)} AS {'VARCHAR' if kind == 'string' else 'DOUBLE'}) AS c{position}"
         for position, (name, kind) in enumerate(kinds.items())
     )
-    # One thread keeps the rows in the file's order, on which the seeded split stands.
+    # One thread keeps the rows in the file's order, on which the seeded split depends.
     config: dict[str, str | bool | int | float | list[str]] = {
         "threads": 1,
         "autoinstall_known_extensions": False,

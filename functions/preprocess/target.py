@@ -60,7 +60,7 @@ def read_target(values: NDArray[Any], kind: Kind, request: PreprocessRequest) ->
 
 
 def _task(present: NDArray[Any], kind: Kind, request: PreprocessRequest) -> tuple[Task, str]:
-    """The task asked for, if the values allow it, else the one they suggest; and why."""
+    """The requested task if the values allow it, else the one they suggest; and why."""
     integers = kind == "number" and bool(np.all(present == np.round(present)))
     if request.task == "regression":
         if kind != "number":

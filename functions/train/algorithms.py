@@ -97,7 +97,7 @@ ALGORITHMS: Final[Mapping[str, Algorithm]] = {
             "l2_regularization": Parameter(0.0, 0.0, 1e6),
         },
         tree=True,
-        # Left to itself it holds out rows above 10000 of them: results would hang on the row count.
+        # By default it holds out rows above 10000 of them: results would depend on the row count.
         fixed={"early_stopping": False},
     ),
 }

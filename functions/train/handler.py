@@ -12,9 +12,10 @@ from typing import Any
 
 from threadpoolctl import threadpool_limits
 
+from sluice import Context, Event
 from sluice.ml.featureset import FeatureSet, read_feature_set
 from sluice.ml.registry import Keys, Registry
-from sluice.ml.responses import Event, Reply, respond
+from sluice.ml.responses import Reply, respond
 from sluice.ml.runtime_config import runtime_config, whole_number
 
 from .algorithms import estimator
@@ -24,12 +25,12 @@ from .request import TrainRequest, read_request
 from .runs import Run
 
 REGISTRY = Registry(runtime_config())
-# More only where the function has the cores to itself: OpenMP threads spin at every barrier, and on
+# More only if the function has the cores to itself: OpenMP threads spin at every barrier, and on
 # two busy cores a fit of 0.1 s took 18 s.
 THREADS = whole_number("threads", 1)
 
 
-def handle(event: Event, context: object) -> Reply:
+def handle(event: Event, context: Context) -> Reply:
     """200 with version, metrics and parity; 400 naming the field; 404; 422 with the numbers where
     the ONNX model is not the pipeline; 503.
     """
@@ -40,7 +41,7 @@ def train(body: dict[str, Any], keys: Keys) -> Mapping[str, Any]:
     """Fit, convert, check, register. Where that fails the run fails and nothing is registered."""
     request = read_request(body)
     feature_set = read_feature_set(REGISTRY, request.feature_set)
-    # Asked before the run begins: an algorithm that is not for the task leaves no trace.
+    # Checked before the run starts, so that an unsuitable algorithm leaves no run behind.
     estimator(request.algorithm, feature_set.task, request.parameters, request.seed)
     transformer = read_transformer(REGISTRY, feature_set)
     run = Run.start(REGISTRY, keys, request, feature_set)

@@ -1,4 +1,4 @@
-"""Whether the ONNX model says what the pipeline says, in numbers that are kept with the version."""
+"""Whether the ONNX model agrees with the pipeline, in numbers that are kept with the version."""
 
 from dataclasses import asdict, dataclass
 from typing import Any, Final
@@ -28,8 +28,8 @@ class Parity:
     within the tolerance, which are not counted. max_probability_gap: absolute. max_relative_error:
     of a regression, relative to the larger of the value and the target's standard deviation.
     float64_flips: held-out rows whose label changes when scikit-learn gets float64; float64_error:
-    mean change of a value so measured, or of a probability. A mean, since a few rows of any tree
-    lie upon a threshold.
+    mean change of such a value, or of a probability. A mean, because with any tree a few rows lie
+    on a threshold.
     """
 
     rows: int

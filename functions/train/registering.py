@@ -38,7 +38,7 @@ def fit_checked(
 ) -> Checked:
     """A fit on float32 as ONNX; on float64 where that is too coarse and the model is linear.
 
-    onnxruntime's tree operators answer float32 only, so for trees there is no second try.
+    onnxruntime's tree operators return float32 only, so trees are not tried again.
     Raises UnprocessableError with the numbers of the float32 model.
     """
     faults: tuple[str, ...] = ()
@@ -79,7 +79,7 @@ def scores(converted: Converted, table: Table) -> dict[str, float]:
 def version_body(
     request: TrainRequest, feature_set: FeatureSet, checked: Checked, metrics: Mapping[str, float]
 ) -> dict[str, Any]:
-    """What the registry keeps of a version, but for its run and its artifact."""
+    """What the registry keeps of a version, except its run and its artifact."""
     libraries = {name: version(name) for name in LIBRARIES}
     return {
         "signature": checked.converted.signature.to_json(),

@@ -1,4 +1,4 @@
-"""A run in the registry: begun before the fit, ended whatever comes of it."""
+"""A run in the registry: started before the fit, ended whether or not the fit succeeds."""
 
 import hashlib
 import json
@@ -43,7 +43,7 @@ class Run:
 
     def log(self, metrics: Mapping[str, float]) -> None:
         """Append one point a metric."""
-        # A repeated call measures other seconds: its points are others, under a key of their own.
+        # A repeated call measures other durations, so its points get a key of their own.
         digest = hashlib.sha256(json.dumps(dict(metrics)).encode()).hexdigest()[:16]
         self.registry.post(f"/runs/{self.id}/metrics", metrics, self.keys.of(f"metrics/{digest}"))
 
@@ -65,10 +65,10 @@ class Run:
             self.registry.update_run(self.id, "finished")
             return
         if isinstance(error, UnavailableError) and self.keys.repeatable:
-            return  # the caller's next try, under the same key, goes on with this run
+            return  # the caller's next try, under the same key, continues this run
         reason = error.message if isinstance(error, CallError) else type(error).__name__
         try:
             self.registry.update_run(self.id, "failed", reason)
         except CallError as failed:
-            # What broke the run is what the caller must hear of.
+            # The caller must see what broke the run, not this.
             _LOG.warning("run=%s status=failed not recorded: %s", self.id, failed)

@@ -4,12 +4,12 @@ Heads are rebuilt from what was parsed, never spliced from raw bytes. Headers fo
 only (RFC 9110 section 7.6.1), and those that `connection` names, are not passed on.
 """
 
-from importlib.metadata import version
 from typing import Final
 
 from sluice.http1.wire import HOP_BY_HOP
+from sluice.version import installed_version
 
-VERSION: Final = version("sluice")
+VERSION: Final = installed_version()
 Headers = list[tuple[bytes, bytes]]
 
 # Request headers that are not simply copied; the gateway itself handles `expect`.

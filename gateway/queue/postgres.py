@@ -9,7 +9,9 @@ from sluice.migrations import missing
 try:
     import psycopg
 except ImportError as error:  # pragma: no cover - depends on what is installed
-    raise ImportError("calls in PostgreSQL need psycopg: pip install sluice[postgresql]") from error
+    raise ImportError(
+        "calls in PostgreSQL need psycopg: pip install 'sluice-faas[postgresql]'"
+    ) from error
 
 
 def _full(error: Exception) -> bool:

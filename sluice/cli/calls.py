@@ -19,7 +19,7 @@ def list_calls(
     state: Annotated[str, typer.Option(help="queued, running, succeeded, dead or cancelled.")] = "",
     limit: Annotated[int, typer.Option(help="How many, newest first.")] = 20,
     after: Annotated[str, typer.Option(help="Go on behind the call of this id.")] = "",
-    as_json: Annotated[bool, typer.Option("--json", help="The API's own answer.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="The API's own response.")] = False,
 ) -> None:
     """List calls, the newest first."""
     session: Session = context.obj
@@ -53,7 +53,7 @@ def show(context: typer.Context, call: str) -> None:
 
 @app.command()
 def result(context: typer.Context, call: str) -> None:
-    """Write the function's answer to standard output."""
+    """Write the function's response to standard output."""
     session: Session = context.obj
     with session.client() as client:
         sys.stdout.buffer.write(client.call_result(call))
@@ -82,7 +82,7 @@ def cancel(context: typer.Context, calls: list[str]) -> None:
 
 @app.command()
 def delete(context: typer.Context, calls: list[str]) -> None:
-    """Forget calls that do not run, and their answers."""
+    """Forget calls that do not run, and their responses."""
     session: Session = context.obj
     with session.client() as client:
         for call in calls:

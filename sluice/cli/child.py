@@ -1,4 +1,4 @@
-"""One supervised program: start it, carry its output to a log, know when it answers."""
+"""One supervised program: start it, copy its output to a log, know when it is healthy."""
 
 import asyncio
 import ctypes
@@ -29,7 +29,7 @@ LIBC: Final = ctypes.CDLL(None, use_errno=True)
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """What to run. health: URL that answers 200 when it serves, `http://` or `unix:PATH`."""
+    """What to run. health: URL that returns 200 when it serves, `http://` or `unix:PATH`."""
 
     name: str
     module: str
@@ -79,13 +79,13 @@ class Child:
             self._process.kill()
 
     async def healthy(self) -> None:
-        """Return once the program answers its health URL."""
+        """Return once the program's health URL returns 200."""
         await await_healthy(self.program)
         self.was_healthy = True
 
     async def _carry_output(self, process: asyncio.subprocess.Process) -> None:
         output = process.stdout
-        assert output is not None  # noqa: S101 (PIPE was asked for above)
+        assert output is not None  # noqa: S101 (stdout is a PIPE, above)
         while True:
             try:
                 line = await output.readuntil()
@@ -123,8 +123,8 @@ def _die_with(parent: int) -> None:
 
 
 async def await_healthy(program: Program) -> None:
-    """Return once the program, whoever started it, answers its health URL."""
-    while not await _probe(program.health):  # noqa: ASYNC110 (no event tells of it)
+    """Return once the program's health URL returns 200, whichever process started it."""
+    while not await _probe(program.health):  # noqa: ASYNC110 (no event reports it)
         await asyncio.sleep(PROBE_INTERVAL)
 
 

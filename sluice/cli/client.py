@@ -1,30 +1,50 @@
-"""The gateway's REST API as the command uses it."""
+"""The gateway's REST API as the command uses it: documents as they are, for `--json` and tables.
+
+It stands on the connection of `sluice.Client`, and on its methods where no document is shown.
+"""
 
 import base64
 import hashlib
 import hmac
 import json
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
-from urllib.parse import quote
-
-import httpx
 
 from sluice.cli.errors import CommandError
-from sluice.cli.transport import Transport, check
+from sluice.client import ClientError
+from sluice.client.calls import Calls
+from sluice.client.connection import Connection, Request, basic, segment
+from sluice.client.functions import Functions
+from sluice.client.pipelines import LONGEST_WAIT, MARGIN, Pipelines
+from sluice.transport import Response
 
 CHUNK: Final = 1 << 20
+PRUNE_SECONDS: Final = 300.0
+# The gateway ends a call by its own timeout long before.
+INVOKE_SECONDS: Final = 86400.0
+Query = Mapping[str, str | int | None]
+Document = dict[str, Any]
 
 
 class GatewayClient:
-    """Calls one gateway; every failure is a CommandError with the gateway's own text."""
+    """Calls one gateway; every failure is a ClientError with the gateway's own text."""
 
-    def __init__(self, url: str, auth: tuple[str, str] | None) -> None:
-        self.url = url.rstrip("/")
-        self._http = Transport(self.url, auth)
+    def __init__(self, url: str, auth: tuple[str, str]) -> None:
+        hint = "the password is not that of this gateway"
+        self._connection = Connection(url, basic(*auth), hint)
+        self._functions = Functions(self._connection)
+        self._calls = Calls(self._connection)
+        self._pipelines = Pipelines(self._connection)
+        self.url = self._connection.url
+        self.logs = self._functions.logs
+        self.remove = self._functions.remove
+        self.scale = self._functions.scale
+        self.replay_call = self._calls.replay
+        self.cancel_call = self._calls.cancel
+        self.delete_call = self._calls.delete
+        self.rerun = self._pipelines.rerun
 
     def __enter__(self) -> Self:
         return self
@@ -35,187 +55,148 @@ class GatewayClient:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._http.close()
+        self._connection.close()
 
-    def functions(self, namespace: str = "") -> list[dict[str, Any]]:
+    def functions(self, namespace: str = "") -> list[Document]:
         """All functions of a namespace."""
-        document: list[dict[str, Any]] = self._http.request(
-            "GET", "/system/functions", params=_namespace(namespace)
-        ).json()
-        return document
+        return self._list("/system/functions", {"namespace": namespace})
 
-    def function(self, name: str, namespace: str = "") -> dict[str, Any]:
+    def function(self, name: str, namespace: str = "") -> Document:
         """One function with its replicas and usage."""
-        document: dict[str, Any] = self._http.request(
-            "GET", f"/system/function/{name}", params=_namespace(namespace) | {"usage": "1"}
-        ).json()
-        return document
+        query = {"namespace": namespace, "usage": "1"}
+        return self._get(f"/system/function/{segment(name)}", query)
 
     def deploy(self, deployment: Mapping[str, Any]) -> bool:
         """Create or update a function; true when it was new."""
-        response = self._http.send("PUT", "/system/functions", json=deployment)
-        if response.status_code != 404:
-            check(response)
+        update = Request("PUT", "/system/functions", document=deployment)
+        response = self._connection.send(update)
+        if response.ok:
             return False
-        self._http.request("POST", "/system/functions", json=deployment)
+        if response.status != 404:
+            raise self._connection.refused(update, response)
+        self._connection.request(Request("POST", "/system/functions", document=deployment))
         return True
 
-    def remove(self, name: str, namespace: str = "") -> None:
-        """Remove a function."""
-        body = {"functionName": name} | _namespace(namespace)
-        self._http.request("DELETE", "/system/functions", json=body)
-
-    def scale(self, name: str, replicas: int, namespace: str = "") -> None:
-        """Set the number of replicas."""
-        body = {"serviceName": name, "replicas": replicas} | _namespace(namespace)
-        self._http.request(
-            "POST", f"/system/scale-function/{name}", json=body, params=_namespace(namespace)
-        )
-
-    def secrets(self, namespace: str = "") -> list[dict[str, Any]]:
+    def secrets(self, namespace: str = "") -> list[Document]:
         """Names of the secrets."""
-        document: list[dict[str, Any]] = self._http.request(
-            "GET", "/system/secrets", params=_namespace(namespace)
-        ).json()
-        return document
+        return self._list("/system/secrets", {"namespace": namespace})
 
     def write_secret(self, method: str, name: str, value: bytes, namespace: str = "") -> None:
         """Create (POST) or replace (PUT) a secret."""
         body = {"name": name, "rawValue": base64.b64encode(value).decode()} | _namespace(namespace)
-        self._http.request(method, "/system/secrets", json=body)
+        self._connection.request(Request(method, "/system/secrets", document=body))
 
     def remove_secret(self, name: str, namespace: str = "") -> None:
         """Remove a secret."""
-        self._http.request("DELETE", "/system/secrets", json={"name": name} | _namespace(namespace))
+        body = {"name": name} | _namespace(namespace)
+        self._connection.request(Request("DELETE", "/system/secrets", document=body))
 
-    def info(self) -> dict[str, Any]:
-        """What the gateway says of itself."""
-        document: dict[str, Any] = self._http.request("GET", "/system/info").json()
-        return document
+    def info(self) -> Document:
+        """The gateway's name, version and provider."""
+        return self._get("/system/info")
 
-    def prune(self) -> dict[str, Any]:
-        """Remove what no deployment uses; what went and how many bytes that freed."""
-        document: dict[str, Any] = self._http.request("POST", "/system/prune", timeout=300.0).json()
-        return document
+    def prune(self) -> Document:
+        """Remove what no deployment uses; what was removed and how many bytes that freed."""
+        request = Request("POST", "/system/prune", timeout=PRUNE_SECONDS)
+        return self._connection.json(request, dict)
 
     def has_triggers(self) -> bool:
         """Whether the gateway has a process of triggers behind it."""
-        return self._http.send("GET", "/triggers/healthz").status_code == 200
+        return self._connection.send(Request("GET", "/triggers/healthz")).status == 200
 
-    def put_pipelines(self, source: bytes, file: str) -> list[dict[str, Any]]:
+    def put_pipelines(self, source: bytes, file: str) -> list[Document]:
         """Replace the definitions of all pipelines; returns the pipelines."""
-        document = self._http.request(
-            "PUT", "/triggers/pipelines", params={"file": file}, content=source
-        ).json()
-        pipelines: list[dict[str, Any]] = document["pipelines"]
+        request = Request("PUT", "/triggers/pipelines", {"file": file}, source)
+        pipelines: list[Document] = self._connection.json(request, dict)["pipelines"]
         return pipelines
 
-    def pipelines(self) -> list[dict[str, Any]]:
+    def pipelines(self) -> list[Document]:
         """Every pipeline."""
-        document: list[dict[str, Any]] = self._http.request("GET", "/triggers/pipelines").json()[
-            "pipelines"
-        ]
-        return document
+        pipelines: list[Document] = self._get("/triggers/pipelines")["pipelines"]
+        return pipelines
 
     def start_run(self, pipeline: str, body: bytes, key: str = "") -> str:
-        """The id of a run of a pipeline."""
-        headers = {"idempotency-key": key} if key else {}
-        path = f"/triggers/pipelines/{quote(pipeline, safe='')}/runs"
-        document: str = self._http.request("POST", path, content=body, headers=headers).json()[
-            "run"
-        ]
-        return document
+        """The id of a run of a pipeline. body: its input as JSON."""
+        path = f"/triggers/pipelines/{segment(pipeline)}/runs"
+        started = self._connection.json(Request("POST", path, body=body, key=key), dict)
+        return str(started["run"])
 
-    def runs(self, query: Mapping[str, str]) -> list[dict[str, Any]]:
+    def runs(self, query: Query) -> list[Document]:
         """Runs of pipelines, newest first."""
-        found: list[dict[str, Any]] = self._http.request(
-            "GET", "/triggers/runs", params=dict(query)
-        ).json()["runs"]
-        return found
+        runs: list[Document] = self._get("/triggers/runs", query)["runs"]
+        return runs
 
-    def run(self, run: str, revision: str | None = None) -> dict[str, Any]:
+    def run(self, run: str, revision: str | None = None) -> Document:
         """A run with its steps; with `revision`, once it is another or 30 s have passed."""
-        query = {} if revision is None else {"wait": "30", "revision": revision}
-        document: dict[str, Any] = self._http.request(
-            "GET", f"/triggers/runs/{quote(run, safe='')}", params=query
-        ).json()
-        return document
-
-    def cancel_run(self, run: str) -> dict[str, Any]:
-        """End a run; the run as it is then."""
-        document: dict[str, Any] = self._http.request(
-            "POST", f"/triggers/runs/{quote(run, safe='')}/cancel"
-        ).json()
-        return document
-
-    def rerun(self, run: str, step: str) -> str:
-        """The id of a new run that goes on from a step of another one."""
-        params = {"from": step} if step else {}
-        document: str = self._http.request(
-            "POST", f"/triggers/runs/{quote(run, safe='')}/rerun", params=params
-        ).json()["run"]
-        return document
-
-    def invoke(self, path: str, body: bytes, content_type: str, method: str) -> httpx.Response:
-        """The function's own answer, whatever its status."""
-        return self._http.send(
-            method,
-            path,
-            content=body,
-            headers={"content-type": content_type},
-            timeout=httpx.Timeout(None, connect=5.0),
+        path = f"/triggers/runs/{segment(run)}"
+        if revision is None:
+            return self._get(path)
+        query: Query = {"wait": f"{LONGEST_WAIT:g}", "revision": revision}
+        return self._connection.json(
+            Request("GET", path, query, timeout=LONGEST_WAIT + MARGIN), dict
         )
 
-    def calls(self, query: Mapping[str, str]) -> list[dict[str, Any]]:
-        """Queued calls, newest first."""
-        document: list[dict[str, Any]] = self._http.request(
-            "GET", "/system/calls", params=dict(query)
-        ).json()
-        return document
+    def cancel_run(self, run: str) -> Document:
+        """End a run; the run as it is then."""
+        request = Request("POST", f"/triggers/runs/{segment(run)}/cancel", idempotent=True)
+        return self._connection.json(request, dict)
 
-    def call(self, call: str) -> dict[str, Any]:
+    def invoke(self, path: str, body: bytes, content_type: str, method: str) -> Response:
+        """The function's own response, whatever its status. path: with its query."""
+        return self._connection.send(
+            Request(
+                method,
+                path,
+                body=body,
+                content_type=content_type,
+                idempotent=False,
+                timeout=INVOKE_SECONDS,
+            )
+        )
+
+    def calls(self, query: Query) -> list[Document]:
+        """Queued calls, newest first."""
+        return self._list("/system/calls", query)
+
+    def call(self, call: str) -> Document:
         """One queued call."""
-        document: dict[str, Any] = self._http.request("GET", f"/system/calls/{quote(call)}").json()
-        return document
+        return self._get(f"/system/calls/{segment(call)}")
 
     def call_result(self, call: str) -> bytes:
-        """The body that the function answered."""
-        return self._http.request("GET", f"/system/calls/{quote(call)}/result").content
-
-    def replay_call(self, call: str) -> None:
-        """Queue a finished call again."""
-        self._http.request("POST", f"/system/calls/{quote(call)}/replay")
-
-    def cancel_call(self, call: str) -> None:
-        """Cancel a call that waits."""
-        self._http.request("DELETE", f"/async-function/{quote(call)}")
-
-    def delete_call(self, call: str) -> None:
-        """Forget a call and its answer."""
-        self._http.request("DELETE", f"/system/calls/{quote(call)}")
-
-    @contextmanager
-    def logs(self, query: Mapping[str, str]) -> Iterator[Iterator[dict[str, Any]]]:
-        """Log lines as objects, as they come."""
-        with self._http.stream("GET", "/system/logs", params=dict(query)) as response:
-            yield (json.loads(line) for line in response.iter_lines() if line)
+        """The body of the function's last response."""
+        return self._calls.result(call).body
 
     def build(self, tar: Path, key: bytes, report: Callable[[str], None]) -> None:
         """Build a context; each log line goes to `report`. Raises CommandError when it fails."""
         headers = {
-            "x-build-signature": f"sha256={_signature(tar, key)}",
-            "content-type": "application/octet-stream",
-            "content-length": str(tar.stat().st_size),
-            "accept": "application/x-ndjson",
+            "X-Build-Signature": f"sha256={_signature(tar, key)}",
+            "Accept": "application/x-ndjson",
         }
-        last: dict[str, Any] = {}
-        with self._http.stream("POST", "/build", content=_chunks(tar), headers=headers) as response:
-            for line in response.iter_lines():
-                last = json.loads(line) if line else last
-                for text in last.get("log") or ():
-                    report(text)
+        last: Document = {}
+        with tar.open("rb") as body:
+            request = Request(
+                "POST",
+                "/build",
+                body=body,
+                content_type="application/octet-stream",
+                headers=headers,
+            )
+            try:
+                with self._connection.stream(request) as stream:
+                    for line in stream.lines():
+                        last = json.loads(line)
+                        for text in last.get("log") or ():
+                            report(text)
+            except ClientError as error:
+                raise CommandError(str(error)) from error
         if last.get("status") != "success":
             raise CommandError(f"build failed: {last.get('error') or 'the gateway broke off'}")
+
+    def _get(self, path: str, query: Query | None = None) -> Document:
+        return self._connection.json(Request("GET", path, query or {}), dict)
+
+    def _list(self, path: str, query: Query) -> list[Document]:
+        return self._connection.json(Request("GET", path, query), list)
 
 
 def _namespace(namespace: str) -> dict[str, str]:
@@ -224,12 +205,7 @@ def _namespace(namespace: str) -> dict[str, str]:
 
 def _signature(tar: Path, key: bytes) -> str:
     digest = hmac.new(key, digestmod=hashlib.sha256)
-    for chunk in _chunks(tar):
-        digest.update(chunk)
-    return digest.hexdigest()
-
-
-def _chunks(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as file:
+    with tar.open("rb") as file:
         while chunk := file.read(CHUNK):
-            yield chunk
+            digest.update(chunk)
+    return digest.hexdigest()

@@ -47,7 +47,7 @@ def template_folder(template: Path, function: Function) -> Path:
 
 
 def handler_folder(template: Path) -> str:
-    """Folder of the template that takes the handler, `function` unless template.yml says else."""
+    """The template's folder for the handler: `function` unless template.yml names another."""
     document = yaml.safe_load((template / "template.yml").read_text())
     return str((document or {}).get("handler_folder") or "function")
 

@@ -17,7 +17,7 @@ Namespace = Annotated[str, typer.Option("-n", "--namespace", help="Namespace.")]
 def list_functions(
     context: typer.Context,
     namespace: Namespace = "",
-    as_json: Annotated[bool, typer.Option("--json", help="The API's own answer.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="The API's own response.")] = False,
 ) -> None:
     """List the deployed functions."""
     session: Session = context.obj
@@ -55,17 +55,17 @@ def invoke(  # noqa: PLR0913 (each is an option of the command)
     namespace: Namespace = "",
     query: Annotated[str, typer.Option(help="Query string.")] = "",
 ) -> None:
-    """Call a function and write its answer to standard output."""
+    """Call a function and write its response to standard output."""
     session: Session = context.obj
     body = data.encode() if data else _standard_input()
     target = f"{name}.{namespace}" if namespace else name
     path = f"/function/{target}" + (f"?{query}" if query else "")
     with session.client() as client:
         response = client.invoke(path, body, content_type, method)
-    sys.stdout.buffer.write(response.content)
+    sys.stdout.buffer.write(response.body)
     sys.stdout.buffer.flush()
-    if response.is_error:
-        raise CommandError(f"{name} answered {response.status_code}")
+    if response.status >= 400:
+        raise CommandError(f"{name} answered {response.status}")
 
 
 def logs(  # noqa: PLR0913 (each is an option of the command)
@@ -80,14 +80,12 @@ def logs(  # noqa: PLR0913 (each is an option of the command)
 ) -> None:
     """Show what a function wrote."""
     session: Session = context.obj
-    query = {"name": name, "follow": str(follow).lower(), "tail": str(tail)}
-    optional = {"since": since, "instance": instance, "namespace": namespace}
-    query |= {key: value for key, value in optional.items() if value}
-    with session.client() as client, client.logs(query) as lines:
+    with session.client() as client:
+        lines = client.logs(
+            name, follow=follow, tail=tail, since=since, instance=instance, namespace=namespace
+        )
         for line in lines:
-            session.out.print(
-                f"{line['timestamp']} {line['instance']} {line['text']}", markup=False
-            )
+            session.out.print(f"{line.timestamp} {line.instance} {line.text}", markup=False)
 
 
 def scale(context: typer.Context, name: str, replicas: int, namespace: Namespace = "") -> None:

@@ -35,7 +35,11 @@ def up(
     session: Session = context.obj
     stack = load_stack(find_stack(file), session.environ)
     selected = stack.select(names or [])
-    if not session.gateway and not session.settings.gateway and platform.start(session.environ):
+    if (
+        not session.gateway
+        and not session.settings.client.gateway
+        and platform.start(session.environ)
+    ):
         session.err.print(f"started {session.url}")
     with session.client() as client:
         Rollout(session, stack, client).run(selected, build)
@@ -47,10 +51,10 @@ def up(
 
 
 def down(context: typer.Context) -> None:
-    """Stop the platform that runs on this data folder; calls under way are answered first."""
+    """Stop the platform that runs on this data folder; calls in flight finish first."""
     session: Session = context.obj
     limit = GatewaySettings.load(session.environ).drain_timeout + DRAIN_MARGIN
-    stopped = platform.end(session.settings.data_dir, limit)
+    stopped = platform.end(session.settings.client.data_dir, limit)
     session.err.print("stopped" if stopped else "not running")
 
 
@@ -60,5 +64,5 @@ def prune(context: typer.Context) -> None:
     with session.client() as client:
         removed = client.prune()
     if not isinstance(removed, dict):
-        raise CommandError("the gateway's answer to prune is not an object")
+        raise CommandError("the gateway's response to prune is not an object")
     session.out.print_json(data=removed)

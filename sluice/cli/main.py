@@ -1,60 +1,34 @@
-"""The command line: `sluice COMMAND`, each a thin layer over the gateway's REST API."""
+"""The entry point of `sluice`: it runs a command and turns failures into a line and a status."""
 
-import os
 import sys
-from collections.abc import Callable
-from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import NoReturn
 
-import typer
-
-from sluice.cli import calls, functions, lifecycle, pipelines, secrets
 from sluice.cli.errors import CommandError
-from sluice.cli.session import Session
-from sluice.cli.settings import CliSettings
+from sluice.client import ClientError
 from sluice.settings import SettingError
-
-app = typer.Typer(
-    help="Serverless functions for machine learning.", no_args_is_help=True, add_completion=False
-)
-app.add_typer(secrets.app, name="secret")
-app.add_typer(calls.app, name="calls")
-app.add_typer(pipelines.app, name="pipeline")
-
-
-@app.callback()
-def options(
-    context: typer.Context,
-    gateway: Annotated[str, typer.Option(help="The gateway's URL.")] = "",
-    password_file: Annotated[Path | None, typer.Option(help="File with its password.")] = None,
-) -> None:
-    """Run functions on this machine, or talk to a gateway elsewhere."""
-    context.obj = Session(CliSettings.load(os.environ), gateway, password_file)
-
-
-COMMANDS: Final[dict[str, Callable[..., Any]]] = {
-    "serve": lifecycle.serve,
-    "up": lifecycle.up,
-    "down": lifecycle.down,
-    "list": functions.list_functions,
-    "describe": functions.describe,
-    "invoke": functions.invoke,
-    "logs": functions.logs,
-    "scale": functions.scale,
-    "remove": functions.remove,
-    "prune": lifecycle.prune,
-}
-for _name, _command in COMMANDS.items():
-    app.command(_name)(_command)
+from sluice.version import DISTRIBUTION
 
 
 def run() -> None:
-    """Run the command; failures become one line on stderr and an exit code."""
+    """Run the command; a failure is one line on stderr and an exit status."""
+    try:
+        from sluice.cli.commands import app  # noqa: PLC0415 (its libraries may be missing)
+    except ModuleNotFoundError as error:
+        _leave(
+            f"the command needs the module {error.name}:"
+            f" pip install '{DISTRIBUTION}[embedded]'; the client works without it",
+            1,
+        )
     try:
         app(prog_name="sluice")
     except CommandError as error:
-        sys.stderr.write(f"sluice: {error}\n")
-        sys.exit(error.code)
+        _leave(str(error), error.code)
+    except ClientError as error:
+        _leave(str(error), 1)
     except SettingError as error:
-        sys.stderr.write(f"sluice: {error}\n")
-        sys.exit(2)
+        _leave(str(error), 2)
+
+
+def _leave(message: str, code: int) -> NoReturn:
+    sys.stderr.write(f"sluice: {message}\n")
+    sys.exit(code)

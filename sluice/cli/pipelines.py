@@ -20,7 +20,7 @@ app = typer.Typer(help="Run and follow pipelines.", no_args_is_help=True)
 DEFINITIONS: Final = Path("functions/pipelines.yml")
 ENDED: Final = frozenset({"succeeded", "failed", "cancelled"})
 SHOWN: Final = 100  # characters of an error in a table
-AsJson = Annotated[bool, typer.Option("--json", help="The API's own answer.")]
+AsJson = Annotated[bool, typer.Option("--json", help="The API's own response.")]
 Wait = Annotated[bool, typer.Option(help="Follow the run until it ends.")]
 
 
@@ -171,11 +171,11 @@ def _follow(session: Session, client: GatewayClient, run: str) -> None:
                 found = changed
                 live.update(_run_table(found))
     else:
-        told: dict[str, str] = {}
-        _tell(session, found, told)
+        shown: dict[str, str] = {}
+        _print_changes(session, found, shown)
         for changed in _changes(client, found):
             found = changed
-            _tell(session, found, told)
+            _print_changes(session, found, shown)
     if found["state"] != "succeeded":
         raise CommandError(f"run {run} {found['state']}: {found['error'] or ''}".rstrip(": "))
 
@@ -186,11 +186,11 @@ def _changes(client: GatewayClient, found: dict[str, Any]) -> Iterator[dict[str,
         yield found
 
 
-def _tell(session: Session, found: dict[str, Any], told: dict[str, str]) -> None:
-    """Write the steps whose state is another than was told."""
+def _print_changes(session: Session, found: dict[str, Any], shown: dict[str, str]) -> None:
+    """Write the steps whose state is not the one in `shown`, and remember it there."""
     for step in found["steps"]:
-        if told.get(step["name"]) != step["state"] and step["state"] not in {"waiting", "not run"}:
-            told[step["name"]] = step["state"]
+        if shown.get(step["name"]) != step["state"] and step["state"] not in {"waiting", "not run"}:
+            shown[step["name"]] = step["state"]
             line = f"{step['name']}: {step['state']} {_seconds(step.get('seconds'))}".rstrip()
             session.err.print(line, markup=False)
 

@@ -20,7 +20,6 @@ from sluice.settings import own_host
 
 DRAIN_MARGIN: Final = 10.0
 READY: Final = "ready"
-# The extra `triggers` of the package is what brings it.
 # Set in every process of ours before onnxruntime may be imported: it would start a thread,
 # write a file and look up a host.
 TELEMETRY_OFF: Final = {"ORT_DISABLE_TELEMETRY": "1"}
@@ -31,15 +30,12 @@ def programs(environ: Mapping[str, str]) -> list[Program]:
     settings = GatewaySettings.load(environ)
     logs = settings.data_dir / "logs"
     shared = {**environ, **TELEMETRY_OFF, "SLUICE_DATA_DIR": str(settings.data_dir)}
-    health_checks = {
+    health = {
         "registry": f"unix:{settings.registry_path}",
         "gateway": f"{gateway_url(settings)}/healthz",
         "triggers": f"unix:{settings.triggers_path}",
     }
-    return [
-        Program(name, name, shared, health, logs / f"{name}.log")
-        for name, health in health_checks.items()
-    ]
+    return [Program(name, name, shared, url, logs / f"{name}.log") for name, url in health.items()]
 
 
 def gateway_url(settings: GatewaySettings) -> str:
@@ -55,7 +51,7 @@ def metrics_url(settings: GatewaySettings) -> str:
 def serve(environ: Mapping[str, str], ready_fd: int, start_timeout: float) -> None:
     """Run the platform in the foreground until SIGTERM.
 
-    ready_fd: where to say that it is ready, or why it is not; -1 for a terminal. Raises
+    ready_fd: descriptor to write READY or the reason of a failure to; -1 for a terminal. Raises
     CommandError.
     """
     settings = GatewaySettings.load(environ)
@@ -88,16 +84,16 @@ async def _supervise(
 def start(environ: Mapping[str, str]) -> bool:
     """Start the platform detached and wait until it is ready; false when another start was first.
 
-    Raises CommandError with what the program said when it cannot start.
+    Raises CommandError with the program's own output when it cannot start.
     """
     settings = GatewaySettings.load(environ)
     with _named(settings.data_dir):
         if running_pid(pidfile_path(settings.data_dir)) is None:
-            said = _start_detached(environ, settings.data_dir / "logs")
-            if said == READY:
+            report = _start_detached(environ, settings.data_dir / "logs")
+            if report == READY:
                 return True
             if running_pid(pidfile_path(settings.data_dir)) is None:
-                raise CommandError(said)
+                raise CommandError(report)
     asyncio.run(_await_other(environ, CliSettings.load(environ).start_timeout))
     return False
 
@@ -113,7 +109,7 @@ def end(data_dir: Path, timeout: float) -> bool:
 
 
 def _start_detached(environ: Mapping[str, str], logs: Path) -> str:
-    """What the supervisor said: READY or why it ended."""
+    """The supervisor's report: READY or why it ended."""
     logs.mkdir(parents=True, exist_ok=True, mode=0o700)
     reader, writer = os.pipe()
     with (logs / "supervisor.log").open("ab") as output:
@@ -128,10 +124,10 @@ def _start_detached(environ: Mapping[str, str], logs: Path) -> str:
         )
     os.close(writer)
     with os.fdopen(reader) as response:
-        said = response.read() or f"the supervisor ended; see {logs / 'supervisor.log'}"
-    if said != READY:
+        report = response.read() or f"the supervisor ended; see {logs / 'supervisor.log'}"
+    if report != READY:
         supervisor.wait()
-    return said
+    return report
 
 
 async def _await_other(environ: Mapping[str, str], seconds: float) -> None:
@@ -149,7 +145,7 @@ async def _await_other(environ: Mapping[str, str], seconds: float) -> None:
 
 @contextmanager
 def _named(data_dir: Path) -> Iterator[None]:
-    """Errors of the system as ours, with the folder that they are about."""
+    """Turn OSError into CommandError that names the data folder."""
     try:
         yield
     except OSError as error:

@@ -72,7 +72,7 @@ class Rollout:
             _raise_if_failed(function, status)
             if time.monotonic() > deadline:
                 raise CommandError(f"{function.name}: not ready in time; see `sluice describe`")
-            # The REST API tells of changes only when asked.
+            # The REST API has no way to wait for a change.
             time.sleep(POLL_INTERVAL)
 
 

@@ -28,17 +28,17 @@ class Session:
     @property
     def url(self) -> str:
         """The gateway's URL."""
-        if self.gateway or self.settings.gateway:
-            return self.gateway or self.settings.gateway
+        if self.gateway or self.settings.client.gateway:
+            return self.gateway or self.settings.client.gateway
         return gateway_url(GatewaySettings.load(self.environ))
 
     def client(self, url: str = "") -> GatewayClient:
         """A client of the gateway with the user's credentials."""
-        return GatewayClient(url or self.url, (self.settings.username, self.password()))
+        return GatewayClient(url or self.url, (self.settings.client.username, self.password()))
 
     def password(self) -> str:
         """The gateway's password. Raises CommandError naming the file that was looked for."""
-        return read_secret(self.password_file or self.settings.password_path).decode()
+        return read_secret(self.password_file or self.settings.client.password_path).decode()
 
     def payload_secret(self) -> bytes:
         """The builder's HMAC key. Raises CommandError naming the file that was looked for."""

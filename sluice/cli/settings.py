@@ -1,31 +1,23 @@
-"""Where the command finds its gateway and its credentials."""
+"""What the command reads of its environment, besides what every client does."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
 
+from sluice.client.settings import ClientSettings
 from sluice.logs import parse_log_format
-from sluice.settings import load, parse_duration, parse_path, parse_text, setting
+from sluice.settings import load, parse_duration, parse_text, setting
 
 
 @dataclass(frozen=True, slots=True)
 class CliSettings:
-    """The command's table of settings; options of the same meaning win over it."""
+    """The command's table of settings; options of the same meaning win over it.
 
-    gateway: str = setting(
-        "OPENFAAS_URL", "", parse_text, "The gateway's URL; empty: the one started from here."
-    )
-    data_dir: Path = setting(
-        "SLUICE_DATA_DIR", ".sluice", parse_path, "Folder of all state, secrets and logs."
-    )
-    username: str = setting("SLUICE_CLI_USERNAME", "admin", parse_text, "User of the gateway.")
-    password_file: str = setting(
-        "SLUICE_CLI_PASSWORD_FILE",
-        "",
-        parse_text,
-        "File with the password; empty: secrets/basic-auth-password in the data folder.",
-    )
+    client: where the gateway and its credentials are.
+    """
+
+    client: ClientSettings = field(default_factory=ClientSettings)
     payload_secret: str = setting(
         "OPENFAAS_PAYLOAD_SECRET",
         "",
@@ -48,18 +40,11 @@ class CliSettings:
     @classmethod
     def load(cls, environ: Mapping[str, str]) -> Self:
         """The settings of `environ`. Raises SettingError."""
-        return load(cls, environ)
-
-    @property
-    def password_path(self) -> Path:
-        """File that holds the password."""
-        if self.password_file:
-            return Path(self.password_file)
-        return self.data_dir / "secrets" / "basic-auth-password"
+        return replace(load(cls, environ), client=ClientSettings.load(environ))
 
     @property
     def payload_secret_path(self) -> Path:
         """File that holds the builder's HMAC key."""
         if self.payload_secret:
             return Path(self.payload_secret)
-        return self.data_dir / "secrets" / "payload-secret"
+        return self.client.data_dir / "secrets" / "payload-secret"

@@ -18,10 +18,10 @@ log = logging.getLogger(__name__)
 
 
 class Supervisor:
-    """Runs programs until told to stop; one that dies is started again with back-off.
+    """Runs programs until it is stopped; one that dies is restarted with back-off.
 
-    A program that ends before it was healthy for the first time ends the whole: its cause (a
-    taken port, a bad setting) would not go away by itself.
+    A program that ends before it was healthy for the first time ends the supervisor: a restart
+    does not cure a taken port or a bad setting.
     """
 
     def __init__(self, programs: Sequence[Program], echo: bool, kill_after: float) -> None:

@@ -1,10 +1,10 @@
-"""What the machine-learning functions share: the registry's client, request fields, answers,
+"""What the machine-learning functions share: the registry's client, request fields, responses,
 tables, scores.
 
-`errors fields responses runtime_config transport registry` need the standard library alone;
-`table signature metrics featureset` need numpy, `session` needs onnxruntime: the function that
-imports them requires them.
+`errors fields responses runtime_config registry` need the standard library only; `table signature
+metrics featureset` need numpy, `session` needs onnxruntime: a function that imports them lists them
+in its requirements.txt.
 
-Their values are NamedTuples: a frozen dataclass takes 0.5 ms of every start of a replica to be
-made, one of these 0.1, and `predict` makes ten.
+Values are NamedTuples where `predict` makes them: to define a frozen dataclass takes 0.5 ms of each
+start of a replica, a NamedTuple 0.1, and `predict` defines ten.
 """

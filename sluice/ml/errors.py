@@ -33,7 +33,7 @@ class MethodError(CallError):
 
 
 class ConflictError(CallError):
-    """The state is not what the caller takes it for: 409."""
+    """The state is not what the caller expected: 409."""
 
     status = HTTPStatus.CONFLICT
 
@@ -45,12 +45,12 @@ class TooLargeError(CallError):
 
 
 class UnprocessableError(CallError):
-    """The input is well formed, and nothing sound comes of it: 422."""
+    """The input is well formed but cannot be used: 422."""
 
     status = HTTPStatus.UNPROCESSABLE_ENTITY
 
 
 class UnavailableError(CallError):
-    """Something this function needs is away, a later try may succeed: 503 with Retry-After."""
+    """A service that this function needs is unavailable, try later: 503 with Retry-After."""
 
     status = HTTPStatus.SERVICE_UNAVAILABLE

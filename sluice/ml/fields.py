@@ -44,7 +44,7 @@ def json_object(body: bytes) -> dict[str, Any]:
 
 
 class Fields:
-    """Takes the fields of an object one by one; `done` refuses those that nobody took."""
+    """Takes the fields of an object one by one; `done` refuses those that were not taken."""
 
     def __init__(self, values: Mapping[str, Any], prefix: str = "") -> None:
         self._values = dict(values)
@@ -117,11 +117,11 @@ class Fields:
     def either(
         self, name: str, expected: str, fits: Callable[[object], bool], default: Any = _REQUIRED
     ) -> Any:
-        """A value for which `fits` holds; `expected` says so in words."""
+        """A value for which `fits` holds; `expected` describes it in the error."""
         return self._take(name, default, expected, fits)
 
     def done(self) -> None:
-        """Raise InvalidInputError where a field is left that nobody knows."""
+        """Raise InvalidInputError for a field that was not taken."""
         unknown = sorted(set(self._values) - set(self._taken))
         if unknown:
             known = ", ".join(self._taken)

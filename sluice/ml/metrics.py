@@ -3,8 +3,13 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
-import numpy as np
-from numpy.typing import NDArray
+try:
+    import numpy as np
+    from numpy.typing import NDArray
+except ModuleNotFoundError as error:
+    from sluice.ml.missing import missing
+
+    raise missing(__name__, error) from error
 
 # Shares in [0, 1], but log_loss (nats), rmse and mae (units of y), r2 (at most 1).
 HIGHER_IS_BETTER: Final[Mapping[str, bool]] = {

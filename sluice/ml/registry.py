@@ -17,7 +17,7 @@ from sluice.ml.errors import (
     UnprocessableError,
 )
 from sluice.ml.runtime_config import RuntimeConfig
-from sluice.ml.transport import Call, Response, Transport
+from sluice.transport import RETRIED, Call, Response, Transport, TransportError
 
 _ERRORS: Mapping[int, type[CallError]] = {
     400: InvalidInputError,
@@ -44,7 +44,7 @@ class Keys:
 
 
 class Seen(NamedTuple):
-    """What an alias pointed at when asked. body None: not changed since `etag`."""
+    """The version an alias points at. body None: unchanged since `etag`."""
 
     body: dict[str, Any] | None
     etag: str
@@ -52,8 +52,8 @@ class Seen(NamedTuple):
 
 class Registry:
     """Calls of the registry. Every method raises NotFoundError, ConflictError, InvalidInputError,
-    UnprocessableError or TooLargeError with the registry's own words, UnavailableError when it is
-    away.
+    UnprocessableError or TooLargeError with the registry's own text, UnavailableError when it
+    cannot be reached.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class Registry:
     def dataset_parquet(self, name: str, version: str, into: BinaryIO) -> None:
         """Write a dataset version's Parquet file to `into`."""
         path = f"/datasets/{_part(name)}/versions/{_part(version)}/content?format=parquet"
-        _checked(self._transport.send(Call("GET", path), into))
+        _checked(self._send(Call("GET", path), into))
 
     def put_artifact(self, content: bytes) -> str:
         """Store bytes; the sha256 under which they are found."""
@@ -87,30 +87,30 @@ class Registry:
             "Content-Type": "application/octet-stream",
             "Idempotency-Key": f"artifact/{sha256}",
         }
-        response = _checked(
-            self._transport.send(Call("POST", "/artifacts", content, headers))
-        ).json()
+        response = _object(self._send(Call("POST", "/artifacts", content, headers)))
         if response.get("sha256") != sha256:
             raise UnavailableError("the registry stored other bytes than were sent")
         return sha256
 
     def artifact(self, sha256: str) -> bytes:
         """Bytes by their sha256, verified."""
-        content = _checked(self._transport.send(Call("GET", f"/artifacts/{_part(sha256)}"))).body
+        content = _checked(self._send(Call("GET", f"/artifacts/{_part(sha256)}"))).body
         if hashlib.sha256(content).hexdigest() != sha256:
             raise UnavailableError(f"artifact {sha256}: the registry sent other bytes")
         return content
 
     def post(self, path: str, body: Mapping[str, Any], key: str) -> dict[str, Any]:
-        """Create something once: a repeated key returns the first answer."""
+        """Create something once: a repeated key returns the first response."""
         headers = {"Content-Type": "application/json", "Idempotency-Key": key}
-        return _object(self._transport.send(Call("POST", path, _dump(body), headers)))
+        return _object(self._send(Call("POST", path, _dump(body), headers)))
 
     def update_run(self, run: str, status: str, error: str | None = None) -> None:
         """Set a run's status: `finished` or `failed` with its error."""
         body = {"status": status} if error is None else {"status": status, "error": error}
         headers = {"Content-Type": "application/json"}
-        _checked(self._transport.send(Call("PATCH", f"/runs/{_part(run)}", _dump(body), headers)))
+        # A run ends once: the same end again changes nothing.
+        call = Call("PATCH", f"/runs/{_part(run)}", _dump(body), headers, idempotent=True)
+        _checked(self._send(call))
 
     def feature_set(self, identifier: str) -> dict[str, Any]:
         return self._get(f"/feature-sets/{_part(identifier)}")
@@ -123,7 +123,7 @@ class Registry:
         """The model version that an alias points at, unless it is the one of `etag`."""
         headers = {"If-None-Match": etag} if etag else {}
         path = f"/models/{_part(name)}/aliases/{_part(alias)}"
-        response = self._transport.send(Call("GET", path, None, headers))
+        response = self._send(Call("GET", path, None, headers))
         if response.status == 304:
             return Seen(None, etag)
         return Seen(_object(response), response.headers.get("etag", ""))
@@ -135,10 +135,19 @@ class Registry:
         """
         path = f"/models/{_part(name)}/aliases/{_part(alias)}"
         headers = {"Content-Type": "application/json"}
-        return _object(self._transport.send(Call("PUT", path, _dump(move), headers)))
+        return _object(self._send(Call("PUT", path, _dump(move), headers)))
 
     def _get(self, path: str) -> dict[str, Any]:
-        return _object(self._transport.send(Call("GET", path)))
+        return _object(self._send(Call("GET", path)))
+
+    def _send(self, call: Call, into: BinaryIO | None = None) -> Response:
+        try:
+            response = self._transport.send(call, into)
+        except TransportError as error:
+            raise UnavailableError(f"can not reach the registry: {error}") from error
+        if response.status in RETRIED:
+            raise UnavailableError(f"can not reach the registry: it answered {response.status}")
+        return response
 
 
 def _part(text: str) -> str:
@@ -153,9 +162,12 @@ def _dump(body: Mapping[str, Any]) -> bytes:
 
 
 def _object(response: Response) -> dict[str, Any]:
-    value = _checked(response).json()
+    try:
+        value = _checked(response).json()
+    except ValueError as error:
+        raise UnavailableError("the registry's response is not JSON") from error
     if not isinstance(value, dict):
-        raise UnavailableError("the registry's answer is not a JSON object")
+        raise UnavailableError("the registry's response is not a JSON object")
     return value
 
 

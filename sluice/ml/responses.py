@@ -1,34 +1,20 @@
-"""Answers of a handler, in the form of OpenFaaS's python3-http: statusCode, headers, body."""
+"""Responses of a handler, in the form of OpenFaaS's python3-http: statusCode, headers, body."""
 
 import json
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 from sluice.ml.errors import CallError, MethodError, UnavailableError
 from sluice.ml.fields import json_object
 from sluice.ml.registry import Keys
+from sluice.runtime.python.event import Event
 
 Reply = dict[str, Any]
 Work = Callable[[dict[str, Any], Keys], Mapping[str, Any]]
 
 
-class Event(Protocol):
-    """What a handler reads of a call."""
-
-    @property
-    def body(self) -> bytes: ...
-    @property
-    def method(self) -> str: ...
-    @property
-    def path(self) -> str: ...
-    @property
-    def headers(self) -> Mapping[str, str]: ...
-    @property
-    def query(self) -> Mapping[str, str]: ...
-
-
 def json_reply(status: int, body: Mapping[str, Any]) -> Reply:
-    """An answer with a JSON body. A NaN in it is a fault of ours: it raises."""
+    """A response with a JSON body. Raises ValueError for a NaN, which JSON cannot hold."""
     return {
         "statusCode": int(status),
         "headers": {"Content-Type": "application/json"},
@@ -47,22 +33,12 @@ def error_reply(error: CallError) -> Reply:
 
 
 def respond(event: Event, work: Work) -> Reply:
-    """The answer to a POST of a JSON object: what `work` made of it, or its error."""
+    """The response to a POST of a JSON object: what `work` makes of it, or its error."""
     try:
         if event.method != "POST":
             raise MethodError(f"expected POST, got {event.method}")
         return json_reply(
-            200, work(json_object(event.body), Keys(header(event, "idempotency-key")))
+            200, work(json_object(event.body), Keys(event.headers.get("idempotency-key", "")))
         )
     except CallError as error:
         return error_reply(error)
-
-
-def header(event: Event, name: str) -> str:
-    """A header's value by its lower-case name, whatever case the mapping keeps; empty where there
-    is none.
-    """
-    for key, value in event.headers.items():
-        if key.lower() == name:
-            return value
-    return ""

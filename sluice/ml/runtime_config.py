@@ -23,7 +23,7 @@ class RuntimeConfig(NamedTuple):
     cache: Path
 
     def registry_token(self) -> str:
-        """The registry's token, read anew each time since a secret may be replaced.
+        """The registry's token, read each time because a secret may be replaced.
 
         Raises UnavailableError where the function was deployed without the secret.
         """

@@ -6,9 +6,14 @@ from typing import Any, Final
 # Before the import: since 1.29 the library starts a telemetry thread when it is imported.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
-import numpy as np
-import onnxruntime as ort
-from numpy.typing import NDArray
+try:
+    import numpy as np
+    import onnxruntime as ort
+    from numpy.typing import NDArray
+except ModuleNotFoundError as error:
+    from sluice.ml.missing import missing
+
+    raise missing(__name__, error) from error
 
 from sluice.ml.signature import Signature
 

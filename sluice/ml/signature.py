@@ -1,10 +1,15 @@
-"""What a model takes and answers, as stored with its version."""
+"""What a model takes and returns, as stored with its version."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal, NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
+try:
+    import numpy as np
+    from numpy.typing import NDArray
+except ModuleNotFoundError as error:
+    from sluice.ml.missing import missing
+
+    raise missing(__name__, error) from error
 
 from sluice.ml.table import Column, Kind, Table
 

@@ -5,8 +5,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
+try:
+    import numpy as np
+    from numpy.typing import NDArray
+except ModuleNotFoundError as error:
+    from sluice.ml.missing import missing
+
+    raise missing(__name__, error) from error
 
 Kind = Literal["number", "boolean", "string"]
 MISSING_TEXT: Final = ""

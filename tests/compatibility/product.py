@@ -32,6 +32,7 @@ from registry.settings import RegistrySettings, read_settings
 from service.gateway_client import DeployedFunction
 from service.schema import Schema
 from sluice.cli.settings import CliSettings
+from sluice.client.settings import ClientSettings
 from sluice.labels.events import CRON_ASYNC, CRON_MISFIRE, CRON_TIMEZONE, KAFKA, SCHEDULE
 from sluice.labels.functions import QUEUED_CALLS, SCALING
 from sluice.runtime.python.batching import batch
@@ -70,6 +71,7 @@ SETTINGS: Final[Sequence[tuple[str, type[Any]]]] = (
     ("kafka", KafkaSettings),
     ("registry", RegistrySettings),
     ("runtime", RuntimeSettings),
+    ("sluice", ClientSettings),
     ("sluice", CliSettings),
     ("triggers", TriggersSettings),
     ("triggers", PipelineSettings),

@@ -20,6 +20,7 @@ from pipelines.settings import PipelineSettings
 from registry.metrics import RegistryMetrics
 from registry.settings import RegistrySettings
 from sluice.cli.settings import CliSettings
+from sluice.client.settings import ClientSettings
 from sluice.labels import Label
 from sluice.labels.events import CRON, EVENT_TOPIC, KAFKA, SCHEDULE
 from sluice.labels.functions import CALLS, QUEUED_CALLS, SCALING
@@ -40,12 +41,13 @@ SERIES: Final = (*METRICS, *QUEUE_METRICS)
 OWN: Final = ("sluice_", "http_", "function_")
 
 
-def settings_table(table: type[Any]) -> str:
-    """A Markdown table of the knobs of `table`."""
+def settings_table(*tables: type[Any]) -> str:
+    """A Markdown table of the settings of `tables`."""
     return _markdown(
         ("variable", "default", "meaning"),
         (
             (f"`{row.variable}`", f"`{row.default}`" if row.default else "", row.meaning)
+            for table in tables
             for row in rows(table)
         ),
     )
@@ -139,7 +141,7 @@ TABLES: Final[dict[str, dict[str, Callable[[], str]]]] = {
         "registry": lambda: settings_table(RegistrySettings),
         "triggers": lambda: settings_table(TriggersSettings),
         "pipelines": lambda: settings_table(PipelineSettings),
-        "sluice": lambda: settings_table(CliSettings),
+        "sluice": lambda: settings_table(ClientSettings, CliSettings),
     },
     "metrics.md": {
         "gateway": gateway_metrics,

@@ -7,12 +7,13 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
-from urllib.parse import parse_qsl
 
 import uvicorn
 
+import sluice
 from registry.app import create
 from registry.settings import read_settings
+from sluice.runtime.python.event import Headers
 from tests.ports import free_port
 
 TOKEN = "a-token-of-the-tests"
@@ -21,8 +22,8 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 
-class Event:
-    """What the runtime gives a handler."""
+class Event(sluice.Event):
+    """What the runtime gives a handler, made of plain values."""
 
     def __init__(
         self,
@@ -32,11 +33,9 @@ class Event:
         headers: dict[str, str] | None = None,
         path: str = "/",
     ) -> None:
+        pairs = [(name.lower().encode(), value.encode()) for name, value in (headers or {}).items()]
+        super().__init__(method, path.encode(), query.encode(), Headers(pairs))
         self.body = body
-        self.path = path
-        self.method = method
-        self.headers = headers or {}
-        self.query = dict(parse_qsl(query))
 
 
 class Gateway:

@@ -183,9 +183,7 @@ def test_path_of_another_protocol_is_not_answered_with_a_model(
 def test_an_unknown_model_is_refused_by_name(
     predict: Predictor, query: str, status: int, error: str
 ) -> None:
-    # An empty value is given as it is: parse_qsl of the tests' event drops it.
     event = Event(json.dumps(BODY).encode(), query=query)
-    event.query.setdefault("model", "")
     reply = predict.runner.run(predict.module.handle(event, None))
     assert reply["statusCode"] == status
     assert error in json.loads(reply["body"])["error"]

@@ -11,6 +11,8 @@ from typing import Final
 from gateway.folders import publish
 
 PACKAGES: Final = ("sluice",)
+# The command; its libraries are not in a function's environment.
+LEFT_OUT: Final = (Path("sluice", "cli"), Path("sluice", "__main__.py"))
 
 
 def sources(packages: Sequence[str] = PACKAGES) -> dict[str, Path]:
@@ -25,14 +27,15 @@ def sources(packages: Sequence[str] = PACKAGES) -> dict[str, Path]:
 
 
 def copy_runtime(folder: Path, packages: dict[str, Path]) -> Path:
-    """`folder`/HASH with the packages' modules, made if it does not exist; others are removed.
+    """`folder`/HASH with the packages' modules but those of LEFT_OUT; other copies are removed.
 
     Must be called when no replica runs: one could still use an older copy.
     """
     files = {
-        Path(package, path.relative_to(source)): path.read_bytes()
+        name: path.read_bytes()
         for package, source in sorted(packages.items())
         for path in sorted(source.rglob("*.py"))
+        if not _is_left_out(name := Path(package, path.relative_to(source)))
     }
     digest = hashlib.sha256()
     for name, content in files.items():
@@ -45,6 +48,10 @@ def copy_runtime(folder: Path, packages: dict[str, Path]) -> Path:
     if not copy.is_dir():
         _write(copy, files)
     return copy
+
+
+def _is_left_out(name: Path) -> bool:
+    return any(name == one or one in name.parents for one in LEFT_OUT)
 
 
 def _write(copy: Path, files: dict[Path, bytes]) -> None:

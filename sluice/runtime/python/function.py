@@ -11,6 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
 
+from sluice.runtime.python import legacy_imports
 from sluice.runtime.serving.application import FunctionError
 
 HANDLER: Final = Path("function") / "handler.py"
@@ -55,6 +56,7 @@ def load_function(bundle: Path) -> Function:
     _check_there(bundle)
     sys.path.insert(0, str(bundle))
     importlib.invalidate_caches()
+    legacy_imports.install()
     with_reason = Faults(bundle)
     module = with_reason.of(lambda: importlib.import_module("function.handler"), "being imported")
     if Path(str(module.__file__)).resolve() != (bundle / HANDLER).resolve():

@@ -1,17 +1,18 @@
-"""Answers the mean and the spread of numbers: a start to write a step from."""
+"""Returns the mean and the spread of numbers: a sample to start a step from."""
 
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from sluice import Context, Event
 from sluice.ml.errors import InvalidInputError
 from sluice.ml.fields import Fields
 from sluice.ml.registry import Keys
-from sluice.ml.responses import Event, Reply, respond
+from sluice.ml.responses import Reply, respond
 
 
-def handle(event: Event, context: object) -> Reply:
+def handle(event: Event, context: Context) -> Reply:
     """POST {"values": [numbers]}: 200 with mean and std, 400 naming what is wrong."""
     return respond(event, describe)
 
