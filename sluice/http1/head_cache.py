@@ -31,14 +31,18 @@ Heads = dict[bytes, Exchange | None]
 
 
 class RecallingConnection(TurnTaker):
-    """The part of a connection that knows heads again. heads: shared by a server's connections."""
+    """The part of a connection that knows heads again.
+
+    head_cache: shared by a server's connections; None parses every head.
+    """
 
     __slots__ = ("_heads", "_misses")
 
-    def __init__(self, application: Application, limits: Limits, heads: Heads | None) -> None:
+    def __init__(self, application: Application, limits: Limits, head_cache: Heads | None) -> None:
         super().__init__(application, limits)
-        self._heads: Heads = {} if heads is None else heads
-        self._misses = 0
+        self._heads: Heads = {} if head_cache is None else head_cache
+        # Out of patience from the start, a connection never looks at a cache.
+        self._misses = 0 if head_cache is not None else PATIENCE + 1
 
     def data_received(self, data: bytes) -> None:
         if self._careful or self._current is not None or len(data) > HEAD_SLICE:

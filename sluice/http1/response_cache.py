@@ -43,21 +43,26 @@ class KnownResponse:
         self.prepared: object | None = None
 
 
-# Shared by all connections: equal bytes mean the same whoever sent them. Emptied when full.
-_known: Final[dict[bytes, KnownResponse]] = {}
+# Heads as compared, without the time -> what was parsed of the first of them. Emptied when full.
+ResponseHeads = dict[bytes, KnownResponse]
+# Shared by all connections: equal bytes mean the same whoever sent them.
+RESPONSE_HEADS: Final[ResponseHeads] = {}
 
 
 class RecallingReader(ResponseReader):
     """The part of a connection that knows answers' heads again.
 
-    known: that of the answer which is told of now, when its head came before.
+    head_cache: None parses every head. known: that of the answer which is told of now, when its
+    head came before.
     """
 
-    __slots__ = ("_misses", "known")
+    __slots__ = ("_heads", "_misses", "known")
 
-    def __init__(self) -> None:
+    def __init__(self, head_cache: ResponseHeads | None) -> None:
         super().__init__()
-        self._misses = 0
+        self._heads: ResponseHeads = {} if head_cache is None else head_cache
+        # Out of patience from the start, a connection never looks at a cache.
+        self._misses = 0 if head_cache is not None else PATIENCE + 1
         self.known: KnownResponse | None = None
 
     def data_received(self, data: bytes) -> None:
@@ -79,7 +84,7 @@ class RecallingReader(ResponseReader):
                 key = data[:at] + data[behind:end]
             else:
                 key = b""
-        known = _known.get(key)
+        known = self._heads.get(key)
         if known is not None and len(data) - end == known.head.length:
             self._replay(known, time, data[end:])
         else:
@@ -114,9 +119,9 @@ class RecallingReader(ResponseReader):
             return
         if not key or len(key) > LONGEST_KNOWN_HEAD:
             return
-        if len(_known) >= KNOWN_HEADS:
-            _known.clear()
-        _known[key] = KnownResponse(head)
+        if len(self._heads) >= KNOWN_HEADS:
+            self._heads.clear()
+        self._heads[key] = KnownResponse(head)
 
     def _parsed(self, data: bytes) -> Head | None:
         """The head that ended in `data`."""

@@ -5,10 +5,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from sluice.http1 import response_cache
 from sluice.http1.client import ClientConnection
 from sluice.http1.head_cache import KNOWN_HEADS, PATIENCE
-from sluice.http1.response_cache import KnownResponse
+from sluice.http1.response_cache import RESPONSE_HEADS, KnownResponse
 from tests.sluice.http1.fakes import Answer, FakeTransport
 
 REQUEST = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n"
@@ -17,9 +16,9 @@ CASES = 3000
 
 @pytest.fixture(autouse=True)
 def _nothing_known() -> Iterator[None]:
-    response_cache._known.clear()
+    RESPONSE_HEADS.clear()
     yield
-    response_cache._known.clear()
+    RESPONSE_HEADS.clear()
 
 
 def reply(body: bytes = b"hello", time: bytes = b"0.000123", *lines: bytes) -> bytes:
@@ -46,9 +45,7 @@ class ReadOptions:
     """A connection on a fake transport that is asked again and again."""
 
     def __init__(self, *, forgetful: bool = False) -> None:
-        self.connection = ClientConnection()
-        if forgetful:
-            self.connection._misses = PATIENCE + 1
+        self.connection = ClientConnection(None if forgetful else RESPONSE_HEADS)
         self.transport = FakeTransport()
         self.connection.connection_made(self.transport)
 
@@ -245,14 +242,14 @@ async def test_answers_are_told_the_same_known_or_not_however_they_are_cut() -> 
 async def test_heads_that_are_kept_are_bounded() -> None:
     for number in range(KNOWN_HEADS + 10):
         ReadOptions().get(reply(b"a", b"0.000123", b"x-number: %d" % number))
-    assert len(response_cache._known) == 10
+    assert len(RESPONSE_HEADS) == 10
 
 
 async def test_connection_whose_answers_never_recur_is_looked_at_no_longer() -> None:
     asked = ReadOptions()
     for number in range(PATIENCE + 1):
         asked.get(reply(b"a", b"0.000123", b"x-number: %d" % number))
-    before = len(response_cache._known)
+    before = len(RESPONSE_HEADS)
     assert asked.get(reply(b"a", b"0.000123", b"x-number: new")).reusable
     assert asked.get(reply(b"a", b"0.000123", b"x-number: 0")).known is None
-    assert len(response_cache._known) == before
+    assert len(RESPONSE_HEADS) == before
