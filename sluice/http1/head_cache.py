@@ -8,6 +8,8 @@ connections of one server, with the `plan` that the application leaves in its ex
 Traps handled here:
 - only where a message certainly begins: nothing in flight, queued, held or half parsed, and the
   read holds exactly one message, so that the parser and we agree about where it ends;
+- nothing is remembered of a read that holds a second message or not all of the first, as the head
+  of one could then stand for the other;
 - only plain heads: HTTP/1.1 kept alive, no chunks, no expectation, no upgrade;
 - only what an application left a plan for: a head whose meaning changes (credentials) has none;
 - what clients can make us remember is bounded, and a connection whose heads never recur is soon
@@ -103,9 +105,11 @@ class RecallingConnection(TurnTaker):
         self._feed(data)
         self._seen_before = False
         exchange, self._prepared = self._prepared, None
-        # Alone in its read: one head, and behind it nothing but its body.
-        size = len(data) - len(head)
-        if exchange is not None and size == (exchange.content_length or 0) and _is_plain(exchange):
+        # `exchange` is what the first head in `data` made. If it is whole and as long as all behind
+        # `head`, then `head` is that head, and nothing else was in the read.
+        if exchange is None or exchange.request_open or not _is_plain(exchange):
+            return
+        if len(data) - len(head) == (exchange.content_length or 0):
             heads[head] = _known(exchange)
 
 
