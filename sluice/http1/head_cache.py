@@ -10,6 +10,7 @@ Traps handled here:
   read holds exactly one message, so that the parser and we agree about where it ends;
 - nothing is remembered of a read that holds a second message or not all of the first, as the head
   of one could then stand for the other;
+- a response before the body was delivered closes the connection, as it does when a head is parsed;
 - only plain heads: HTTP/1.1 kept alive, no chunks, no expectation, no upgrade;
 - only what an application left a plan for: a head whose meaning changes (credentials) has none;
 - what clients can make us remember is bounded, and a connection whose heads never recur is soon
@@ -75,6 +76,8 @@ class RecallingConnection(TurnTaker):
         exchange.content_length = known.content_length
         exchange.prepared = prepared = known.prepared
         exchange.seen_before = True
+        if body:
+            exchange.request_open = True
         self._current = exchange
         self._body_paused = False
         try:
@@ -83,6 +86,7 @@ class RecallingConnection(TurnTaker):
                 self._receiver = receiver
                 if body:
                     receiver.body_received(body)
+                    exchange.request_open = False
                 if not exchange.done:
                     receiver.body_complete()
         except Exception as error:  # noqa: BLE001 - whatever an application raises ends its call only

@@ -181,6 +181,30 @@ async def test_empty_lines_in_front_of_a_request_are_not_taken_for_its_head() ->
     assert bodies(served.output) == [b"/f " + b"s" * 80] * 3
 
 
+@pytest.mark.parametrize("moment", ["head", "piece"])
+async def test_response_before_the_end_of_a_request_closes_whether_its_head_is_known_or_not(
+    moment: str,
+) -> None:
+    class Early(Planned):
+        def __init__(self, exchange: Exchange) -> None:
+            super().__init__(exchange)
+            self.early = len(served.calls) == known
+            if self.early and moment == "head":
+                self.response(b"early")
+
+        def body_received(self, data: bytes) -> None:
+            super().body_received(data)
+            if self.early:
+                self.response(b"early")
+
+    for known in (0, 2):
+        served = Served(Early)
+        served.feed(*[post(b"x")] * (known + 1))
+        assert served.output.endswith(b"\r\nconnection: close\r\n\r\nearly")
+        assert served.transport.eof
+        assert not served.transport.closed
+
+
 async def test_two_lengths_behind_the_same_name_are_two_heads() -> None:
     served = Served(Planned)
     for body in (b"a", b"a", b"a", b"bc", b"bc", b"bc"):
