@@ -143,6 +143,31 @@ async def test_time_that_is_no_number_is_not_passed_over(time: bytes) -> None:
     )
 
 
+@pytest.mark.parametrize("line", [b"X-Duration-Seconds: 1.5", b"x-duration-seconds:1.5"])
+async def test_time_that_is_written_otherwise_is_told_as_it_came(line: bytes) -> None:
+    alone = b"HTTP/1.1 200 OK\r\n%b\r\ncontent-length: 1\r\n\r\na" % line
+    beside = alone.replace(line, line + b"\r\nx-duration-seconds: 0.000123")
+    for response in (alone, beside):
+        heard = [ReadOptions().get(response) for _ in range(2)]
+        assert heard[1].known is not None
+        assert response_sent(heard[1]) == response_sent(heard[0])
+    headers = ReadOptions().get(beside.replace(b"0.000123", b"9.876543")).headers
+    assert headers[:2] == [(b"x-duration-seconds", b"1.5"), (b"x-duration-seconds", b"9.876543")]
+
+
+async def test_head_of_a_known_answer_is_not_called_the_last_of_it() -> None:
+    class Asking(Answer):
+        def response_started(self, *heard: object) -> None:
+            self.events.append(f"answered: {asked.connection.answered}")
+
+    ReadOptions().get(reply())
+    asked = ReadOptions()
+    response = Asking()
+    asked.connection.send(REQUEST, response)
+    asked.connection.data_received(reply())
+    assert response.events == ["answered: False", "body", "complete"]
+
+
 async def test_interim_answer_with_a_part_of_the_next_is_not_taken_for_a_whole_one() -> None:
     final = b"HTTP/1.1 200 OK\r\ncontent-length: 50\r\n\r\n"
     part = b"HTTP/1.1 100 Continue\r\n\r\n" + final + b"x" * (50 - len(final))
