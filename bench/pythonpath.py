@@ -132,7 +132,7 @@ class Gateway:
         deployment = FunctionDeployment(FunctionId("echo"), "echo", annotations=concurrency)
         activator.apply(FunctionStatus(deployment, 1, (replica,), datetime.now(UTC)))
         plane = Router(invoker, Nobody(), {}, Echo, settings)
-        self.clients = [ServerProtocol(plane, Limits(), set()) for _ in range(64)]
+        self.clients = [ServerProtocol(plane, Limits(), set(), {}) for _ in range(64)]
         self.replicas = [ClientConnection() for _ in range(64)]
         for side in (*self.clients, *self.replicas):
             side.connection_made(FakeTransport())
@@ -154,7 +154,7 @@ class Served:
     """The server of a replica around the smallest application."""
 
     def __init__(self, requests: list[bytes]) -> None:
-        self.server = ServerProtocol(Echo, Limits(), set())
+        self.server = ServerProtocol(Echo, Limits(), set(), {})
         self.server.connection_made(FakeTransport())
         self.requests = requests
 

@@ -15,7 +15,7 @@ from typing import Final
 from httptools import HttpResponseParser
 
 from sluice.http1.errors import ConnectionClosedError
-from sluice.http1.response_cache import RecallingReader
+from sluice.http1.response_cache import RESPONSE_HEADS, RecallingReader, ResponseHeads
 from sluice.http1.responses import HEAD_BYTES, ResponseListener
 
 __all__ = ["HEAD_BYTES", "Address", "ClientConnection", "ResponseListener", "connect"]
@@ -30,8 +30,8 @@ Address = UnixPath | tuple[str, int]
 class ClientConnection(RecallingReader):
     """A connection to one peer, for one request at a time.
 
-    reusable: whether `send` may be called now. idle_since: loop time of the last answer's end,
-    or of the connect.
+    head_cache: heads of answers that came before; None parses every head. reusable: whether `send`
+    may be called now. idle_since: loop time of the last answer's end, or of the connect.
     """
 
     __slots__ = (
@@ -46,8 +46,8 @@ class ClientConnection(RecallingReader):
 
     _transport: asyncio.Transport
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, head_cache: ResponseHeads | None = RESPONSE_HEADS) -> None:
+        super().__init__(head_cache)
         self._loop = asyncio.get_running_loop()
         self._nothing_sent = self._open = self._reading_paused = False
         self.reusable = False

@@ -8,6 +8,9 @@ connections of one server, with the `plan` that the application leaves in its ex
 Traps handled here:
 - only where a message certainly begins: nothing in flight, queued, held or half parsed, and the
   read holds exactly one message, so that the parser and we agree about where it ends;
+- nothing is remembered of a read that holds a second message or not all of the first, as the head
+  of one could then stand for the other;
+- a response before the body was delivered closes the connection, as it does when a head is parsed;
 - only plain heads: HTTP/1.1 kept alive, no chunks, no expectation, no upgrade;
 - only what an application left a plan for: a head whose meaning changes (credentials) has none;
 - what clients can make us remember is bounded, and a connection whose heads never recur is soon
@@ -31,14 +34,18 @@ Heads = dict[bytes, Exchange | None]
 
 
 class RecallingConnection(TurnTaker):
-    """The part of a connection that knows heads again. heads: shared by a server's connections."""
+    """The part of a connection that knows heads again.
+
+    head_cache: shared by a server's connections; None parses every head.
+    """
 
     __slots__ = ("_heads", "_misses")
 
-    def __init__(self, application: Application, limits: Limits, heads: Heads | None) -> None:
+    def __init__(self, application: Application, limits: Limits, head_cache: Heads | None) -> None:
         super().__init__(application, limits)
-        self._heads: Heads = {} if heads is None else heads
-        self._misses = 0
+        self._heads: Heads = {} if head_cache is None else head_cache
+        # Out of patience from the start, a connection never looks at a cache.
+        self._misses = 0 if head_cache is not None else PATIENCE + 1
 
     def data_received(self, data: bytes) -> None:
         if self._careful or self._current is not None or len(data) > HEAD_SLICE:
@@ -69,6 +76,8 @@ class RecallingConnection(TurnTaker):
         exchange.content_length = known.content_length
         exchange.prepared = prepared = known.prepared
         exchange.seen_before = True
+        if body:
+            exchange.request_open = True
         self._current = exchange
         self._body_paused = False
         try:
@@ -77,6 +86,7 @@ class RecallingConnection(TurnTaker):
                 self._receiver = receiver
                 if body:
                     receiver.body_received(body)
+                    exchange.request_open = False
                 if not exchange.done:
                     receiver.body_complete()
         except Exception as error:  # noqa: BLE001 - whatever an application raises ends its call only
@@ -99,9 +109,11 @@ class RecallingConnection(TurnTaker):
         self._feed(data)
         self._seen_before = False
         exchange, self._prepared = self._prepared, None
-        # Alone in its read: one head, and behind it nothing but its body.
-        size = len(data) - len(head)
-        if exchange is not None and size == (exchange.content_length or 0) and _is_plain(exchange):
+        # `exchange` is what the first head in `data` made. If it is whole and as long as all behind
+        # `head`, then `head` is that head, and nothing else was in the read.
+        if exchange is None or exchange.request_open or not _is_plain(exchange):
+            return
+        if len(data) - len(head) == (exchange.content_length or 0):
             heads[head] = _known(exchange)
 
 

@@ -68,7 +68,7 @@ class TurnTaker(RequestReader):
         self._queue: deque[Exchange] = deque()
         self._refusal: RefusedError | None = None
         self._excess = 0
-        # Whether the head now parsed came before, and the exchange it made.
+        # Whether the next head to be parsed came before, and the exchange it made.
         self._seen_before = False
         self._prepared: Exchange | None = None
         self._advancing = self._body_paused = self._reading_paused = self.writing_is_paused = False
@@ -144,6 +144,7 @@ class TurnTaker(RequestReader):
         exchange.connection = self  # type: ignore[assignment] # a ServerProtocol is a Connection
         self._parsing = exchange
         if self._seen_before:
+            self._seen_before = False
             exchange.seen_before = True
             self._prepared = exchange
         if self._current is None and not (self._queue or self.writing_is_paused or self._closing):

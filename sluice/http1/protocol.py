@@ -40,7 +40,8 @@ def _discard(data: bytes) -> None:
 class ServerProtocol(TimedConnection):
     """One client's connection.
 
-    connections: the set this keeps itself in while it is open. heads: those that came before.
+    connections: the set this keeps itself in while it is open. head_cache: heads that came before,
+    shared by a server's connections; None parses every head.
     `sweep` must be called on its members a few times a second, else no timeout works
     (sluice.http1.listener does).
     """
@@ -54,9 +55,9 @@ class ServerProtocol(TimedConnection):
         application: Application,
         limits: Limits,
         connections: "set[ServerProtocol]",
-        heads: Heads | None = None,
+        head_cache: Heads | None = None,
     ) -> None:
-        super().__init__(application, limits, heads)
+        super().__init__(application, limits, head_cache)
         self._connections = connections
         self._closed: asyncio.Future[None] | None = None
 

@@ -32,32 +32,39 @@ log = logging.getLogger(__name__)
 
 
 class KnownResponse:
-    """A head that came before. plan: what a listener derives from it and leaves for the next."""
+    """A head that came before.
+
+    timed: which of its headers is the time that each answer brings anew. plan: what a listener
+    derives from the head and leaves for the next.
+    """
 
     __slots__ = ("head", "prepared", "timed")
 
-    def __init__(self, head: Head) -> None:
-        self.head = head
-        names = [name for name, _ in head.headers]
-        self.timed = names.index(TIME_NAME) if TIME_NAME in names else None
+    def __init__(self, head: Head, timed: int | None) -> None:
+        self.head, self.timed = head, timed
         self.prepared: object | None = None
 
 
-# Shared by all connections: equal bytes mean the same whoever sent them. Emptied when full.
-_known: Final[dict[bytes, KnownResponse]] = {}
+# Heads as compared, without the time -> what was parsed of the first of them. Emptied when full.
+ResponseHeads = dict[bytes, KnownResponse]
+# Shared by all connections: equal bytes mean the same whoever sent them.
+RESPONSE_HEADS: Final[ResponseHeads] = {}
 
 
 class RecallingReader(ResponseReader):
     """The part of a connection that knows answers' heads again.
 
-    known: that of the answer which is told of now, when its head came before.
+    head_cache: None parses every head. known: that of the answer which is told of now, when its
+    head came before.
     """
 
-    __slots__ = ("_misses", "known")
+    __slots__ = ("_heads", "_misses", "known")
 
-    def __init__(self) -> None:
+    def __init__(self, head_cache: ResponseHeads | None) -> None:
         super().__init__()
-        self._misses = 0
+        self._heads: ResponseHeads = {} if head_cache is None else head_cache
+        # Out of patience from the start, a connection never looks at a cache.
+        self._misses = 0 if head_cache is not None else PATIENCE + 1
         self.known: KnownResponse | None = None
 
     def data_received(self, data: bytes) -> None:
@@ -79,17 +86,17 @@ class RecallingReader(ResponseReader):
                 key = data[:at] + data[behind:end]
             else:
                 key = b""
-        known = _known.get(key)
+        known = self._heads.get(key)
         if known is not None and len(data) - end == known.head.length:
             self._replay(known, time, data[end:])
         else:
-            self._meet(key, data, end)
+            self._meet(key, data, end, at)
 
     def _replay(self, known: KnownResponse, time: bytes, body: bytes) -> None:
         """What the parser's callbacks would do, and the end of the answer."""
         self._misses = 0
         self.known = known
-        self._answered = self._keep_alive = True
+        self._keep_alive = True
         head = known.head
         headers = head.headers
         if known.timed is not None:
@@ -97,6 +104,7 @@ class RecallingReader(ResponseReader):
             headers[known.timed] = (TIME_NAME, time)
         try:
             self._listener.response_started(head.status, head.reason, headers, head.length)  # type: ignore[union-attr] # asked by data_received
+            self._answered = True
             if body and self._listener is not None:
                 self._listener.response_body(body)
         except Exception as error:
@@ -105,8 +113,11 @@ class RecallingReader(ResponseReader):
             return
         self._complete()
 
-    def _meet(self, key: bytes, data: bytes, end: int) -> None:
-        """Parse what begins with an unknown head, and remember it if it was one whole answer."""
+    def _meet(self, key: bytes, data: bytes, end: int, at: int) -> None:
+        """Parse what begins with an unknown head, and remember it if it was one whole answer.
+
+        at: where the time stands that was left out of `key`, or -1.
+        """
         self._misses += 1
         self.known = None
         head = self._parsed(data)
@@ -114,9 +125,11 @@ class RecallingReader(ResponseReader):
             return
         if not key or len(key) > LONGEST_KNOWN_HEAD:
             return
-        if len(_known) >= KNOWN_HEADS:
-            _known.clear()
-        _known[key] = KnownResponse(head)
+        # The header on the time's own line: others may have its name, written otherwise.
+        timed = None if at < 0 else data.count(b"\r\n", 0, at) - 1
+        if len(self._heads) >= KNOWN_HEADS:
+            self._heads.clear()
+        self._heads[key] = KnownResponse(head, timed)
 
     def _parsed(self, data: bytes) -> Head | None:
         """The head that ended in `data`."""

@@ -23,8 +23,8 @@ class TimedConnection(RecallingConnection):
 
     __slots__ = ("_lingering", "_mark", "_since")
 
-    def __init__(self, application: Application, limits: Limits, heads: Heads | None) -> None:
-        super().__init__(application, limits, heads)
+    def __init__(self, application: Application, limits: Limits, head_cache: Heads | None) -> None:
+        super().__init__(application, limits, head_cache)
         self._lingering = False
         self._mark: tuple[str, int] = ("", 0)
         self._since = 0.0

@@ -114,7 +114,9 @@ class Served:
         self.calls: list[Call] = []
         self._make = receiver
         self.connections: set[ServerProtocol] = set()
-        self.protocol = ServerProtocol(self._application, limits or Limits(), self.connections)
+        self.protocol = ServerProtocol(
+            self._application, limits or Limits(), self.connections, head_cache={}
+        )
         self.transport = FakeTransport(peername)
         self.protocol.connection_made(self.transport)
 

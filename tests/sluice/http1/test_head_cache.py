@@ -146,6 +146,65 @@ async def test_known_head_in_any_cut_is_answered_as_if_it_were_not_known() -> No
         assert bodies(served.output) == bodies(plain.output)
 
 
+async def test_head_in_front_of_another_is_not_taken_for_that_one() -> None:
+    """A client that pipelines would be answered as whoever sent both first."""
+    first = get("/first")
+    second = post(b"s" * 80, path="/second")
+    cut = len(second) - (second.index(b"\r\n\r\n") + 4)  # as long as the second's body
+    served = Served(Planned)
+    for _ in range(3):
+        served.feed(first + second[:cut], second[cut:])
+    assert bodies(served.output) == [b"/first ", b"/second " + b"s" * 80] * 3
+
+
+async def test_only_the_first_head_of_a_read_is_asked_for_a_plan() -> None:
+    recurring = []
+
+    class Watched(Planned):
+        def __init__(self, exchange: Exchange) -> None:
+            super().__init__(exchange)
+            recurring.append(exchange.seen_before)
+
+    served = Served(Watched)
+    served.feed(get("/a") + get("/b"), get("/a") + get("/b"), get("/a"))
+    assert recurring == [False, False, True, False, True]
+    assert all(call.prepared is None for call in served.calls if isinstance(call, Planned))
+
+
+async def test_empty_lines_in_front_of_a_request_are_not_taken_for_its_head() -> None:
+    message = post(b"s" * 80, path="/f")
+    lines = b"\r\n\r\n"
+    cut = len(message) - (message.index(lines) + 4)  # as long as its body
+    served = Served(Planned)
+    for _ in range(3):
+        served.feed(lines + message[:cut], message[cut:])
+    assert bodies(served.output) == [b"/f " + b"s" * 80] * 3
+
+
+@pytest.mark.parametrize("moment", ["head", "piece"])
+async def test_response_before_the_end_of_a_request_closes_whether_its_head_is_known_or_not(
+    moment: str,
+) -> None:
+    class Early(Planned):
+        def __init__(self, exchange: Exchange) -> None:
+            super().__init__(exchange)
+            self.early = len(served.calls) == known
+            if self.early and moment == "head":
+                self.response(b"early")
+
+        def body_received(self, data: bytes) -> None:
+            super().body_received(data)
+            if self.early:
+                self.response(b"early")
+
+    for known in (0, 2):
+        served = Served(Early)
+        served.feed(*[post(b"x")] * (known + 1))
+        assert served.output.endswith(b"\r\nconnection: close\r\n\r\nearly")
+        assert served.transport.eof
+        assert not served.transport.closed
+
+
 async def test_two_lengths_behind_the_same_name_are_two_heads() -> None:
     served = Served(Planned)
     for body in (b"a", b"a", b"a", b"bc", b"bc", b"bc"):

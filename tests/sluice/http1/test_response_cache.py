@@ -5,10 +5,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from sluice.http1 import response_cache
 from sluice.http1.client import ClientConnection
 from sluice.http1.head_cache import KNOWN_HEADS, PATIENCE
-from sluice.http1.response_cache import KnownResponse
+from sluice.http1.response_cache import RESPONSE_HEADS, KnownResponse
 from tests.sluice.http1.fakes import Answer, FakeTransport
 
 REQUEST = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n"
@@ -17,9 +16,9 @@ CASES = 3000
 
 @pytest.fixture(autouse=True)
 def _nothing_known() -> Iterator[None]:
-    response_cache._known.clear()
+    RESPONSE_HEADS.clear()
     yield
-    response_cache._known.clear()
+    RESPONSE_HEADS.clear()
 
 
 def reply(body: bytes = b"hello", time: bytes = b"0.000123", *lines: bytes) -> bytes:
@@ -46,9 +45,7 @@ class ReadOptions:
     """A connection on a fake transport that is asked again and again."""
 
     def __init__(self, *, forgetful: bool = False) -> None:
-        self.connection = ClientConnection()
-        if forgetful:
-            self.connection._misses = PATIENCE + 1
+        self.connection = ClientConnection(None if forgetful else RESPONSE_HEADS)
         self.transport = FakeTransport()
         self.connection.connection_made(self.transport)
 
@@ -144,6 +141,31 @@ async def test_time_that_is_no_number_is_not_passed_over(time: bytes) -> None:
     assert response_sent(response) == response_sent(
         ReadOptions(forgetful=True).get(reply(b"hello", time))
     )
+
+
+@pytest.mark.parametrize("line", [b"X-Duration-Seconds: 1.5", b"x-duration-seconds:1.5"])
+async def test_time_that_is_written_otherwise_is_told_as_it_came(line: bytes) -> None:
+    alone = b"HTTP/1.1 200 OK\r\n%b\r\ncontent-length: 1\r\n\r\na" % line
+    beside = alone.replace(line, line + b"\r\nx-duration-seconds: 0.000123")
+    for response in (alone, beside):
+        heard = [ReadOptions().get(response) for _ in range(2)]
+        assert heard[1].known is not None
+        assert response_sent(heard[1]) == response_sent(heard[0])
+    headers = ReadOptions().get(beside.replace(b"0.000123", b"9.876543")).headers
+    assert headers[:2] == [(b"x-duration-seconds", b"1.5"), (b"x-duration-seconds", b"9.876543")]
+
+
+async def test_head_of_a_known_answer_is_not_called_the_last_of_it() -> None:
+    class Asking(Answer):
+        def response_started(self, *heard: object) -> None:
+            self.events.append(f"answered: {asked.connection.answered}")
+
+    ReadOptions().get(reply())
+    asked = ReadOptions()
+    response = Asking()
+    asked.connection.send(REQUEST, response)
+    asked.connection.data_received(reply())
+    assert response.events == ["answered: False", "body", "complete"]
 
 
 async def test_interim_answer_with_a_part_of_the_next_is_not_taken_for_a_whole_one() -> None:
@@ -245,14 +267,14 @@ async def test_answers_are_told_the_same_known_or_not_however_they_are_cut() -> 
 async def test_heads_that_are_kept_are_bounded() -> None:
     for number in range(KNOWN_HEADS + 10):
         ReadOptions().get(reply(b"a", b"0.000123", b"x-number: %d" % number))
-    assert len(response_cache._known) == 10
+    assert len(RESPONSE_HEADS) == 10
 
 
 async def test_connection_whose_answers_never_recur_is_looked_at_no_longer() -> None:
     asked = ReadOptions()
     for number in range(PATIENCE + 1):
         asked.get(reply(b"a", b"0.000123", b"x-number: %d" % number))
-    before = len(response_cache._known)
+    before = len(RESPONSE_HEADS)
     assert asked.get(reply(b"a", b"0.000123", b"x-number: new")).reusable
     assert asked.get(reply(b"a", b"0.000123", b"x-number: 0")).known is None
-    assert len(response_cache._known) == before
+    assert len(RESPONSE_HEADS) == before
