@@ -45,9 +45,9 @@ from kafka.errors import RetriableError
 from bench.stage import Stage, client, platform_on
 from gateway.providers.embedded import EmbeddedProvider
 from gateway.types.ids import FunctionId
-from tests.gateway.providers.harness import Watcher, asked, build, make_bundles, settings_of
-from tests.kafka_broker import KafkaBroker, why_not
-from tests.live import ROOT
+from testbed.embedded import Watcher, asked, build, make_bundles, settings_of
+from testbed.kafka import KafkaBroker, why_not
+from testbed.platform import ROOT
 
 # The most that each flow may take; tests/bench/test_hops.py holds them.
 BOUNDS: Final = {"call": 19, "start": 11, "record": 8}

@@ -43,7 +43,7 @@ def commit(root: Path) -> str:
     """The commit of the work tree, with a mark where files of it differ."""
     sha = _git(root, "rev-parse", "HEAD").strip()
     product = ["gateway", "service", "registry", "pipelines", "triggers"]
-    product += ["functions", "template", "sluice", "bench"]
+    product += ["pipelines", "functions", "template", "sluice", "bench"]
     changed = _git(root, "status", "--porcelain", "--untracked-files=no", "--", *product)
     return sha + (" with changes" if changed.strip() else "")
 

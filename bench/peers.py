@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from bench.processes import children
-from tests.live import ROOT, free_ports
+from testbed.platform import ROOT, free_ports
 
 PATIENCE: Final = 60.0
 NGINX_CONF: Final = """

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from bench.rows import Row
-from tests.live import ROOT
+from testbed.platform import ROOT
 
 LATEST: Final = ROOT / "bench" / "results" / "latest.json"
 Suites = dict[str, list[Row]]

@@ -21,7 +21,7 @@ from bench.machine import commit, machine
 from bench.results import LATEST, Suites, missed, table, write
 from bench.rows import Row
 from bench.stage import Stage, open_stage
-from tests.live import ROOT
+from testbed.platform import ROOT
 
 SUITES: Final = (
     *("calls", "bento", "bodies", "starts", "batches"),

@@ -15,7 +15,7 @@ from bench.processes import command, rss_mib
 from sluice.cli.client import GatewayClient
 from sluice.cli.context import make_context, write_tar
 from sluice.cli.stack import Function, Stack
-from tests.live import ROOT, LivePlatform, live_platform
+from testbed.platform import ROOT, LivePlatform, live_platform
 
 PATIENCE: Final = 60.0
 FIXED: Final = {"com.openfaas.scale.min": "1", "com.openfaas.scale.max": "1"}

@@ -19,7 +19,7 @@ from typing import Any, Final
 from gateway.providers.embedded import EmbeddedProvider
 from gateway.types.function import Resources
 from gateway.types.ids import FunctionId
-from tests.gateway.providers.harness import HELLO, Watcher, asked, build, make_bundles, settings_of
+from testbed.embedded import HELLO, Watcher, asked, build, make_bundles, settings_of
 
 STARTS: Final = 20
 THREADED: Final = (

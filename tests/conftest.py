@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import pytest
 
-from tests.tails import tails
+from testbed.log_tails import tails
 
 # What is left of a Unix socket's 107 bytes for the folder above those of workers and tests.
 LONGEST_FOLDER: Final = 39

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from tests.live import ROOT
+from testbed.platform import ROOT
 
 BLOCK: Final = re.compile(r"^```sh(?P<info>[^\n]*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 

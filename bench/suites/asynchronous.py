@@ -19,7 +19,7 @@ from bench.rows import Row, at_least, at_most, observed
 from bench.stage import Stage, client, platform_on
 from bench.wrk import Load, WrkRequest, load
 from gateway.queue.call import new_ids
-from tests.live import start
+from testbed.platform import start
 
 CONNECTIONS: Final = 64
 SECONDS: Final = 4

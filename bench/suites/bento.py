@@ -11,7 +11,7 @@ from bench.rows import Row, ratio_observed
 from bench.slices import LoadTarget, interleave
 from bench.stage import Stage
 from bench.suites.calls import model_file, write_requests
-from tests.live import free_ports
+from testbed.platform import free_ports
 
 PACKAGES: Final = ("bentoml==1.4.39", "onnxruntime", "numpy")
 INSTALL_SECONDS: Final = 60

@@ -13,7 +13,7 @@ from bench.rows import Row, at_least, at_most, observed, quantile
 from bench.stage import Stage
 from bench.suites.calls import body_of_row
 from bench.wrk import WrkRequest, load
-from tests.live import ROOT
+from testbed.platform import ROOT
 
 UPLOADS: Final = 64
 UPLOAD_BYTES: Final = 100 * 1000 * 1000

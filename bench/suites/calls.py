@@ -15,7 +15,7 @@ from bench.rows import Row, medians, ratio_at_least, ratio_at_most, ratio_observ
 from bench.slices import LoadTarget, Slices, interleave
 from bench.stage import Stage
 from bench.wrk import DEFAULT_HEADERS, WrkRequest
-from tests.live import ROOT
+from testbed.platform import ROOT
 
 SESSIONS: Final = 3
 ROUNDS: Final = 4

@@ -27,7 +27,7 @@ from gateway.types.function import (
     UnixAddress,
 )
 from gateway.types.ids import FunctionId
-from tests.live import ROOT, LivePlatform, start
+from testbed.platform import ROOT, LivePlatform, start
 
 FUNCTIONS: Final = 2000
 LISTS: Final = 9

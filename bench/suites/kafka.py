@@ -21,7 +21,7 @@ from kafka.errors import RetriableError
 from bench.rows import Row, at_least, observed
 from bench.stage import Stage, StageError, client, platform_on
 from bench.wrk import WrkRequest, load
-from tests.kafka_broker import KafkaBroker, why_not
+from testbed.kafka import KafkaBroker, why_not
 
 PARTITIONS: Final = 8
 ROUNDS: Final = 3

@@ -17,7 +17,7 @@ from bench.hops import (
     recorded_platform,
 )
 from bench.stage import Stage
-from tests.kafka_broker import KafkaBroker, kafka_broker
+from testbed.kafka import KafkaBroker, kafka_broker
 
 __all__ = ["kafka_broker"]
 pytestmark = [

@@ -10,7 +10,7 @@ import subprocess
 from collections.abc import Iterator
 from typing import Final
 
-from tests.live import ROOT
+from testbed.platform import ROOT
 
 # Ours to change: they are not the product.
 LEFT_OUT: Final = frozenset({"bench", "examples", "tests"})

@@ -11,7 +11,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Final
 
-from tests.live import live_platform
+from testbed.platform import live_platform
 
 # Sockets, locks and process ids: of no meaning once the platform has stopped.
 PASSING: Final = "run"

@@ -20,6 +20,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
+from testbed.platform import LivePlatform, live_platform, start
 from tests.compatibility import product
 from tests.compatibility.data_folder.make import (
     ARCHIVE,
@@ -33,7 +34,6 @@ from tests.compatibility.data_folder.make import (
 from tests.compatibility.documents import documents, until
 from tests.compatibility.snapshots import read
 from tests.compatibility.storage import databases_of
-from tests.live import LivePlatform, live_platform, start
 
 pytestmark = [pytest.mark.network, pytest.mark.timeout(600)]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.live import ROOT, LivePlatform, live_platform
+from testbed.platform import ROOT, LivePlatform, live_platform
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from testbed.platform import LivePlatform
 from tests.contract.conftest import Cli
-from tests.live import LivePlatform
 
 pytestmark = [pytest.mark.contract, pytest.mark.network, pytest.mark.timeout(600)]
 

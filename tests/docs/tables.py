@@ -28,7 +28,7 @@ from sluice.runtime.serving.exposition import RuntimeCollector
 from sluice.runtime.serving.metrics import Metrics
 from sluice.runtime.settings import RuntimeSettings
 from sluice.settings import rows
-from tests.live import ROOT
+from testbed.platform import ROOT
 from triggers.kafka.metrics import KafkaMetrics
 from triggers.kafka.settings import KafkaSettings
 from triggers.metrics import TriggersMetrics

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from testbed.platform import ROOT
 from tests.docs.tables import DOCS, SERIES
-from tests.live import ROOT
 
 PACKAGES = "gateway|pipelines|registry|service|sluice|triggers"
 NAME = re.compile(rf"`((?:{PACKAGES})(?:\.[a-z0-9_]+)*)(?::([A-Za-z_.]+))?`")

@@ -13,7 +13,7 @@ import pytest
 from sluice.cli.client import GatewayClient
 from sluice.cli.context import make_context, write_tar
 from sluice.cli.stack import Function, Stack
-from tests.live import ROOT, LivePlatform, live_platform
+from testbed.platform import ROOT, LivePlatform, live_platform
 
 ECHO = "async def handle(event, context):\n    return event.body\n"
 

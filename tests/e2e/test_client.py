@@ -10,14 +10,9 @@ from pathlib import Path
 import pytest
 
 from sluice import Client, StatusError
-from sluice.client import (
-    AuthenticationError,
-    ConflictError,
-    NotFoundError,
-    WaitTimeoutError,
-)
+from sluice.client import AuthenticationError, ConflictError, NotFoundError, WaitTimeoutError
+from testbed.platform import ROOT
 from tests.e2e.conftest import ECHO, Stage
-from tests.live import ROOT
 
 PAGE = ROOT / "docs" / "client.md"
 SLOW = """

@@ -16,10 +16,10 @@ import pytest
 from sklearn.datasets import load_wine
 
 from sluice.cli.client import GatewayClient
+from testbed.kafka import KafkaBroker, kafka_broker
+from testbed.platform import ROOT, live_platform
 from tests.e2e.conftest import ECHO, Stage
 from tests.e2e.test_pipelines import outputs, upload
-from tests.kafka_broker import KafkaBroker, kafka_broker
-from tests.live import ROOT, live_platform
 
 __all__ = ["kafka_broker"]
 pytestmark = [

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_wine
 
+from testbed.platform import ROOT
 from tests.e2e.conftest import Stage
-from tests.live import ROOT
 
 pytestmark = [pytest.mark.network, pytest.mark.timeout(900)]
 

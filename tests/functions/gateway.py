@@ -14,7 +14,7 @@ import sluice
 from registry.app import create
 from registry.settings import read_settings
 from sluice.runtime.python.event import Headers
-from tests.ports import free_port
+from testbed.ports import free_port
 
 TOKEN = "a-token-of-the-tests"
 Message = MutableMapping[str, Any]

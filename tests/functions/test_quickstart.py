@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from testbed.platform import free_ports
 from tests.functions.conftest import Predictors, RuntimeConfig
 from tests.functions.contexts import ROOT
 from tests.functions.data import diabetes, mixed_wine
-from tests.live import free_ports
 
 
 def quickstart(

@@ -3,7 +3,7 @@ import os
 import socket
 
 from gateway.ports import PortTakenError, explain, port_owner
-from tests.ports import free_port
+from testbed.ports import free_port
 
 
 def test_port_owner_names_the_process_that_listens() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.live import ROOT
+from testbed.platform import ROOT
 
 pytestmark = pytest.mark.network
 NOT_FOR_A_GATEWAY = {"uv", "sqlalchemy", "kubernetes", "numpy", "onnxruntime", "duckdb"}

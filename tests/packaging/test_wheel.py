@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from sluice.version import installed_version
-from tests.live import ROOT, LivePlatform, live_platform
+from testbed.platform import ROOT, LivePlatform, live_platform
 
 PACKAGES = {"gateway", "registry", "service", "sluice", "triggers"}
 

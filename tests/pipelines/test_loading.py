@@ -6,7 +6,7 @@ import pytest
 from pipelines.definition import Pipeline
 from pipelines.errors import InvalidRequestError
 from pipelines.loading import load_pipelines
-from tests.live import ROOT
+from testbed.platform import ROOT
 
 FUNCTIONS = {"echo", "echo.openfaas-fn", "train"}
 

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.ports import free_port
+from testbed.ports import free_port
 
 USER, PASSWORD = "admin", "of-the-tests"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sluice.file_lock import FileLock, LockedError, file_lock
-from tests.live import ROOT
+from testbed.platform import ROOT
 
 HOLD = """
 import sys

@@ -16,8 +16,8 @@ from sluice.labels import Label, LabelError, check_known
 from sluice.labels.events import CRON, CRON_PREFIX, EVENT_TOPIC, KAFKA, SCHEDULE
 from sluice.labels.functions import CALLS, QUEUED_CALLS, SCALE_TYPE, SCALING
 from sluice.labels.values import between
+from testbed.platform import ROOT
 from tests.fakes import deployment
-from tests.live import ROOT
 from triggers.cron.entries import entries_of
 from triggers.kafka.options import KafkaOptions
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from sluice.cli.client import GatewayClient
+from testbed.platform import live_platform
 from tests.e2e.conftest import Stage
-from tests.live import live_platform
 
 
 @pytest.fixture

@@ -19,8 +19,8 @@ from typing import Any
 import httpx
 import pytest
 
+from testbed.platform import ROOT
 from tests.e2e.conftest import Stage
-from tests.live import ROOT
 from tests.torture.loads import PATIENCE, answering, running, until, wait_ended
 
 pytestmark = [pytest.mark.torture, pytest.mark.network, pytest.mark.timeout(600)]

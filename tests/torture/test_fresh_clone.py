@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.live import ROOT
+from testbed.platform import ROOT
 from tests.readme import blocks
 
 pytestmark = [pytest.mark.torture, pytest.mark.network, pytest.mark.timeout(1500)]

@@ -20,9 +20,9 @@ from kafka import KafkaProducer
 from kafka.errors import KafkaError
 
 from sluice.cli.client import GatewayClient
+from testbed.kafka import KafkaBroker, why_not
+from testbed.platform import LivePlatform, live_platform
 from tests.e2e.conftest import Stage
-from tests.kafka_broker import KafkaBroker, why_not
-from tests.live import LivePlatform, live_platform
 
 pytestmark = [
     pytest.mark.torture,

@@ -10,8 +10,8 @@ import httpx
 import pytest
 
 from sluice.cli.client import GatewayClient
+from testbed.platform import live_platform
 from tests.e2e.conftest import ECHO, Stage
-from tests.live import live_platform
 from tests.torture.loads import PATIENCE, Load, answering, load, until, wait_ended
 
 pytestmark = [pytest.mark.torture, pytest.mark.network, pytest.mark.timeout(900)]

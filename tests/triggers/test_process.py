@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.live import ROOT
+from testbed.platform import ROOT
 from tests.service.fakes import Call, FakeGateway, Reply
 
 ADMIN = {"x-sluice-identity": "admin"}

@@ -25,8 +25,8 @@ from typing import Any, Final
 
 import httpx
 
+from testbed.platform import ROOT, LivePlatform, live_platform
 from tests.compatibility.documents import documents, until
-from tests.live import ROOT, LivePlatform, live_platform
 
 COMMIT: Final = "c37b440"
 PRODUCT: Final = (

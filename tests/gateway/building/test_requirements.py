@@ -4,12 +4,7 @@ from pathlib import Path
 import pytest
 
 from gateway.building.errors import RequirementError
-from gateway.building.requirements import (
-    Wanted,
-    blamed,
-    read_requirements,
-    runtime_requirements,
-)
+from gateway.building.requirements import Wanted, blamed, read_requirements, runtime_requirements
 
 
 def read(tmp_path: Path, text: str | bytes, allow_urls: bool = False) -> list[Wanted]:

@@ -18,7 +18,7 @@ from gateway.providers.embedded import EmbeddedProvider
 from gateway.providers.embedded.bundles import Bundles
 from gateway.types.function import FunctionEvent, FunctionStatus, Replica, ReplicaState, Resources
 from gateway.types.ids import DEFAULT_NAMESPACE
-from tests.gateway.providers.harness import Watcher, asked, build, make_bundles, settings_of
+from testbed.embedded import Watcher, asked, build, make_bundles, settings_of
 
 
 def tell(**facts: Any) -> None:

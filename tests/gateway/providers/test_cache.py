@@ -5,7 +5,7 @@ from pathlib import Path
 
 from gateway.providers.embedded import EmbeddedProvider
 from gateway.types.ids import FunctionId
-from tests.gateway.providers.harness import Watcher, asked, build, call, make_bundles, settings_of
+from testbed.embedded import Watcher, asked, build, call, make_bundles, settings_of
 
 KEEPS = """
 import json, os

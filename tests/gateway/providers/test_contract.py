@@ -21,16 +21,8 @@ from gateway.types.function import (
     ReplicaState,
 )
 from gateway.types.ids import DEFAULT_NAMESPACE, FunctionId
+from testbed.embedded import HELLO, Watcher, asked, build, call, make_bundles, settings_of
 from tests.fakes import FakeProvider
-from tests.gateway.providers.harness import (
-    HELLO,
-    Watcher,
-    asked,
-    build,
-    call,
-    make_bundles,
-    settings_of,
-)
 
 ABSENT = FunctionId("absent")
 IMAGES = ("one", "two", "other")

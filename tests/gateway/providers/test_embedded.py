@@ -14,15 +14,7 @@ from gateway.providers.embedded.bundles import Bundles
 from gateway.types.errors import InvalidRequestError, UnavailableError
 from gateway.types.function import FunctionDeployment, FunctionStatus, ReplicaState, Resources
 from gateway.types.ids import DEFAULT_NAMESPACE, FunctionId
-from tests.gateway.providers.harness import (
-    HELLO,
-    Watcher,
-    asked,
-    build,
-    call,
-    make_bundles,
-    settings_of,
-)
+from testbed.embedded import HELLO, Watcher, asked, build, call, make_bundles, settings_of
 
 Start = Callable[..., Awaitable[EmbeddedProvider]]
 

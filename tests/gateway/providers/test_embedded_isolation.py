@@ -17,7 +17,7 @@ import pytest
 from gateway.providers.embedded import scratch
 from gateway.types.function import UnixAddress
 from sluice.runtime.launching.sandbox import OWN_PID_MAX, kernel_version
-from tests.gateway.providers.harness import PATIENCE, call_json
+from testbed.embedded import PATIENCE, call_json
 
 pytestmark = pytest.mark.timeout(300)
 ROOT: Final = Path(__file__).parents[3]

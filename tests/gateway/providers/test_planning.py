@@ -3,7 +3,7 @@ import pytest
 from gateway.providers.embedded.planning import check_requests
 from gateway.types.errors import InvalidRequestError
 from gateway.types.function import Resources
-from tests.gateway.providers.harness import asked
+from testbed.embedded import asked
 
 
 @pytest.mark.parametrize(

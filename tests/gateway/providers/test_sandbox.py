@@ -6,7 +6,7 @@ import pytest
 
 from gateway.providers.embedded.bundles import Bundle
 from gateway.providers.embedded.sandbox import Machine, OwnFolders, hidden_folders, threads
-from tests.gateway.providers.harness import asked, settings_of
+from testbed.embedded import asked, settings_of
 
 
 @pytest.fixture

@@ -14,16 +14,7 @@ from gateway.providers.embedded.bundles import Bundles
 from gateway.providers.embedded.processes import family
 from gateway.types.function import FunctionDeployment, FunctionStatus, ReplicaState, Resources
 from gateway.types.ids import FunctionId
-from tests.gateway.providers.harness import (
-    HELLO,
-    PATIENCE,
-    Watcher,
-    asked,
-    build,
-    call,
-    make_bundles,
-    settings_of,
-)
+from testbed.embedded import HELLO, PATIENCE, Watcher, asked, build, call, make_bundles, settings_of
 
 ONE = FunctionId("one")
 # An intermediate process and the replica in its namespaces.

@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 from gateway.queue.call import CallState
+from testbed.platform import ROOT
 from tests.fake_replica import ReplicaCall
 from tests.gateway.queue.running import Queue, eventually, queue_in
-from tests.live import ROOT
 
 
 async def calls(queue: Queue, *arguments: str, code: int = 0) -> tuple[bytes, str]:

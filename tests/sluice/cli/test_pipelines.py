@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.live import ROOT
+from testbed.platform import ROOT
 from tests.service.fakes import Call, FakeGateway, Reply, echo
 from tests.triggers.test_process import Process
 

@@ -9,7 +9,7 @@ import pytest
 
 from sluice.cli.errors import CommandError
 from sluice.cli.platform import end, start
-from tests.live import ROOT, describe_platform, live_platform
+from testbed.platform import ROOT, describe_platform, live_platform
 
 
 def test_folder_that_is_no_folder_is_an_error_that_names_it(tmp_path: Path) -> None:

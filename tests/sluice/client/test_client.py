@@ -9,14 +9,9 @@ from typing import Any
 import pytest
 
 from sluice import Client, ClientError, StatusError, UnreachableError
-from sluice.client import (
-    AuthenticationError,
-    ConflictError,
-    NotFoundError,
-    WaitTimeoutError,
-)
+from sluice.client import AuthenticationError, ConflictError, NotFoundError, WaitTimeoutError
 from sluice.settings import SettingError
-from tests.ports import free_port
+from testbed.ports import free_port
 from tests.scripted_server import Script, Scripted, response
 
 PASSWORD = "a-secret-of-the-tests"

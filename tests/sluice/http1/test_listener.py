@@ -12,7 +12,7 @@ import pytest
 from sluice.http1.exchange import Exchange, Receiver
 from sluice.http1.limits import Limits
 from sluice.http1.listener import Server
-from tests.ports import free_port
+from testbed.ports import free_port
 from tests.sluice.http1.fakes import Call, Echo, bodies, get, post, statuses
 from tests.sluice.http1.loops import on_both_loops, resident, until
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from tests.ports import free_port
+from testbed.ports import free_port
 
 PATIENCE = 60.0
 

@@ -8,7 +8,7 @@ import pytest
 
 from service.catalog import Catalog
 from service.gateway_client import GatewayClient
-from tests.kafka_broker import KafkaBroker, collect_sockets, kafka_broker
+from testbed.kafka import KafkaBroker, collect_sockets, kafka_broker
 from tests.triggers.kafka.fake_gateway import FakeGateway
 from triggers.kafka.connector import Connector
 from triggers.metrics import TriggersMetrics

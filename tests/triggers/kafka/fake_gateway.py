@@ -10,7 +10,7 @@ from sluice.http1.exchange import Exchange
 from sluice.http1.limits import Limits
 from sluice.http1.listener import Server
 from sluice.http1.wire import header_lines
-from tests.ports import free_port
+from testbed.ports import free_port
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.live import ROOT
+from testbed.platform import ROOT
 
 
 @pytest.mark.parametrize("missing", ["java", "mvn"])

@@ -8,8 +8,8 @@ from kafka import KafkaConsumer, KafkaProducer
 from kafka.admin import KafkaAdminClient
 from kafka.errors import KafkaError
 
-from tests.kafka_broker import collect_sockets
-from tests.live import free_ports
+from testbed.kafka import collect_sockets
+from testbed.platform import free_ports
 from tests.triggers.kafka.conftest import LEAKS
 from triggers.kafka.clients import opened
 

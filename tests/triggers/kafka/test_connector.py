@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from tests.kafka_broker import KafkaBroker
+from testbed.kafka import KafkaBroker
 from tests.triggers.kafka.conftest import LEAKS, Starting, eventually
 from tests.triggers.kafka.fake_gateway import NOT_TAKEN, Call, FakeGateway, Reply
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.kafka_broker import KafkaBroker, collect_sockets, why_not
+from testbed.kafka import KafkaBroker, collect_sockets, why_not
 from tests.triggers.kafka.conftest import LEAKS, RunningConnector, Starting, eventually
 from tests.triggers.kafka.fake_gateway import Call, FakeGateway, Reply
 

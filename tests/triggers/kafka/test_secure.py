@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from kafka.admin import ScramMechanism, UserScramCredentialUpsertion
 
-from tests.kafka_broker import KafkaBroker, why_not
-from tests.live import free_ports
+from testbed.kafka import KafkaBroker, why_not
+from testbed.platform import free_ports
 from tests.triggers.kafka.conftest import LEAKS, Starting, eventually
 from tests.triggers.kafka.fake_gateway import FakeGateway
 

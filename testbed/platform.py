@@ -12,8 +12,8 @@ from typing import Final
 
 import httpx
 
-from tests import tails
-from tests.ports import free_ports
+from testbed import log_tails
+from testbed.ports import free_ports
 
 __all__ = ["ROOT", "LivePlatform", "describe_platform", "free_ports", "live_platform", "start"]
 ROOT: Final = Path(__file__).parents[1]
@@ -86,13 +86,13 @@ class LivePlatform:
 def live_platform(data_dir: Path, **settings: str) -> Iterator[LivePlatform]:
     """Start a platform on `data_dir` and stop it at the end."""
     platform = describe_platform(data_dir, **settings)
-    tails.follow(data_dir / "logs")
+    log_tails.follow(data_dir / "logs")
     try:
         start(platform)
         yield platform
     finally:
         platform.sluice("down", check=False)
-        tails.leave(data_dir / "logs")
+        log_tails.leave(data_dir / "logs")
 
 
 def describe_platform(data_dir: Path, **settings: str) -> LivePlatform:

@@ -18,7 +18,7 @@ import pytest
 from kafka import KafkaConsumer, KafkaProducer
 from kafka.admin import KafkaAdminClient, NewTopic
 
-from tests.live import ROOT, free_ports
+from testbed.platform import ROOT, free_ports
 
 STARTED: Final = "Kafka Server started"
 START_SECONDS: Final = 90.0
@@ -66,7 +66,7 @@ class KafkaBroker:
         self.admin().close()
 
     def kill(self) -> None:
-        """kill -9."""
+        """Kill -9."""
         self._end(signal.SIGKILL)
 
     def stop(self) -> None:
