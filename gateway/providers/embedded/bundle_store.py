@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+from sluice.migrations import NewerSchemaError, migrate_file
+
 MIGRATIONS: Final = (
     """
     CREATE TABLE bundles (
@@ -51,7 +53,7 @@ class BundleStore:
     """One writing process per file; a row is durable when the method returns. Thread-safe."""
 
     def __init__(self, path: Path, history: int) -> None:
-        """history: how many builds of one image are remembered."""
+        """history: how many builds of one image are remembered. Raises NewerSchemaError."""
         self._history = history
         self._lock = threading.RLock()
         self._database = _open(path)
@@ -146,7 +148,9 @@ def _open(path: Path) -> sqlite3.Connection:
     database.execute("PRAGMA journal_mode = WAL")
     database.execute("PRAGMA synchronous = FULL")
     database.execute("PRAGMA foreign_keys = ON")
-    applied = database.execute("PRAGMA user_version").fetchone()[0]
-    for number, script in enumerate(MIGRATIONS[applied:], start=applied + 1):
-        database.executescript(f"BEGIN; {script} PRAGMA user_version = {number}; COMMIT;")
+    try:
+        migrate_file(database, path, MIGRATIONS)
+    except NewerSchemaError:
+        database.close()
+        raise
     return database

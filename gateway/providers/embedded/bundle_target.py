@@ -7,13 +7,12 @@ written last. One without a marker is removed, by the build that failed or at th
 
 import asyncio
 import ctypes
-import fcntl
 import hashlib
 import json
 import os
 import stat
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AbstractContextManager, asynccontextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from weakref import WeakValueDictionary
 
@@ -26,6 +25,7 @@ from gateway.building.threads import to_end
 from gateway.building.uv import Uv
 from gateway.providers.embedded.bundle_store import BundleRow
 from gateway.providers.embedded.bundles import MARKER, Bundles
+from sluice.file_lock import file_lock
 
 
 class BundleTarget:
@@ -61,7 +61,7 @@ class BundleTarget:
         """
         key = lock.key
         lock_file = self._bundles.environment_lock(key)
-        async with self._busy.setdefault(key, asyncio.Lock()), _file_lock(lock_file):
+        async with self._busy.setdefault(key, asyncio.Lock()), file_lock(lock_file):
             if self._bundles.has_environment(key):
                 await report(f"Environment {key[:12]} is there already")
                 return
@@ -110,16 +110,3 @@ def _sync_file_system(folder: Path) -> None:
             raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(folder))
     finally:
         os.close(descriptor)
-
-
-@asynccontextmanager
-async def _file_lock(path: Path) -> AsyncIterator[None]:
-    """Hold `path` against other processes; they never share a folder in normal operation."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    waiting = asyncio.ensure_future(asyncio.to_thread(fcntl.flock, descriptor, fcntl.LOCK_EX))
-    try:
-        await asyncio.shield(waiting)
-        yield
-    finally:
-        # A thread may still wait for the lock: the descriptor must not be reused before it ends.
-        waiting.add_done_callback(lambda _: os.close(descriptor))

@@ -1,7 +1,9 @@
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ import pytest
 from gateway.providers.embedded.bundle_store import BundleRow
 from gateway.providers.embedded.bundles import MARKER, Bundle, Bundles
 from gateway.types.errors import InvalidRequestError
+from sluice.migrations import NewerSchemaError
 
 
 @pytest.fixture
@@ -93,6 +96,17 @@ def test_builds_outlive_the_process(bundles: Bundles, tmp_path: Path) -> None:
     again = Bundles(tmp_path)
     assert again.resolve("fn:1") == made
     again.close()
+
+
+def test_file_of_a_newer_release_is_refused_as_it_is(bundles: Bundles, tmp_path: Path) -> None:
+    add(bundles, "fn:1", "d1")
+    bundles.close()
+    with closing(sqlite3.connect(tmp_path / "bundles.sqlite")) as file:
+        file.execute("PRAGMA user_version = 99")
+        with pytest.raises(NewerSchemaError, match="schema 99, this release knows up to 1"):
+            Bundles(tmp_path)
+        assert file.execute("SELECT digest FROM bundles").fetchall() == [("d1",)]
+    assert (tmp_path / "bundles" / "d1").is_dir()
 
 
 def test_bundle_without_its_environment_is_none(bundles: Bundles) -> None:
