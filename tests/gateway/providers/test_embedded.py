@@ -1,4 +1,5 @@
 import asyncio
+import json
 import os
 import signal
 import socket
@@ -519,6 +520,39 @@ async def test_library_that_starts_a_thread_makes_a_cold_start_that_says_so(
     assert await call(replica.address) == (200, b"hello")
     log = (tmp_path / "logs" / DEFAULT_NAMESPACE / "one" / f"{replica.id}.log").read_text()
     assert "cold start: 1 threads were started at import" in log
+
+
+async def test_replicas_log_in_the_gateways_format_unless_their_function_says_otherwise(
+    start: Start, bundles: Bundles, tmp_path: Path
+) -> None:
+    build(bundles, "one", HELLO)
+    build(bundles, "two", HELLO)
+    provider = await start(log_format="json")
+    watcher = Watcher(provider)
+    await provider.deploy(asked("one"))
+    await provider.deploy(asked("two", env_vars={"SLUICE_LOG_FORMAT": "text"}))
+    await watcher.ready("one")
+    await watcher.ready("two")
+    one = json.loads(await logged(tmp_path, "one", '"msg": "ready"'))
+    assert one["function"] == f"one.{DEFAULT_NAMESPACE}"
+    assert "level=info" in await logged(tmp_path, "two", "msg=ready")
+
+
+async def logged(data_dir: Path, function: str, text: str) -> str:
+    """The first line with `text` in a function's log, without the time before it.
+
+    Polls, as a file has no event to wait for.
+    """
+    folder = data_dir / "logs" / DEFAULT_NAMESPACE / function
+    async with asyncio.timeout(60):
+        while True:
+            lines = [
+                line for path in folder.glob("*.log") for line in path.read_text().splitlines()
+            ]
+            found = [line for line in lines if text in line]
+            if found:
+                return found[0].partition(" ")[2]
+            await asyncio.sleep(0.01)
 
 
 async def test_removal_answers_while_a_call_under_way_runs_on_to_its_end(
