@@ -56,7 +56,7 @@ def supervise(spec: ProcessSpec, parent: int, threads: Threads) -> None:
             isolation.die_with_parent(parent)
         else:
             kernel.adopt_orphans()
-        if spec.threads != threads.count:
+        if spec.threads != threads.initial:
             for set_threads in threads.setters:
                 set_threads(spec.threads)  # before the fork, which ends the threads they start
         lifeline, held = os.pipe()

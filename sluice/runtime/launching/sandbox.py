@@ -243,7 +243,11 @@ def _opened(paths: Iterable[str]) -> Iterator[dict[str, str]]:
 
 def _write(path: str, text: str) -> None:
     try:
-        Path(path).write_text(text)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(descriptor, text.encode())
+        finally:
+            os.close(descriptor)
     except OSError as error:
         raise KernelError(f"write {path}: {error.strerror}") from error
 

@@ -10,9 +10,8 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 SetThreads = Callable[[int], object]
 
@@ -48,12 +47,11 @@ IDENTITY: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Threads:
+class Threads(NamedTuple):
     """What sets the threads of numeric libraries, and how many a fork uses until it is called."""
 
     setters: Sequence[SetThreads]
-    count: int
+    initial: int
 
 
 def find_thread_setters() -> list[SetThreads]:

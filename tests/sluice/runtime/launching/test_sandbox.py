@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
@@ -35,7 +34,7 @@ except kernel.KernelError as error:
 def seen(sandbox: Sandbox, code: str, *wrapper: str) -> Any:
     """What `code`, an expression, gives within the sandbox."""
     result = subprocess.run(
-        [*wrapper, sys.executable, "-c", PROGRAM, json.dumps(asdict(sandbox)), code],
+        [*wrapper, sys.executable, "-c", PROGRAM, json.dumps(sandbox._asdict()), code],
         cwd=ROOT,
         capture_output=True,
         text=True,
