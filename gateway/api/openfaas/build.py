@@ -68,7 +68,7 @@ class _Builds:
             return Response(status_code=400)
 
     async def _response(self, request: Request, tar: Path, cleanup: AsyncExitStack) -> Response:
-        """The response, begun after the builder's first event: a build may be refused till then."""
+        """The response, started by the builder's first event, which may refuse the build."""
         events = limited(self._builder.build(tar), self._settings.build_timeout)
         cleanup.push_async_callback(events.aclose)
         if NDJSON not in request.headers.get("accept", ""):
