@@ -69,6 +69,8 @@ class Activator:
         self._wait_calls = wait_calls
         self._clock = clock
         self._routes: dict[FunctionId, Route] = {}
+        # The same routes by every text that names a function.
+        self._named: dict[str, Route] = {}
         # Grows whenever a function is added or removed: what was cached by URL is then invalid.
         self.generation = 0
         metrics.read_loads(lambda: self.stats(self._clock()))
@@ -79,6 +81,11 @@ class Activator:
         if route is None:
             raise _not_found(function)
         return route
+
+    def route_named(self, name: str) -> Route:
+        """The route of the function that a URL names. Raises NotFoundError."""
+        route = self._named.get(name)
+        return route if route is not None else self.route(FunctionId.parse(name))
 
     def reserve(self, route: Route, waiter: Waiter, now: float) -> ReplicaConcurrency | None:
         """A slot at once, or None: then `waiter` is called back later.
@@ -185,6 +192,7 @@ class Activator:
         if route is None:
             route = Route(event, self._metrics.function(str(event.id)), now)
             self._routes[event.id] = route
+            self._named |= dict.fromkeys(event.id.spellings, route)
             self.generation += 1
             route.set_scaling(_scaling(event))
         elif event.deployment is not route.status.deployment:
@@ -257,6 +265,8 @@ class Activator:
         route = self._routes.pop(function, None)
         if route is None:
             return
+        for name in function.spellings:
+            del self._named[name]
         self.generation += 1
         for slots in route.end_all():
             self._listeners.replica_retired(slots.replica.id)

@@ -213,7 +213,7 @@ class Router:
         if not name or name.translate(None, NAME_BYTES):
             return Refused(exchange, 404, "404 page not found\n")
         try:
-            route = self._activator.route(FunctionId.parse(name.decode()))
+            route = self._activator.route_named(name.decode())
         except NotFoundError as error:
             self._metrics.unknown += 1
             return Refused(exchange, 404, f"{error}\n")

@@ -37,6 +37,11 @@ class FunctionId:
         return f"{self.name}.{self.namespace}"
 
     @property
+    def spellings(self) -> tuple[str, ...]:
+        """Every text that `parse` reads as this function, if its name is valid."""
+        return (str(self), self.name) if self.namespace == DEFAULT_NAMESPACE else (str(self),)
+
+    @property
     def valid(self) -> bool:
         """Whether a function can have this name and this namespace."""
         return bool(NAME.fullmatch(self.name) and NAME.fullmatch(self.namespace))

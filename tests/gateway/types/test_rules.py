@@ -57,6 +57,13 @@ async def test_name_of_a_function_is_split_alike_by_calls_api_and_queue(tmp_path
                 assert (view.state, view.function) == (CallState.SUCCEEDED, "f.openfaas-fn"), name
 
 
+def test_function_id_is_read_from_each_of_its_spellings() -> None:
+    for function in (FunctionId("f"), FunctionId("f", "team")):
+        assert {FunctionId.parse(text) for text in function.spellings} == {function}
+    assert FunctionId("f").spellings == ("f.openfaas-fn", "f")
+    assert FunctionId("f", "team").spellings == ("f.team",)
+
+
 @pytest.mark.parametrize(
     ("text", "namespace", "function"),
     [
