@@ -79,7 +79,7 @@ class Client:
         self.send("\r\n".join(lines).encode() + b"\r\n\r\n" + body)
 
     async def reply(self, *, head: bool = False) -> Reply:
-        """The next answer, 1xx ones not skipped."""
+        """The next response; 1xx ones are not skipped."""
         reply = await self.head()
         if head or reply.status in {100, 204, 304}:
             return reply
@@ -100,7 +100,7 @@ class Client:
         return reply
 
     async def head(self) -> Reply:
-        """The next answer's status and headers."""
+        """The next response's status and headers."""
         text = (await self.reader.readuntil(b"\r\n\r\n")).decode("latin-1")
         first, *lines = text[:-4].split("\r\n")
         pairs = [line.split(": ", 1) for line in lines]
@@ -132,7 +132,7 @@ class Someone:
 
 
 class Api:
-    """Stands for the ASGI application: answers with what it was asked."""
+    """Stands for the ASGI application: responds with target and body of the request."""
 
     def __init__(self, exchange: Exchange) -> None:
         self.exchange, self.body = exchange, b""
@@ -157,7 +157,7 @@ def api(exchange: Exchange) -> Receiver:
 
 @dataclass
 class Gateway:
-    """A running call path. wakes: functions that were woken, in order."""
+    """A running call path. wakes: the functions that were scaled from zero, in order."""
 
     provider: FakeProvider
     settings: GatewaySettings

@@ -19,7 +19,7 @@ F = FunctionId("f")
 
 
 class Gate:
-    """A behaviour that answers when it is told to."""
+    """A behaviour that responds once it is opened."""
 
     def __init__(self) -> None:
         self.opened = asyncio.Event()
@@ -40,7 +40,7 @@ async def deployed(gateway: Gateway, **fields: Any) -> FakeReplica:
 
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A call waits for the reason of its replica's end for as long as the test takes to tell it."""
+    """A call waits for the reason of its replica's end until the test gives it."""
     monkeypatch.setattr("gateway.proxy.call.REASON_SECONDS", 600.0)
 
 
@@ -226,7 +226,7 @@ async def test_calls_of_a_dead_replica_that_were_not_sent_go_to_the_next(tmp_pat
 
 @pytest.mark.usefixtures("patient")
 async def test_waiting_calls_do_not_burn_on_a_dead_replica(tmp_path: Path) -> None:
-    """A lost call holds its slot until the provider tells, so that the next gets a new replica."""
+    """A lost call holds its slot until the provider reports, so that the next gets a new replica."""
     gate = Gate()
     async with running(tmp_path, gate) as gateway:
         replica = await deployed(gateway, annotations={"com.sluice.concurrency": "1"})

@@ -22,7 +22,7 @@ MIB = 2**20
 
 
 async def digest(call: ReplicaCall) -> None:
-    """Answers with the length and the hash of the body, reading it piece by piece."""
+    """Responds with the length and the hash of the body, which it reads piece by piece."""
     total, sha = 0, hashlib.sha256()
     if call.header("transfer-encoding") == "chunked":
         while piece := await call.chunk():

@@ -15,7 +15,7 @@ SIZES = (1, 600, 600, 60_000, 100_000, 300_000, 3_000_000)
 
 
 class Echo:
-    """Answers with the body, a moment later."""
+    """Responds with the body, a moment later."""
 
     def __init__(self, exchange: Exchange) -> None:
         self.exchange, self.body = exchange, b""
@@ -75,7 +75,7 @@ async def test_replicas_replaced_under_load_lose_no_call(tmp_path: Path) -> None
             new, other = await rollout.start()
             rollout.tell(old, new)
             enough = len(statuses) + 5
-            while len(statuses) < enough:  # noqa: ASYNC110 - what is waited for tells nobody
+            while len(statuses) < enough:  # noqa: ASYNC110 - a list has no event
                 await asyncio.sleep(0.001)
             rollout.tell(Replica(old.id, old.address, ReplicaState.DRAINING), new)
             assert await server.close(60) == 0

@@ -73,7 +73,7 @@ async def queue_in(
     annotations: dict[str, str] | None = None,
     **knobs: Any,
 ) -> AsyncIterator[Queue]:
-    """A gateway on `folder`; functions: by name what they answer, else an echo named `f`."""
+    """A gateway on `folder`. functions: behaviours by name; an echo named `f` without them."""
     provider = FakeProvider(folder)
     for name, behaviour in (functions or {"f": echo}).items():
         provider.behaviours[name] = behaviour
@@ -102,5 +102,5 @@ async def receiver(behaviour: Behaviour) -> AsyncIterator[tuple[str, FakeReplica
 async def eventually(condition: Callable[[], object]) -> None:
     """Returns once it is so."""
     async with asyncio.timeout(PATIENCE):
-        while not condition():  # noqa: ASYNC110 - nobody tells what goes on inside a replica
+        while not condition():  # noqa: ASYNC110 - conditions of many kinds, most without an event
             await asyncio.sleep(0.005)

@@ -132,7 +132,7 @@ async def test_key_is_woken_when_it_is_due(hand: Hand) -> None:
     assert hand.begun == [("a", 0)]
 
 
-async def test_failed_lease_is_made_again(hand: Hand) -> None:
+async def test_failed_lease_is_asked_for_again(hand: Hand) -> None:
     hand.failures = 1
     hand.put("a", 1)
     await hand.settle()
