@@ -62,7 +62,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """A value that a run is started with."""
+    """An input field of a pipeline."""
 
     name: str
     type: str = "any"
@@ -80,7 +80,7 @@ class Input:
 
 @dataclass(frozen=True, slots=True)
 class Triggers:
-    """What starts a pipeline, beside who may reach the API. cron_input: of runs by schedule."""
+    """What may start a pipeline. cron_input: the input of runs by schedule."""
 
     topics: tuple[str, ...] = ()
     schedules: tuple[Schedule, ...] = ()
@@ -90,7 +90,7 @@ class Triggers:
 
 @dataclass(frozen=True, slots=True)
 class Pipeline:
-    """steps: in an order in which each stands behind those it needs."""
+    """steps: in topological order."""
 
     name: str
     description: str
@@ -125,7 +125,7 @@ class Pipeline:
         return given
 
     def downstream(self, step: str) -> frozenset[str]:
-        """The step and all that need it, directly or not."""
+        """The step and all steps that depend on it, directly or not."""
         found = {step}
         for name, one in self.steps.items():
             if one.needs & found:
@@ -134,7 +134,7 @@ class Pipeline:
 
 
 def read_json(body: bytes) -> Any:
-    """The body as JSON. Raises InvalidRequestError saying where it is none."""
+    """The body as JSON. Raises InvalidRequestError with the place of the fault."""
     if not body.strip():
         return {}
     try:

@@ -1,4 +1,4 @@
-"""The definitions of all pipelines: the current ones, and those that older runs go by."""
+"""The definitions of all pipelines: the current version, and those that older runs use."""
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 
 class Definitions:
-    """What was posted last, here or to another process. version: '' until there is something."""
+    """The definitions that were posted last, to any process. version: '' before the first."""
 
     def __init__(self, store: RunStore, catalog: Catalog) -> None:
         self._store, self._catalog = store, catalog
@@ -62,7 +62,7 @@ class Definitions:
             self._use(*found, load_pipelines(found[1], "pipelines.yml"))
 
     async def follow(self) -> None:
-        """Take over what another process was given."""
+        """Load the definitions that were posted to another process."""
         before = self.version
         found = await self._store.definitions()
         if found is not None and found[0] != before == self.version:
@@ -85,7 +85,7 @@ class Definitions:
         }
 
     async def pipeline(self, name: str, version: str = "") -> Pipeline:
-        """A pipeline as it is now, or in a version. Raises NotFoundError."""
+        """A pipeline of the current or of a named version. Raises NotFoundError."""
         pipelines: Mapping[str, Pipeline] | None = self.pipelines
         if version and version != self.version:
             pipelines = self._versions.get(version)

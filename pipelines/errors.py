@@ -8,36 +8,36 @@ class PipelinesError(ServiceError):
 
 
 class InvalidRequestError(PipelinesError):
-    """What was sent is wrong; nothing was changed."""
+    """The request is wrong; nothing was changed."""
 
     status = 400
 
 
 class NotFoundError(PipelinesError):
-    """There is no such thing."""
+    """The pipeline, run or definition does not exist."""
 
     status = 404
 
 
 class ConflictError(PipelinesError):
-    """It is not in the state that this needs."""
+    """The state does not allow the request."""
 
     status = 409
 
 
 class TooLargeError(PipelinesError):
-    """It is over a limit."""
+    """The request is over a limit."""
 
     status = 413
 
 
 class BusyError(PipelinesError):
-    """As much as may wait waits already; a later try may succeed."""
+    """The waiting list is full; a later try may succeed."""
 
     status = 503
 
 
 class ForbiddenError(PipelinesError):
-    """It is not for this caller, or not by this way."""
+    """The pipeline may not be started in this way."""
 
     status = 403

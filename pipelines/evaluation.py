@@ -1,6 +1,6 @@
-"""What the operators of expressions do with values; nothing is converted.
+"""The operators of expressions on values. Nothing is converted.
 
-A comparison of a number with a text is an error, a reference to what is not there another one.
+Comparing a number with a text is an error, and so is a reference to a missing value.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +14,7 @@ class ExpressionError(ValueError):
 
 
 class MissingError(ExpressionError):
-    """A reference to what is not there."""
+    """A reference to a missing value."""
 
 
 def shown(value: Any) -> str:
@@ -38,7 +38,7 @@ def length(value: Any) -> int:
 
 
 def first(parts: Sequence[Callable[[Scope], Any]], scope: Scope) -> Any:
-    """The first part that is there and not null; the last one as it is."""
+    """The first part that exists and is not null; else the last part, whatever it is."""
     for part in parts[:-1]:
         try:
             value = part(scope)
@@ -50,7 +50,7 @@ def first(parts: Sequence[Callable[[Scope], Any]], scope: Scope) -> Any:
 
 
 def walk(scope: Scope, root: str, steps: Sequence[Callable[[Scope], Any]]) -> Any:
-    """The value that a reference leads to. Raises MissingError naming what is not there."""
+    """The value that a reference leads to. Raises MissingError with its name."""
     if root not in scope:
         raise MissingError(f"there is no {root!r} here")
     value = scope[root]
@@ -66,7 +66,7 @@ def walk(scope: Scope, root: str, steps: Sequence[Callable[[Scope], Any]]) -> An
 
 
 def _get(value: Any, key: Any) -> Any:
-    """The member of an object by name, or of a list by place. Raises LookupError."""
+    """The member of an object by name, or of a list by index. Raises LookupError."""
     if isinstance(value, Mapping) and isinstance(key, str):
         return value[key]
     if isinstance(value, list) and isinstance(key, int) and not isinstance(key, bool):

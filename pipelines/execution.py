@@ -42,7 +42,7 @@ class Execution:
         self._changed = asyncio.Event()
 
     async def execute(self) -> RunState:
-        """Run what is not recorded yet and record the end. Cancelling cuts calls under way."""
+        """Run the steps without a recorded result and record the end. Cancelling cuts calls."""
         try:
             await self._restore()
             await self._run_steps()
@@ -233,5 +233,5 @@ def _result(
     error: str | None = None,
     status: int = 0,
 ) -> Result:
-    """A result without a call of its own."""
+    """A result for which no call was made."""
     return Result(step, item, state, None, None, error, status, 0, started, time.time() - started)

@@ -8,8 +8,8 @@
     atom := literal | reference | '(' or ')' | '[' list ']' | 'len' '(' or ')'
     reference := NAME ('.' NAME | '[' or ']')*
 
-A reference to what is not there is an error, unless `??` gives another value. Nothing is called
-but `len`, nothing is converted: a comparison of a number with a text is an error.
+A reference to a missing value is an error, unless `??` gives another one. `len` is the only
+function. Nothing is converted: comparing a number with a text is an error.
 """
 
 import re

@@ -31,16 +31,16 @@ LONGEST_TIMEOUT: Final = 24 * 3600.0
 
 @dataclass(frozen=True, slots=True)
 class ErrorPath:
-    """Where in the file something stands, as an error names it."""
+    """A place in the file, as errors name it. It checks the values that stand there."""
 
     where: str
 
     def at(self, more: str) -> "ErrorPath":
-        """A place within this one."""
+        """A place inside this one."""
         return ErrorPath(f"{self.where}, {more}")
 
     def fail(self, text: str) -> InvalidRequestError:
-        """The error that says so of this place."""
+        """An error at this place."""
         return InvalidRequestError(f"{self.where}: {text}")
 
     def mapping(self, value: Any, *known: str) -> dict[str, Any]:
@@ -70,7 +70,7 @@ class ErrorPath:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML without aliases, which can make a short text endless, and without repeated keys."""
+    """YAML without aliases, which can expand a short text without limit, and repeated keys."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
@@ -232,7 +232,7 @@ def _check_topics(file: str, pipelines: Mapping[str, Pipeline]) -> None:
 
 @dataclass(slots=True)
 class Context:
-    """What a step may refer to."""
+    """The names that a step may refer to."""
 
     inputs: Collection[str]
     steps: Collection[str]
@@ -242,7 +242,7 @@ class Context:
     def check(
         self, error_path: ErrorPath, references: Collection[Path], more: Collection[str]
     ) -> None:
-        """Refuse references to what is not there; note which steps are needed."""
+        """Refuse references to unknown names; note the steps that are needed."""
         for path in sorted(references):
             root, *rest = path
             if root not in STEP_ROOTS and root not in more:

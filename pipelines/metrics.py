@@ -6,7 +6,7 @@ STEP_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60,
 
 
 class PipelineMetrics:
-    """Counters of runs and steps. failures: heartbeats that failed, of a series of the process."""
+    """Counters of runs and steps. failures: the process's counter of failed turns by source."""
 
     def __init__(self, registry: CollectorRegistry, failures: Counter) -> None:
         self.failures = failures

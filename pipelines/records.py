@@ -12,7 +12,7 @@ WHOLE: Final = -1
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run of a pipeline. version: of the definitions it runs by; input: read and filled in."""
+    """One run of a pipeline. version: of its definitions; input: checked, with defaults."""
 
     id: str
     pipeline: str
@@ -25,7 +25,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What came of a step, or of one item of it. output: JSON text; None where there is none."""
+    """The result of a step, or of one item of its map. output: JSON text, or None."""
 
     step: str
     item: int
@@ -41,7 +41,7 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """A request for a run. key: with the pipeline, the same run however often it is asked for."""
+    """A request for a run. key: repeated for the same pipeline, it gives the same run."""
 
     pipeline: str
     input: Any

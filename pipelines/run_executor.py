@@ -1,4 +1,4 @@
-"""The runs of this process: which one waits, which is under way, and how each of them ends."""
+"""The runs of this process: which of them wait, which are under way, and how each one ends."""
 
 import asyncio
 import contextlib

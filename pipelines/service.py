@@ -143,7 +143,7 @@ class PipelineService:
         self.stopping.set()
 
     async def run(self) -> None:
-        """Take up what was left open and keep the leases, until cancelled."""
+        """Resume the runs that were left open and keep the leases, until cancelled."""
         await self.definitions.load()
         try:
             await self._take(mine=True)
@@ -161,7 +161,7 @@ class PipelineService:
             await self.executor.stop()
 
     async def _beat(self, tidy: bool) -> None:
-        """Renew the leases, cut what was cancelled elsewhere, take up what others left."""
+        """Renew the leases, end runs cancelled elsewhere, resume runs that others left."""
         for run in await self.store.renew(self._until()):
             await self.executor.cancel(run)
         await self._take(mine=False)

@@ -34,7 +34,7 @@ class RunStore:
         )
 
     async def put_definitions(self, source: str) -> str:
-        """The version of `source`, which is the current one from now on."""
+        """Store `source` as the current definitions and return its version."""
         version = hashlib.sha256(source.encode()).hexdigest()[:16]
         put = self._database.insert_missing(DEFINITIONS)
         row = {"version": version, "source": source, "activated_at": time.time()}
@@ -141,7 +141,7 @@ class RunStore:
         }
 
     async def record(self, run: str, result: Result) -> None:
-        """Keep a result; the first one of a step or item stays."""
+        """Record a result; a step or item keeps its first one."""
         row = {
             "run": run,
             "step": result.step,
@@ -192,7 +192,7 @@ class RunStore:
     async def rows(
         self, pipeline: str, state: str, before: str, limit: int
     ) -> Sequence[Mapping[str, Any]]:
-        """Runs, newest first, from the one before `before` on."""
+        """Runs, newest first, beginning after the run `before`."""
         query: Select[Any] = select(RUNS)
         for column, value in ((RUNS.c.pipeline, pipeline), (RUNS.c.state, state)):
             query = query.where(column == value) if value else query
@@ -222,7 +222,7 @@ class RunStore:
         return await self._database.write(work)
 
     async def renew(self, until: float) -> list[str]:
-        """Hold this owner's open runs until then; returns those that are to be cancelled."""
+        """Extend this owner's leases; returns the runs that are to be cancelled."""
         mine = (RUNS.c.owner == self.owner) & RUNS.c.state.in_(OPEN)
 
         def work(connection: Connection) -> list[str]:

@@ -15,7 +15,7 @@ DEEPEST: Final = 32
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """A value with places to fill. references: what its expressions refer to."""
+    """A value with expressions in it. references: the paths that they use."""
 
     references: frozenset[Path]
     _render: Callable[[Scope], Any]

@@ -63,7 +63,7 @@ def create(settings: RegistrySettings) -> FastAPI:
 
 def open_database(url: str) -> Database:
     """The registry's database with its tables up to date. Raises NewerSchemaError."""
-    # Registries on one PostgreSQL fight for the rows of counters and aliases: a write a commit.
+    # Registries on one PostgreSQL contend for rows of counters and aliases: one write a commit.
     return Database(url, SCHEMA, shared_group=1)
 
 

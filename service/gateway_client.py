@@ -15,7 +15,7 @@ from sluice.http1.wire import header_lines
 
 CONNECT_SECONDS: Final = 5.0
 LIST_SECONDS: Final = 15.0
-# Shorter than the gateway's own 75 s, so that a call meets no connection that closes under it.
+# Shorter than the gateway's own 75 s, so that no call uses a connection it is closing.
 KEPT_SECONDS: Final = 30.0
 KEPT_CONNECTIONS: Final = 256
 RESPONSE_BYTES: Final = 16 * 1024 * 1024

@@ -19,7 +19,7 @@ from sqlalchemy import (
 
 from sluice.migrations import missing
 
-# What {serial} stands for in a statement: a counted key.
+# {serial} in a statement: an auto-incremented key.
 SERIAL: Final = {
     "sqlite": "INTEGER PRIMARY KEY AUTOINCREMENT",
     "postgresql": "BIGSERIAL PRIMARY KEY",

@@ -56,7 +56,7 @@ class Triggers:
             self.sources.append(self._kafka())
 
     def _kafka(self) -> Source:
-        # Imported only where it is used: without a broker nothing of kafka-python is needed.
+        # Imported only where it is used: without a broker kafka-python is not needed.
         connector = importlib.import_module("triggers.kafka.connector").Connector
         source: Source = connector(
             self.settings, self.gateway, self.catalog, self.metrics, self.pipelines

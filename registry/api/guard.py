@@ -46,7 +46,7 @@ class Guard:
             self._count(scope, status, time.monotonic() - started)
 
     def _count(self, scope: Scope, status: int, seconds: float) -> None:
-        # The route, not the path: one series a route, whatever names callers choose.
+        # The route, not the path: the number of series must not depend on callers' names.
         route = getattr(scope.get("route"), "path", "unknown")
         self._metrics.requests.labels(scope["method"], route, status).inc()
         self._metrics.seconds.labels(scope["method"], route).observe(seconds)

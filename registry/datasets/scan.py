@@ -20,7 +20,7 @@ WIDE_MARKS: Final = (
     (codecs.BOM_UTF16_LE, "UTF-16"),
     (codecs.BOM_UTF16_BE, "UTF-16"),
 )
-# What is plainly no table, by how it begins.
+# First bytes of files that are certainly no table.
 OTHERS: Final = (
     (re.compile(rb"\x1f\x8b"), "gzip"),
     (re.compile(rb"PK\x03\x04"), "a ZIP archive or a spreadsheet"),

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 class PipelineStarter(Protocol):
-    """What cron needs of PipelineService."""
+    """The part of PipelineService that cron needs."""
 
     async def start_for_schedule(self, pipeline: str, key: str) -> str:
         """The id of the run."""
@@ -46,11 +46,11 @@ class FireCaller:
         self._slots = asyncio.Semaphore(settings.cron_at_once)
 
     def busy(self, entry: Entry) -> bool:
-        """Whether as many calls of the schedule are under way as may be."""
+        """Whether the schedule has as many calls under way as allowed."""
         return self._under_way.get(entry.id, 0) >= ENTRY_AT_ONCE
 
     async def call(self, entry: Entry, claim: Claim) -> None:
-        """Call what was claimed and record what came of it."""
+        """Call what was claimed and record the outcome."""
         self._under_way[entry.id] = self._under_way.get(entry.id, 0) + 1
         try:
             async with self._slots:

@@ -1,4 +1,4 @@
-"""What is called when: the entries that annotations and pipelines ask for, and those in error."""
+"""The schedules that annotations and pipelines ask for, and those that do not parse."""
 
 import hashlib
 from collections.abc import Iterable, Sequence

@@ -68,7 +68,7 @@ class CronSource:
         self._refollow()
 
     async def run(self) -> None:
-        """Call what is due until cancelled; a database that fails is asked again."""
+        """Call what is due until cancelled; a turn that the database fails is made again."""
         async with asyncio.TaskGroup() as group:
             while True:
                 self._changed.clear()
@@ -173,7 +173,7 @@ class CronSource:
         )
 
     async def _take_over(self, group: asyncio.TaskGroup, mine: bool) -> None:
-        """Call what was claimed and has no result, as its process was killed."""
+        """Call the claims without a result, whose process was killed."""
         for claim in await self._store.take_over(
             self._clock.time(), self._claimed_until(), mine=mine
         ):

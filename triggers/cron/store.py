@@ -61,7 +61,7 @@ class FireStore:
         return await self._database.write(work)
 
     async def claim(self, claim: Claim, until: float, state: str = "claimed") -> bool:
-        """Whether the fire time is this process's, durable before it returns."""
+        """Whether this process got the fire time, durable before it returns."""
         row = _row(claim, self._owner, until, state)
         dealt_with = (
             update(SCHEDULES)
@@ -76,7 +76,7 @@ class FireStore:
         return await self._database.write(work)
 
     async def take_over(self, now: float, until: float, mine: bool) -> list[Claim]:
-        """Claims without result whose time is up; with `mine` also this process's own of before."""
+        """Expired claims without a result; with `mine` also those of this process's last life."""
         due = FIRES.c.claimed_until < now
         if mine:
             due |= FIRES.c.claimed_by == self._owner

@@ -1,4 +1,4 @@
-"""Records as calls of a function: headers, body, and what became of each record by the response.
+"""Records as calls of a function: headers, body, and the outcome of each record.
 
 CloudEvents in binary mode: `ce_` record headers become `ce-` headers, content-type is the
 record's. In structured mode the record's content type and value go out as they are, which is
@@ -31,9 +31,9 @@ MOST_BYTES: Final = 32 * 1024
 CONNECTOR: Final = ("X-Connector", "kafka")
 NOT_A_TOKEN: Final = re.compile(r"[^A-Za-z0-9!#$%&'*+.^_`|~-]")
 CLOUD_EVENT: Final = re.compile(r"ce_([a-z0-9]+)")
-# Names that the connector gives itself.
+# Header names that the connector sets itself.
 OWN: Final = frozenset({"partition", "offset", "key", "key-enc", "timestamp"})
-# The gateway says these for itself when no replica took the call; a function may say them too.
+# Statuses of the gateway itself when no replica took the call; a function may use them too.
 NOT_TAKEN: Final = frozenset({404, 429, 503})
 GATEWAYS_OWN: Final = "x-openfaas-internal"
 LONGEST_REASON: Final = 500
@@ -183,7 +183,7 @@ def content_type_of(record: Record, default: str) -> str:
 
 
 def record_headers(pairs: Iterable[tuple[str, bytes | None]], content_type: str) -> Headers:
-    """A record's headers for HTTP, with Content-Type; what is over the limits is counted."""
+    """A record's headers for HTTP, with Content-Type; headers over the limits are counted."""
     found: Headers = []
     left, dropped = MOST_BYTES, 0
     for name, value in pairs:
@@ -228,7 +228,7 @@ def _is_plain(value: bytes) -> bool:
 
 
 class NotAnElementError(ValueError):
-    """A value that its content type says is JSON, and is not; it would spoil the whole array."""
+    """A value that does not fit its content type and would break the whole array."""
 
 
 def element(record: Record, default_type: str) -> bytes:
@@ -253,7 +253,7 @@ def element(record: Record, default_type: str) -> bytes:
 
 
 def outcomes_of(body: bytes, count: int, wants_values: bool) -> list[Outcome]:
-    """What became of each record by the function's 2xx response. Raises ValueError for others.
+    """The outcome of each record by the function's 2xx response. Raises ValueError for others.
 
     wants_values: whether results are published; else their bytes are left out.
     """

@@ -22,21 +22,21 @@ from triggers.kafka.topics import Subscription, TopicMap
 from triggers.metrics import TriggersMetrics
 from triggers.settings import TriggersSettings
 
-# Above the drain: what the thread needs to commit, leave its group and close.
+# On top of the drain: what the thread needs to commit, leave its group and close.
 CLOSE_SECONDS: Final = 30.0
 BROKEN_SECONDS: Final = 5.0
 log = logging.getLogger(__name__)
 
 
 class Gateway(FunctionCaller, Protocol):
-    """What is needed of GatewayClient."""
+    """The part of GatewayClient that the connector needs."""
 
     async def post(self, path: str, value: object) -> FunctionResponse:
         """Send JSON to the gateway's own API. Raises CallError."""
 
 
 class Catalog(Protocol):
-    """What is needed of Catalog."""
+    """The part of Catalog that the connector needs."""
 
     def subscribe(self, listener: Listener) -> None:
         """Call `listener` with all functions whenever they change."""
@@ -58,7 +58,7 @@ class Member:
             await asyncio.wait((delivering, stopping), return_when=asyncio.FIRST_COMPLETED)
         finally:
             self.consumer.stop()
-            # The delivery goes on meanwhile, as the calls under way are what is waited for.
+            # The delivery keeps running: the join waits for its calls.
             await asyncio.to_thread(self.consumer.join, self._seconds)
             stopping.cancel()
             delivering.cancel()
@@ -71,7 +71,7 @@ class Member:
 
 
 class Connector:
-    """Kafka for one process; more of them share the partitions of each function's group.
+    """Kafka for one process; several processes share the partitions of each function's group.
 
     Raises SettingError for KAFKA_* variables that do not fit.
     """
@@ -87,7 +87,7 @@ class Connector:
     ) -> None:
         self._kafka = KafkaSettings.load(os.environ if environ is None else environ)
         self._timeout, self._gateway = settings.upstream_timeout, gateway
-        # A name for each process: the gateway adds up what connectors report of their partitions.
+        # One name a process: the gateway adds up the lags that connectors report.
         self._signal_name = f"lag-{zlib.crc32(settings.process_name.encode()):08x}"
         self._metrics = KafkaMetrics(metrics.registry)
         self._publisher = Publisher(self._kafka.client())
@@ -102,7 +102,7 @@ class Connector:
             pipelines.subscribe(self._apply_pipelines)
 
     def apply(self, functions: Sequence[DeployedFunction]) -> None:
-        """Take over the list of functions; consumers follow it."""
+        """Start and stop consumers for a new list of functions."""
         known = self._wanted.refused
         self._wanted = TopicMap.of(functions)
         for name, reason in self._wanted.refused.items():
@@ -140,7 +140,7 @@ class Connector:
             await self._publisher.close()
 
     def _follow(self, group: asyncio.TaskGroup) -> None:
-        """Stop what is not wanted as it is; start what is missing and whose group is free."""
+        """Stop members whose subscription changed; start those that are missing."""
         wanted = {} if self._stopping else {**self._wanted.subscriptions, **self._started}
         for name, member in self._members.items():
             if wanted.get(name) != member.consumer.subscription:
@@ -156,7 +156,7 @@ class Connector:
         try:
             await member.run()
         except Exception:
-            # What was not done is not committed: it comes again when the function is taken up anew.
+            # Records that were not done are not committed: the next consumer gets them again.
             log.exception("event=delivery-broken function=%s", name)
             await asyncio.sleep(BROKEN_SECONDS)
         finally:

@@ -38,15 +38,15 @@ log = logging.getLogger(__name__)
 
 
 class Delivery(Protocol):
-    """What takes the records, on the loop."""
+    """Takes the records, on the loop."""
 
     def accept(self, polled: Sequence[tuple[OffsetTracker, Sequence[Record]]]) -> None:
-        """Take over what one poll brought."""
+        """Take the records of one poll."""
 
     def release(
         self, partitions: set[TopicPartition], seconds: float, done: Callable[[], None]
     ) -> None:
-        """Give partitions up; `done` when their calls have ended, after `seconds` at most."""
+        """Release partitions; `done` when their calls have ended, after `seconds` at most."""
 
 
 class Consumer(threading.Thread):
@@ -106,7 +106,7 @@ class Consumer(threading.Thread):
         consumer = opened(KafkaConsumer, **self._settings.client(), **self._config())
         try:
             # The option of that name does not reach this far in kafka-python 3.0.12; without it,
-            # to subscribe makes the topic, with as many partitions as the broker likes.
+            # subscribing creates the topic, with the broker's default number of partitions.
             consumer._cluster.config["allow_auto_create_topics"] = False  # noqa: SLF001 - see above
             listener = RebalanceListener(self, consumer)
             consumer.subscribe(topics=list(self.subscription.topics), listener=listener)
@@ -124,13 +124,13 @@ class Consumer(threading.Thread):
         return {
             "group_id": self.subscription.group,
             "enable_auto_commit": False,
-            # Only what moves is revoked. The eager protocol revokes all, yet kafka-python keeps
-            # its read position of what comes back: records dropped at the revocation would be
-            # passed over, and committed over.
+            # Revokes only the partitions that move. The eager protocol revokes all of them, and
+            # kafka-python keeps its read position of those that come back: records dropped at
+            # the revocation would be skipped, and committed over.
             "partition_assignment_strategy": (CooperativeStickyAssignor,),
             "auto_offset_reset": self.subscription.options.start_offset,
             "session_timeout_ms": session,
-            # Rebalances are noticed by it, so that a long session does not make them slow.
+            # Members notice a rebalance by it: a long session must not make rebalances slow.
             "heartbeat_interval_ms": min(max(1, session // 3), HEARTBEAT_MS),
             "max_poll_records": POLL_RECORDS,
             "metadata_max_age_ms": round(self._settings.metadata_interval * 1000),
@@ -181,7 +181,7 @@ class Consumer(threading.Thread):
     # Offsets.
 
     def positions(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, Any]:
-        """What may be committed of these partitions and is not."""
+        """The offsets of these partitions that may be committed and are not yet."""
         found: dict[TopicPartition, Any] = {}
         for partition in partitions:
             tracker = self._trackers.get(partition)
@@ -207,10 +207,10 @@ class Consumer(threading.Thread):
             if partition in self._trackers:
                 self._committed[partition] = offset.offset
 
-    # Partitions that are given up, on kafka-python's IO thread.
+    # Release of partitions, on kafka-python's IO thread.
 
     def release(self, partitions: Sequence[TopicPartition], done: Callable[[], None]) -> None:
-        """Have the loop begin no more of their calls; `done` is called on the loop."""
+        """Start no more calls of these partitions; `done` is called on the loop."""
         seconds = self._settings.drain_timeout
         try:
             self._loop.call_soon_threadsafe(self._delivery.release, set(partitions), seconds, done)
@@ -218,7 +218,7 @@ class Consumer(threading.Thread):
             done()
 
     def forget(self, partitions: Sequence[TopicPartition]) -> None:
-        """Partitions are another consumer's now; what still ends of them counts for nothing."""
+        """Forget partitions that another consumer has, and their calls that end later."""
         for partition in partitions:
             self._trackers.pop(partition, None)
             self._committed.pop(partition, None)
@@ -241,7 +241,7 @@ def measure_lag(
     """
     partitions = consumer.assignment()
     lag = dict.fromkeys((partition.topic for partition in partitions), 0)
-    # A paused partition is not fetched, so that its known end grows old.
+    # A paused partition is not fetched, so its known end is stale.
     ends = _ends(consumer, [partition for partition in partitions if partition in paused])
     for partition in partitions:
         end = ends.get(partition) or consumer.highwater(partition)
@@ -269,7 +269,7 @@ def _ends(
 
 
 def _unpark(consumer: KafkaConsumer) -> None:
-    """Let records that were decoded before a pause come out after the resume.
+    """Make records that were decoded before a pause available after the resume.
 
     kafka-python 3.0.12 keeps them aside and takes them back only when its slot for the partition
     in line is None, which it never is again once used: a resumed partition would stand still.

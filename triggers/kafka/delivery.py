@@ -21,28 +21,28 @@ from triggers.kafka.publisher import Message, RefusedMessageError
 from triggers.kafka.records import Done, Failed, Outcome, Record, Unavailable
 from triggers.kafka.topics import Subscription
 
-# Calls that nothing took come back after this, doubling: a gateway restarts within seconds.
+# Initial retry delay when no function took a call; doubles: a gateway restarts in seconds.
 UNAVAILABLE_FIRST_SECONDS: Final = 0.1
 UNAVAILABLE_LONGEST_SECONDS: Final = 5.0
 log = logging.getLogger(__name__)
 
 
 class Caller(Protocol):
-    """What calls records."""
+    """Calls records."""
 
     async def call(self, records: Sequence[Record]) -> Sequence[Outcome]:
         """One outcome a record; a single Unavailable when none of them was taken."""
 
 
 class Publisher(Protocol):
-    """What publishes messages."""
+    """Publishes messages."""
 
     async def publish(self, messages: Sequence[Message]) -> None:
         """Raises RefusedMessageError."""
 
 
 class Delivery:
-    """Delivers what one consumer polls. `run` must be running for anything to happen."""
+    """Delivers the records that one consumer polls, while `run` is running."""
 
     def __init__(
         self,
@@ -79,7 +79,7 @@ class Delivery:
                 self._group = None
 
     def accept(self, polled: Sequence[tuple[OffsetTracker, Sequence[Record]]]) -> None:
-        """Take over what one poll brought."""
+        """Take the records of one poll."""
         for tracker, records in polled:
             for lane in self._lanes.add(tracker, records):
                 self._offer(lane)
@@ -88,7 +88,7 @@ class Delivery:
     def release(
         self, partitions: set[TopicPartition], seconds: float, done: Callable[[], None]
     ) -> None:
-        """Give partitions up: begin no call of theirs; `done` once those under way have ended.
+        """Release partitions: start no call of theirs; `done` once those under way have ended.
 
         seconds: the most that waits for; a call that is still out then may be made twice.
         """
@@ -116,7 +116,7 @@ class Delivery:
     # Which lane is next.
 
     def _offer(self, lane: Lane) -> None:
-        """Put a lane among the ready ones, unless it is there, waits, or has too little."""
+        """Make a lane ready, unless it is ready, waits for a retry, or has too few records."""
         if lane.busy or lane.closed:
             return
         if len(lane.pending) >= self._options.batch_size or not self._options.batch_linger:

@@ -38,7 +38,7 @@ class OffsetTracker:
 
     @property
     def outstanding(self) -> int:
-        """Records taken and not yet behind `position`."""
+        """Records taken whose offset is not below `position`."""
         return len(self._open)
 
     @property
@@ -55,12 +55,12 @@ class OffsetTracker:
             return None
 
     def take(self, offsets: Iterable[int], size: int) -> None:
-        """Records were polled, in rising order of offsets; the consumer's thread only."""
+        """Add polled records, in rising order of offsets; the consumer's thread only."""
         self._taken_bytes += size
         self._open.extend(offsets)
 
     def finish(self, offset: int, size: int) -> None:
-        """A record had its effect or is a dead letter; the loop's thread only."""
+        """Mark a record that had its effect or is a dead letter; the loop's thread only."""
         self._done_bytes += size
         pending = self._open
         if pending[0] != offset:
@@ -89,7 +89,7 @@ class Entry:
         self.alone = False
 
     def finish(self) -> None:
-        """The record had its effect, or is a dead letter."""
+        """Mark the record as done: it had its effect, or is a dead letter."""
         self.tracker.finish(self.record.offset, self.size)
 
 
@@ -125,11 +125,11 @@ class Lane:
         return [source.popleft() for _ in range(most)]
 
     def put_back(self, entries: Sequence[Entry]) -> None:
-        """To be called again, before all others."""
+        """Call these again, before all others."""
         self.retries.extendleft(reversed(entries))
 
     def close(self) -> None:
-        """Forget what was not begun: another consumer gets it from the committed offset."""
+        """Forget the records without a call: another consumer gets them by the committed offset."""
         self.closed = True
         self.pending.clear()
         self.retries.clear()
@@ -158,7 +158,7 @@ class Lanes:
         return list(touched.values())
 
     def forget(self, lane: Lane) -> None:
-        """Drop a lane in which nothing waits, so that keys seen once do not pile up."""
+        """Drop a lane in which nothing waits, so that keys seen once are not kept."""
         if self._lanes.get(lane.key) is lane:
             del self._lanes[lane.key]
 

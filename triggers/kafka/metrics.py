@@ -55,7 +55,7 @@ class KafkaMetrics:
         )
 
     def forget(self, function_name: str, topics: tuple[str, ...]) -> None:
-        """Drop the gauges of a function that is consumed for no more."""
+        """Drop the gauges of a function that has no consumer any more."""
         for topic in topics:
             with contextlib.suppress(KeyError):  # its lag was never known
                 self.lag.remove(function_name, topic)

@@ -1,4 +1,4 @@
-"""What a function's annotations say about how its topics are consumed."""
+"""The annotations about how a function's topics are consumed."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -12,7 +12,7 @@ PREFIX = "pipeline/"
 
 
 class Pipelines(Protocol):
-    """What is needed of PipelineService."""
+    """The part of PipelineService that the connector needs."""
 
     @property
     def topics(self) -> Mapping[str, str]:

@@ -1,4 +1,4 @@
-"""Results and dead letters into topics: a message counts only once the broker has it.
+"""Publishes results and dead letters: a message counts only once the broker has it.
 
 kafka-python's producer may block where it learns of a topic, so a thread of its own sends;
 acknowledgements come on the producer's threads and reach the loop as one hand-off a publish.
@@ -28,10 +28,10 @@ from triggers.kafka.clients import opened
 
 FIRST_DELAY: Final = 0.2
 LONGEST_DELAY: Final = 10.0
-# What waits for topics and brokers blocks the other publishes of this process.
+# A wait for a topic or a broker blocks the other publishes of this process.
 BLOCK_MS: Final = 5_000
 REQUEST_BYTES: Final = 64 * 1024 * 1024
-# Another try would end the same way.
+# Errors that a retry would meet again.
 PERMANENT: Final = (MessageSizeTooLargeError, RecordListTooLargeError, InvalidTopicError)
 log = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ class RefusedMessageError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """What is published."""
+    """A message to publish."""
 
     topic: str
     key: bytes | None

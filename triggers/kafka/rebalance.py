@@ -24,28 +24,28 @@ class Owner(Protocol):
     subscription: Subscription
 
     def positions(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, Any]:
-        """What may be committed of these partitions and is not."""
+        """The offsets of these partitions that may be committed and are not yet."""
 
     def release(self, partitions: Sequence[TopicPartition], done: Callable[[], None]) -> None:
-        """Begin no more calls of theirs; `done` once those under way have ended."""
+        """Start no more calls of theirs; `done` once those under way have ended."""
 
     def forget(self, partitions: Sequence[TopicPartition]) -> None:
         """Ignore calls of theirs that end later."""
 
 
 class RebalanceListener(AsyncConsumerRebalanceListener):  # type: ignore[misc] # kafka-python is untyped
-    """Awaits, on kafka-python's own loop, what the delivery ends and the broker commits."""
+    """Waits, on kafka-python's own loop, for the calls under way and for the commit."""
 
     def __init__(self, owner: Owner, consumer: KafkaConsumer) -> None:
         self._owner, self._consumer = owner, consumer
 
     async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
-        """Drain, commit, forget: the next owner begins behind what was done here."""
+        """Drain, commit, forget: the next owner starts after the records done here."""
         partitions = list(revoked)
         if not partitions:
             return
         drained = Future()
-        # Private, but the one way to wake that loop from another thread.
+        # Private, but the only way to wake that loop from another thread.
         net = self._consumer._net  # noqa: SLF001
         self._owner.release(partitions, lambda: _wake(net, drained))
         await drained
@@ -60,7 +60,7 @@ class RebalanceListener(AsyncConsumerRebalanceListener):  # type: ignore[misc] #
         )
 
     async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
-        """Records come by the next polls."""
+        """Log it; the next polls bring the records."""
         group = self._owner.subscription.group
         log.info("event=assigned group=%s partitions=%d", group, len(assigned))
 

@@ -1,4 +1,4 @@
-"""A record as it is consumed, and what can become of it once it was called."""
+"""A record, and the possible outcomes of its call."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from typing import Protocol
 
 
 class Record(Protocol):
-    """What is read of kafka-python's ConsumerRecord."""
+    """The part of kafka-python's ConsumerRecord that is read."""
 
     @property
     def topic(self) -> str: ...
@@ -48,7 +48,7 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Unavailable:
-    """No function took it: to be called again for as long as it takes. wait: seconds asked for."""
+    """No function took it: it is retried without limit. wait: seconds of Retry-After."""
 
     reason: str
     wait: float = 0.0

@@ -142,12 +142,12 @@ class KafkaSettings:
         return _read("KAFKA_SASL_PASSWORD_FILE", self.sasl_password_file).strip()
 
     def client(self) -> dict[str, Any]:
-        """What every client of kafka-python is made with. Raises SettingError."""
+        """The options of every client of kafka-python. Raises SettingError."""
         config: dict[str, Any] = {
             "bootstrap_servers": [one.strip() for one in self.bootstrap.split(",") if one.strip()],
             "client_id": "sluice",
             "security_protocol": self.security_protocol,
-            # Its default of 30 s would leave a broker that came back unnoticed for as long.
+            # With the default of 30 s, a broker that came back would go unnoticed for as long.
             "reconnect_backoff_max_ms": 2000,
         }
         if self.security_protocol.endswith("SSL"):
