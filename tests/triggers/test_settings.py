@@ -41,3 +41,13 @@ def test_credentials_that_are_missing_are_named(tmp_path: Path) -> None:
     settings = TriggersSettings.load({"SLUICE_DATA_DIR": str(tmp_path)})
     with pytest.raises(SettingError, match="basic-auth-user"):
         settings.credentials()
+
+
+def test_misspelt_variable_is_refused_with_the_names_of_pipelines_too() -> None:
+    with pytest.raises(SettingError, match="RUN_AT_ONCE='2': expected one of .*RUNS_AT_ONCE"):
+        TriggersSettings.load({"SLUICE_TRIGGERS_RUN_AT_ONCE": "2"})
+
+
+def test_settings_of_pipelines_are_read_with_those_of_the_triggers() -> None:
+    settings = TriggersSettings.load({"SLUICE_TRIGGERS_RUNS_AT_ONCE": "2"})
+    assert settings.pipelines.runs_at_once == 2
