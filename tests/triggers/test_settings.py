@@ -44,7 +44,7 @@ def test_credentials_that_are_missing_are_named(tmp_path: Path) -> None:
 
 
 def test_misspelt_variable_is_refused_with_the_names_of_pipelines_too() -> None:
-    with pytest.raises(SettingError, match="RUN_AT_ONCE='2': expected one of .*RUNS_AT_ONCE"):
+    with pytest.raises(SettingError, match=r"RUN_AT_ONCE='2': expected one of .*RUNS_AT_ONCE"):
         TriggersSettings.load({"SLUICE_TRIGGERS_RUN_AT_ONCE": "2"})
 
 
