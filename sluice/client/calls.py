@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from sluice.client.connection import Connection, Request, segment
 from sluice.client.errors import WaitTimeoutError
-from sluice.client.records import read
+from sluice.client.records import read, value_of
 from sluice.transport import Response
 
 FINISHED: Final = frozenset({"succeeded", "dead", "cancelled"})
@@ -104,7 +104,7 @@ class Calls:
             key=key or uuid.uuid4().hex,
             headers={**(headers or {}), **more},
         )
-        return self._connection.request(request).headers["x-call-id"]
+        return str(value_of(self._connection.request(request).headers, "x-call-id"))
 
     def get(self, call: str) -> QueuedCall:
         """A queued call as it is now. Raises NotFoundError."""

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from sluice.client.connection import Connection, Request
+from sluice.client.records import value_of
 
 PAGE: Final = 1000  # the most that the registry gives at once
 
@@ -22,9 +23,10 @@ def pages(
         size = PAGE if left is None else min(PAGE, left)
         asked = {**query, "limit": size, "after": after}
         page = connection.json(Request("GET", path, asked), dict)
-        yield from page[key]
+        items = value_of(page, key)
+        yield from items
         if left is not None:
-            left -= len(page[key])
-        after = page["next"]
+            left -= len(items)
+        after = value_of(page, "next")
         if after is None:
             return

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from sluice.client.connection import Connection, Request, segment
 from sluice.client.errors import WaitTimeoutError
-from sluice.client.records import read
+from sluice.client.records import read, value_of
 
 ENDED: Final = frozenset({"succeeded", "failed", "cancelled"})
 LONGEST_WAIT: Final = 30.0  # what one request may wait for a change
@@ -112,13 +112,13 @@ class Pipelines:
             document={} if input is None else input,
             key=key or uuid.uuid4().hex,
         )
-        return str(self._connection.json(request, dict)["run"])
+        return str(value_of(self._connection.json(request, dict), "run"))
 
     def runs(self, name: str = "", state: str = "", limit: int = 100) -> tuple[PipelineRun, ...]:
         """Runs, newest first, without their steps."""
         query: Mapping[str, str | int | None] = {"name": name, "state": state, "limit": limit}
         found = self._connection.json(Request("GET", "/triggers/runs", query), dict)
-        return tuple(read(PipelineRun, one) for one in found["runs"])
+        return tuple(read(PipelineRun, one) for one in value_of(found, "runs"))
 
     def show(self, run: str) -> PipelineRun:
         """A run with its steps as it is now. Raises NotFoundError."""
@@ -149,7 +149,7 @@ class Pipelines:
         """
         path = f"/triggers/runs/{segment(run)}/rerun"
         request = Request("POST", path, {"from": step}, key=uuid.uuid4().hex)
-        return str(self._connection.json(request, dict)["run"])
+        return str(value_of(self._connection.json(request, dict), "run"))
 
     def _show(self, run: str, query: Mapping[str, str]) -> PipelineRun:
         path = f"/triggers/runs/{segment(run)}"
@@ -158,9 +158,9 @@ class Pipelines:
 
 
 def _pipelines(document: Any) -> tuple[Pipeline, ...]:
-    return tuple(read(Pipeline, one) for one in document["pipelines"])
+    return tuple(read(Pipeline, one) for one in value_of(document, "pipelines"))
 
 
 def _run(document: Any) -> PipelineRun:
-    steps = tuple(read(StepRun, one) for one in document["steps"])
+    steps = tuple(read(StepRun, one) for one in value_of(document, "steps"))
     return read(PipelineRun, document, steps=steps)

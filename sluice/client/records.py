@@ -25,8 +25,19 @@ def read(kind: type[T], document: Any, camel: bool = False, **given: Any) -> T:
         if key in document:
             values[one.name] = _frozen(document[key])
         elif one.default is MISSING and one.default_factory is MISSING:
-            raise ClientError(f"the response has no {key!r}: is this the URL of a Sluice gateway?")
+            raise _lacks(key)
     return kind(**values)
+
+
+def value_of(document: Mapping[str, Any], key: str) -> Any:
+    """The value of a key that must be there. Raises ClientError naming it."""
+    if key not in document:
+        raise _lacks(key)
+    return document[key]
+
+
+def _lacks(key: str) -> ClientError:
+    return ClientError(f"the response has no {key!r}: is this the URL of a Sluice gateway?")
 
 
 def _camel(name: str) -> str:

@@ -171,9 +171,17 @@ def test_gateway_that_stays_silent_is_given_up_after_the_timeout() -> None:
 
 @pytest.mark.parametrize("body", [b"<html>", b"[1]", b'{"name": "f"}'])
 def test_other_web_server_is_told_from_a_gateway(start: Start, body: bytes) -> None:
-    client, _ = start([ok(body)] * 2)
-    with pytest.raises(ClientError):
-        client.functions.describe("f")
+    client, _ = start([ok(body)] * 5)
+    calls: tuple[Callable[[], object], ...] = (
+        lambda: client.functions.describe("f"),
+        client.models.list,
+        lambda: client.calls.submit("f"),
+        client.pipelines.list,
+        lambda: client.pipelines.run("p"),
+    )
+    for call in calls:
+        with pytest.raises(ClientError, match="is this the URL of a Sluice gateway"):
+            call()
 
 
 def test_refused_credentials_say_what_to_do(start: Start, tmp_path: Path) -> None:
