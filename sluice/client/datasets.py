@@ -76,7 +76,7 @@ class Datasets:
         """A new version, or the one that has this content already.
 
         source: the bytes of a CSV or Parquet file, or the path of one. format: `csv` or `parquet`,
-        by default told by a path's suffix, else csv. max_rejects: share of rows that may be
+        by default taken from a path's suffix, else csv. max_rejects: share of rows that may be
         refused.
         """
         query: dict[str, str | int | None] = {
