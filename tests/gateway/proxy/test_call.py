@@ -226,7 +226,7 @@ async def test_calls_of_a_dead_replica_that_were_not_sent_go_to_the_next(tmp_pat
 
 @pytest.mark.usefixtures("patient")
 async def test_waiting_calls_do_not_burn_on_a_dead_replica(tmp_path: Path) -> None:
-    """A lost call holds its slot until the provider reports, so that the next gets a new replica."""
+    """A lost call holds its slot until the provider reports: the next gets a new replica."""
     gate = Gate()
     async with running(tmp_path, gate) as gateway:
         replica = await deployed(gateway, annotations={"com.sluice.concurrency": "1"})
