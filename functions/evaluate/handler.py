@@ -51,7 +51,7 @@ def evaluate(body: dict[str, Any], keys: Keys) -> Mapping[str, Any]:
             champion = known or score(REGISTRY, current, held_out, metric)
         decision = decide(request, metric, best, champion)
         if not decision.moved or promote(REGISTRY, request, decision):
-            return _told(
+            return _report(
                 request, metric, feature_set, {**scored, **_by_version(champion)}, decision
             )
     raise ConflictError(
@@ -92,7 +92,7 @@ def _by_version(champion: Scored | None) -> dict[int, Scored]:
     return {} if champion is None else {champion.version: champion}
 
 
-def _told(
+def _report(
     request: EvaluateRequest,
     metric: str,
     feature_set: FeatureSet,

@@ -57,7 +57,7 @@ class Served:
     def response(self, body: bytes) -> bytes:
         """Predictions for the rows in a JSON body, as JSON.
 
-        Raises InvalidInputError naming row and column, TooLargeError over the row limit.
+        Raises InvalidInputError naming row and column, TooLargeError above the row limit.
         """
         instances, finite = read_instances(body)
         if len(instances) > self._max_rows:
@@ -81,9 +81,9 @@ class Served:
             except InvalidInputError:
                 counts.append(-1)
                 continue
-            over = len(instances) > self._max_rows
-            counts.append(-1 if over else len(instances))
-            if not over:
+            too_many = len(instances) > self._max_rows
+            counts.append(-1 if too_many else len(instances))
+            if not too_many:
                 feeds.append(feed)
         if not feeds:
             return [None] * len(bodies)

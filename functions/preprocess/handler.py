@@ -54,7 +54,7 @@ def preprocess(body: dict[str, Any], keys: Keys) -> Mapping[str, Any]:
         "statistics": statistics(train),
     }
     feature_set = REGISTRY.post("/feature-sets", record, keys.of("feature-set"))
-    return {"feature_set": feature_set["id"], **_told(request, loaded, train, test)}
+    return {"feature_set": feature_set["id"], **_report(request, loaded, train, test)}
 
 
 def _spec(request: PreprocessRequest, loaded: Loaded) -> dict[str, Any]:
@@ -70,7 +70,9 @@ def _spec(request: PreprocessRequest, loaded: Loaded) -> dict[str, Any]:
     return spec_json(loaded.table.columns, loaded.target.classes, more)
 
 
-def _told(request: PreprocessRequest, loaded: Loaded, train: Table, test: Table) -> dict[str, Any]:
+def _report(
+    request: PreprocessRequest, loaded: Loaded, train: Table, test: Table
+) -> dict[str, Any]:
     return {
         "dataset": request.dataset,
         "version": loaded.version,

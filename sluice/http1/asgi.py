@@ -90,7 +90,7 @@ class AsgiCall:
         self._exchange = exchange
         self._body: list[bytes] = []
         self._buffered = 0
-        self._complete = self._told = self._ended = self._paused = False
+        self._complete = self._body_delivered = self._ended = self._paused = False
         self._readable: asyncio.Future[None] | None = None
         self._writable: asyncio.Future[None] | None = None
         self._started: Message | None = None
@@ -148,7 +148,7 @@ class AsgiCall:
         """The next piece of the body, or http.disconnect after the answer or the client's end."""
         self._exchange.send_continue()
         while not (self._ended or self._exchange.done):
-            if not self._told and (self._body or self._complete):
+            if not self._body_delivered and (self._body or self._complete):
                 return self._take_body()
             self._readable = asyncio.get_running_loop().create_future()
             await self._readable
@@ -158,7 +158,7 @@ class AsgiCall:
         body, self._body = b"".join(self._body), []
         self._buffered = 0
         # Once the end of the body was told, all that is left to tell is the disconnect.
-        self._told = self._complete
+        self._body_delivered = self._complete
         message = {"type": "http.request", "body": body, "more_body": not self._complete}
         if self._paused:
             self._paused = False
