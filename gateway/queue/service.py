@@ -195,6 +195,8 @@ class CallQueue:
         view, dispatcher = await self.call(call), self._worker.dispatcher
         taken = None
         if view.state is CallState.RUNNING:
+            # A lease is durable a moment before its calls are at hand: they are after any group.
+            await self._commit_writer.change(lambda _store: None)
             taken = dispatcher.take(view.function, lambda entry: entry.id == call)
         if taken is None:
             return await self._commit_writer.change(change)

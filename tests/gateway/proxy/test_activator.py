@@ -159,7 +159,7 @@ def test_calls_hold_the_lower_of_both_limits(annotation: str, environment: str, 
 
 
 def test_update_leaves_a_running_replica_the_limit_it_was_started_with() -> None:
-    """A replica with max_inflight 1 responds 429 to a second call, whatever a new one takes."""
+    """A replica with max_inflight 1 refuses a second call with 429, whatever a new one takes."""
     bench = Bench()
     bench.status(replica("old"), of=deployment("f", env_vars={"max_inflight": "1"}))
     wider = deployment("f", env_vars={"max_inflight": "9"})

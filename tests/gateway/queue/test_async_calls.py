@@ -4,6 +4,7 @@ import asyncio
 import base64
 import errno
 import sqlite3
+import threading
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,10 @@ from typing import Any
 import pytest
 
 from gateway.queue.blobs import Blobs, BlobWriter
-from gateway.queue.call import CallState
+from gateway.queue.call import CallState, CallView
 from gateway.queue.sqlite import SqliteStore
-from gateway.queue.store import DISK_IS_FULL, Filter, Group, StoreFullError
+from gateway.queue.store import DISK_IS_FULL, Committed, Filter, Group, StoreFullError
+from gateway.queue.tables import SqlStore
 from gateway.types.errors import SluiceError
 from gateway.types.ids import FunctionId
 from tests.fake_replica import ReplicaCall
@@ -421,6 +423,40 @@ async def test_waiting_call_is_cancelled_with_the_password_only(tmp_path: Path) 
         nobody = "/async-function/00000000-0000-7000-8000-000000000000"
         assert (await queue.client.delete(nobody)).status_code == 404
         assert queue.gateway.queue.pending(FunctionId("f")) == 0
+
+
+async def test_call_whose_lease_is_just_committed_is_cancelled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def never(call: ReplicaCall) -> None:
+        await asyncio.Event().wait()
+
+    seen = threading.Event()
+    loop = asyncio.get_running_loop()
+    real_commit, real_call = SqliteStore.commit, SqlStore.call
+
+    def commit(store: SqliteStore, group: Group) -> Committed:
+        done = real_commit(store, group)
+        if any(leased.entries for leased in done.leased):
+            seen.wait(60)
+        return done
+
+    def call_view(store: SqlStore, call: str) -> CallView:
+        view = real_call(store, call)
+        # The loop has the view, then the writer goes on.
+        loop.call_soon_threadsafe(loop.call_later, 0.05, seen.set)
+        return view
+
+    one = {"com.sluice.async.concurrency": "1"}
+    async with queue_in(tmp_path, {"f": never}, one, drain_timeout=0.1) as queue:
+        await queue.accept("f")
+        await eventually(lambda: queue.calls("f"))
+        monkeypatch.setattr(SqliteStore, "commit", commit)
+        waiting = await queue.accept("f")
+        await queue.until(waiting, CallState.RUNNING)
+        monkeypatch.setattr(SqlStore, "call", call_view)
+        response = await queue.client.delete(f"/async-function/{waiting}")
+        assert response.status_code == 202
 
 
 async def test_delete_request_for_a_function_is_a_call(tmp_path: Path) -> None:
