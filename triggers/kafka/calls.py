@@ -37,7 +37,6 @@ OWN: Final = frozenset({"partition", "offset", "key", "key-enc", "timestamp"})
 NOT_TAKEN: Final = frozenset({404, 429, 503})
 GATEWAYS_OWN: Final = "x-openfaas-internal"
 LONGEST_REASON: Final = 500
-LONGEST_WAIT: Final = 60.0
 DONE: Final = Done(b"", "")
 
 
@@ -127,8 +126,7 @@ class Caller:
     def _not_taken(self, response: FunctionResponse, reason: str) -> Failed | Unavailable:
         if response.status < 500 and response.status not in NOT_TAKEN:
             return Failed(reason, response.status, permanent=True)  # 400, 413: never to be taken
-        text = response.header("retry-after")
-        return Unavailable(reason, min(float(text), LONGEST_WAIT) if text.isdecimal() else 0.0)
+        return Unavailable(reason)
 
 
 # Headers.

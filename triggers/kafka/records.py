@@ -48,10 +48,9 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Unavailable:
-    """No function took it: it is retried without limit. wait: seconds of Retry-After."""
+    """No function took it: it is retried without limit."""
 
     reason: str
-    wait: float = 0.0
 
 
 Outcome = Done | Failed | Unavailable
