@@ -8,7 +8,7 @@ import pytest
 from tests.sluice.http1 import request_cases, response_cases
 from tests.sluice.http1.equivalence import check_range
 
-pytestmark = [pytest.mark.torture, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.torture, pytest.mark.timeout(1800)]
 
 # One process would take twice as long; small shares end soon after one of them fails.
 PROCESSES = 2
