@@ -18,7 +18,7 @@ FILE = re.compile(r"`((?:[a-z_0-9]+/)+[\w.-]+\.(?:py|yml|md|json|toml|xml|sh))`"
 TEST = re.compile(r"`(test_[a-z_]+\.py)`")
 # Its headings are those of the suites that the last run measured.
 MEASURED = DOCS / "performance.md"
-PAGES = sorted([*DOCS.rglob("*.md"), ROOT / "README.md"])
+PAGES = sorted([*DOCS.rglob("*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"])
 
 
 def map_entries() -> list[tuple[str, str]]:
