@@ -8,6 +8,7 @@ from typing import Final, Protocol
 from gateway.providers.embedded.launch import LaunchContext, ReplicaSpec
 from gateway.providers.embedded.replica import Phase, ReplicaProcess
 from gateway.types.function import Replica, ReplicaState
+from sluice.backoff import Backoff, no_jitter
 
 LOG: Final = logging.getLogger(__name__)
 FIRST_PAUSE: Final = 0.1
@@ -15,20 +16,6 @@ LONGEST_PAUSE: Final = 30.0
 STEADY: Final = 60.0  # seconds alive after which the pause starts over
 MOST_LOST: Final = 4  # starts in a row, lost with their zygote, that are no failure yet
 BRIEF: Final = 1.0  # a replica that asks to be replaced before this is treated as failed
-
-
-class Pauses:
-    """Seconds before each restart: doubled each time, reset once a replica ran for STEADY."""
-
-    def __init__(self) -> None:
-        self._next = FIRST_PAUSE
-
-    def after(self, lived: float) -> float:
-        """The pause after a replica that lived so many seconds."""
-        if lived >= STEADY:
-            self._next = FIRST_PAUSE
-        pause, self._next = self._next, min(self._next * 2, LONGEST_PAUSE)
-        return pause
 
 
 class Owner(Protocol):
@@ -53,7 +40,8 @@ class ReplicaWorker:
         self.number = number
         self.spec, self._context, self._owner = spec, context, owner
         self.process: ReplicaProcess | None = None
-        self.restarts, self._before, self._pauses = 0, "", Pauses()
+        self.restarts, self._before = 0, ""
+        self._backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE, no_jitter)
         self._hurry = asyncio.Event()
         self._task = asyncio.create_task(self._run())
 
@@ -67,7 +55,7 @@ class ReplicaWorker:
 
     def hurry(self) -> None:
         """End the current pause now, and begin again with the shortest."""
-        self._pauses = Pauses()
+        self._backoff.reset()
         self._hurry.set()
 
     def retire(self) -> ReplicaProcess | None:
@@ -135,7 +123,9 @@ class ReplicaWorker:
 
     async def _pause(self, lived: float) -> None:
         self._hurry.clear()
+        if lived >= STEADY:
+            self._backoff.reset()
         try:
-            await asyncio.wait_for(self._hurry.wait(), self._pauses.after(lived))
+            await asyncio.wait_for(self._hurry.wait(), self._backoff.next())
         except TimeoutError:
             return
