@@ -2,7 +2,7 @@
 
 `python -m bench.hops [--markdown] [--functions]` prints each list in the order of first entry.
 
-A hop is a module of this repository (tests, bench and handlers excepted) of which a function is
+A hop is a module of this repository (tests, testbed, bench and handlers excepted) of which a function is
 called between the two marks of a flow, on the main thread, which runs the event loop, of the
 processes that the flow names. Modules of other threads and other processes are listed and not
 counted. That rule gives the 19, 19 and 11 that the counts began with:
@@ -70,7 +70,7 @@ SPARE_SECONDS: Final = 1.0
 PATIENCE: Final = 60.0
 PROBE: Final = ROOT / "bench" / "probe"
 PART_BYTES: Final = 2 << 20  # as the probe has it
-EXCEPTED: Final = (".venv", "bench", "tests")
+EXCEPTED: Final = (".venv", "bench", "testbed", "tests")
 ECHO: Final = "async def handle(event, context):\n    return event.json()\n"
 BODY: Final = b'{"n": 1}'
 TOPIC: Final = "hops"

@@ -13,7 +13,7 @@ from typing import Final
 from testbed.platform import ROOT
 
 # Ours to change: they are not the product.
-LEFT_OUT: Final = frozenset({"bench", "examples", "tests"})
+LEFT_OUT: Final = frozenset({"bench", "examples", "testbed", "tests"})
 KINDS: Final = {
     "annotation": re.compile(r"\bcom\.(?:openfaas|sluice)\.[a-z._-]+"),
     "header": re.compile(r"\bx-[a-z0-9]+(?:-[a-z0-9]+)*\b", re.IGNORECASE),

@@ -14,7 +14,7 @@ import pytest
 from sluice.version import installed_version
 from testbed.platform import ROOT, LivePlatform, live_platform
 
-PACKAGES = {"gateway", "registry", "service", "sluice", "triggers"}
+PACKAGES = {"gateway", "pipelines", "registry", "service", "sluice", "triggers"}
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,8 @@ class ReplicaWorker:
         self.spec, self._context, self._owner = spec, context, owner
         self.process: ReplicaProcess | None = None
         self.restarts, self._before = 0, ""
-        self._backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE, no_jitter)
+        # The pauses since the last steady replica; None before the first one.
+        self._backoff: Backoff | None = None
         self._hurry = asyncio.Event()
         self._task = asyncio.create_task(self._run())
 
@@ -55,7 +56,7 @@ class ReplicaWorker:
 
     def hurry(self) -> None:
         """End the current pause now, and begin again with the shortest."""
-        self._backoff.reset()
+        self._backoff = None
         self._hurry.set()
 
     def retire(self) -> ReplicaProcess | None:
@@ -123,8 +124,8 @@ class ReplicaWorker:
 
     async def _pause(self, lived: float) -> None:
         self._hurry.clear()
-        if lived >= STEADY:
-            self._backoff.reset()
+        if self._backoff is None or lived >= STEADY:
+            self._backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE, no_jitter)
         try:
             await asyncio.wait_for(self._hurry.wait(), self._backoff.next())
         except TimeoutError:

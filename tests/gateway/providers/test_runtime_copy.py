@@ -12,7 +12,7 @@ def test_the_copy_is_the_package_without_the_command_and_nothing_else(tmp_path: 
     assert [entry.name for entry in copy.iterdir()] == ["sluice"]
     package = copy / "sluice"
     folders = {entry.name for entry in package.iterdir() if entry.is_dir()}
-    assert folders == {"client", "http1", "ml", "runtime", "settings"}
+    assert folders == {"client", "http1", "labels", "ml", "runtime", "settings"}
     assert "__main__.py" not in {entry.name for entry in package.iterdir()}
     installed = sources()["sluice"]
     expected = {
