@@ -1,4 +1,4 @@
-"""Composition: every object of the registry is made and joined here."""
+"""Composition: creates every object of the registry and connects them."""
 
 import asyncio
 import contextlib
@@ -24,19 +24,19 @@ from registry.store import predictions as prediction_store
 from service.database import Database
 from service.server import serve as serve_application
 
-TIDY_EVERY: Final = 600.0  # seconds between removals of what is past its limit
+TIDY_EVERY: Final = 600.0  # seconds between removals of rows past their limits
 log = logging.getLogger(__name__)
 
 
 async def serve(settings: RegistrySettings, listener: socket.socket) -> None:
-    """Answer on `listener` until SIGTERM."""
+    """Serve requests on `listener` until SIGTERM."""
     app = create(settings)
     service: Service = app.state.service
     await serve_application(app, listener, settings.shutdown_grace, service.notifier.close)
 
 
 def create(settings: RegistrySettings) -> FastAPI:
-    """The application; opens the database and cleans what a crash left.
+    """The application; opens the database and removes files left by a crash.
 
     The caller holds the lock on the data folder.
     """
@@ -63,12 +63,12 @@ def create(settings: RegistrySettings) -> FastAPI:
 
 def open_database(url: str) -> Database:
     """The registry's database with its tables up to date. Raises NewerSchemaError."""
-    # Registries on one PostgreSQL contend for rows of counters and aliases: one write a commit.
+    # One write per commit: registries on one PostgreSQL contend for counter and alias rows.
     return Database(url, SCHEMA, shared_group=1)
 
 
 async def healthz(registry: Registry) -> dict[str, object]:
-    """Answers when the database does."""
+    """Report ok with the schema version and the newest event id; reads the database."""
     last = await registry.read(event_store.last)
     return {"status": "ok", "schema": registry.database.version, "last_event": last}
 
@@ -87,7 +87,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 async def _tidy(service: Service) -> None:
-    """Keep what grows within its limits."""
+    """Remove old rows every TIDY_EVERY seconds until cancelled."""
     while True:
         try:
             gone = await service.database.write(lambda connection: forget_old(service, connection))
@@ -99,7 +99,7 @@ async def _tidy(service: Service) -> None:
 
 
 def forget_old(service: Service, connection: Connection) -> int:
-    """Drop idempotency keys, events and predictions past their limits; returns how many."""
+    """Delete idempotency keys, events and predictions past their limits; returns the row count."""
     settings = service.settings
     return (
         idempotency.forget_old(connection, settings.idempotency_kept)

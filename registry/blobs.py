@@ -1,8 +1,8 @@
-"""Artifact files by sha256: spooled beside, synced, renamed into place, never changed after.
+"""Artifact files named by their sha256: written to `tmp/`, synced, renamed, then immutable.
 
-A name in the store implies the whole content: files arrive by rename after fsync, and their
-folder is synced before anybody hears of them. What a crash left half-made lies in `tmp/`, which
-is emptied at start.
+A file in the store is always complete: it is renamed into place after fsync, and its folder is
+synced before the artifact is reported as stored. A crash leaves partial files only in `tmp/`,
+which is emptied at start.
 """
 
 import asyncio
@@ -36,14 +36,14 @@ class Spooled:
 
 
 class Blobs:
-    """The artifact folder. Blocking methods are for threads, `spool` is for the event loop."""
+    """The artifact folder. Call `spool` on the event loop, the other methods in a thread."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.tmp = folder / "tmp"
 
     def prepare(self) -> int:
-        """Make the folders and remove what a crash left; returns how many leftovers went.
+        """Create the folders and empty `tmp/`; returns how many entries were removed.
 
         The caller must be the only process that uses the folder.
         """
@@ -55,13 +55,13 @@ class Blobs:
         return len(leftovers)
 
     def workspace(self) -> Path:
-        """A new folder of one's own within `tmp/`; its owner removes it."""
+        """A new private folder within `tmp/`; the caller removes it."""
         return Path(tempfile.mkdtemp(dir=self.tmp))
 
     async def spool(self, chunks: AsyncIterator[bytes], limit: int) -> Spooled:
-        """A body on disk, hashed while it came; memory holds about one chunk.
+        """Write a body to disk and hash it as it arrives; memory holds about one chunk.
 
-        Raises TooLargeError over `limit` bytes and StorageFullError; the file is gone then.
+        Raises TooLargeError over `limit` bytes and StorageFullError, and then removes the file.
         """
         descriptor, name = tempfile.mkstemp(dir=self.tmp)
         writer = _Writer(descriptor, limit)
@@ -78,7 +78,7 @@ class Blobs:
         return Spooled(Path(name), writer.digest.hexdigest(), writer.size)
 
     def measure(self, path: Path) -> Spooled:
-        """The digest and size of a file that another program wrote."""
+        """The digest and size of a file written by another program."""
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256")
         return Spooled(path, digest.hexdigest(), path.stat().st_size)
@@ -98,14 +98,14 @@ class Blobs:
             raise _as_registry_error(error) from error
 
     def path(self, sha256: str) -> Path:
-        """The file of an artifact. Raises NotFoundError."""
+        """The path of an artifact's file. Raises NotFoundError."""
         path = self._path(sha256) if valid_sha256(sha256) else None
         if path is None or not path.is_file():
             raise NotFoundError(f"no artifact {sha256}")
         return path
 
     def verify(self, sha256: str) -> None:
-        """Raises DamagedBlobError when the file no longer has its digest."""
+        """Raises DamagedBlobError when the file no longer matches its digest."""
         found = self.measure(self.path(sha256)).sha256
         if found != sha256:
             raise DamagedBlobError(f"artifact {sha256} is damaged: its content hashes to {found}")
@@ -115,7 +115,7 @@ class Blobs:
 
 
 class _Writer:
-    """A file being written and hashed; `flush` blocks, the rest does not."""
+    """A file being written and hashed; only `flush` blocks."""
 
     def __init__(self, descriptor: int, limit: int) -> None:
         self._descriptor, self._limit = descriptor, limit
@@ -124,7 +124,7 @@ class _Writer:
         self.size = 0
 
     def take(self, chunk: bytes) -> bool:
-        """Keep a chunk; returns whether it is time to flush. Raises TooLargeError."""
+        """Buffer a chunk; returns whether `flush` is due. Raises TooLargeError."""
         self.size += len(chunk)
         if self.size > self._limit:
             raise TooLargeError(f"body: expected at most {self._limit} bytes, got more")
@@ -143,11 +143,11 @@ class _Writer:
 
 
 class DamagedBlobError(Exception):
-    """The disk gave back other bytes than were written."""
+    """The bytes read from disk differ from the bytes written."""
 
 
 def check_digest(spooled: Spooled, expected: str | None) -> None:
-    """Raises InvalidRequestError when a digest sent along does not fit the body."""
+    """Raises InvalidRequestError when the digest sent by the client does not match the body."""
     if expected is not None and expected.lower() != spooled.sha256:
         raise InvalidRequestError(
             f"X-Content-SHA256: expected {expected}, the body hashes to {spooled.sha256}"
@@ -163,7 +163,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _as_registry_error(error: BaseException) -> BaseException:
-    """A full disk as an error that the caller may see; any other as it is."""
+    """StorageFullError for a full disk; any other error unchanged."""
     if isinstance(error, OSError) and error.errno in FULL:
         return StorageFullError("the registry's disk has no room for this")
     return error

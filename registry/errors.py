@@ -1,26 +1,26 @@
-"""What can go wrong in the registry, each with the HTTP status of its response."""
+"""The errors of the registry, each with the HTTP status of its response."""
 
 from service.errors import ServiceError
 
 
 class RegistryError(ServiceError):
-    """What the registry refuses, or fails at for a reason it knows."""
+    """A refused request, or a failure whose cause is known."""
 
 
 class InvalidRequestError(RegistryError):
-    """The caller's input does not fit; the text names field or line, expected and got."""
+    """The request is invalid; the text names field or line, the expected and the actual value."""
 
     status = 400
 
 
 class NotFoundError(RegistryError):
-    """What the path names does not exist."""
+    """The resource named by the path does not exist."""
 
     status = 404
 
 
 class ConflictError(RegistryError):
-    """The state is not the one the caller expected; nothing was changed."""
+    """The current state is not the one the caller expected; nothing was changed."""
 
     status = 409
 
@@ -32,18 +32,18 @@ class TooLargeError(RegistryError):
 
 
 class UnsupportedMediaTypeError(RegistryError):
-    """The content is of no kind the registry reads."""
+    """The registry cannot read this kind of content."""
 
     status = 415
 
 
 class BusyError(RegistryError):
-    """Too much of this work is waiting already; a later try may succeed."""
+    """Too many uploads are queued; a later attempt may succeed."""
 
     status = 503
 
 
 class StorageFullError(RegistryError):
-    """The disk has no room for what was sent."""
+    """The disk has no room for the request's data."""
 
     status = 507

@@ -1,7 +1,7 @@
-"""Idempotency keys: a repeated request gets the first one's reply and changes nothing.
+"""Idempotency keys: a repeated request gets the reply of the first one and changes nothing.
 
-The key is written in the transaction of the change itself, so neither can exist without the
-other. A request that failed leaves no key: it changed nothing and may be tried again.
+The key is written in the same transaction as the change, so neither can exist without the
+other. A failed request leaves no key: it changed nothing and may be repeated.
 """
 
 import json
@@ -20,7 +20,7 @@ from registry.tables import idempotency
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A request as it names itself. request_sha256: of all that decides its effect."""
+    """A request with a key. route: method and path. request_sha256: hash of query and content."""
 
     route: str
     key: str
@@ -29,7 +29,7 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A status and a JSON-able body."""
+    """A status and a JSON-serializable body."""
 
     status: int
     body: dict[str, Any]
@@ -64,7 +64,7 @@ def idempotent(
 
 
 def seen(connection: Connection, claim: Claim | None) -> Reply | None:
-    """The reply of the first request of that key, if there was one. Raises ConflictError."""
+    """The reply of the first request with the key of `claim`, if any. Raises ConflictError."""
     if claim is None:
         return None
     known = connection.scalar(
@@ -76,7 +76,7 @@ def seen(connection: Connection, claim: Claim | None) -> Reply | None:
 
 
 def forget_old(connection: Connection, kept_seconds: float) -> int:
-    """Drop keys older than `kept_seconds`; returns how many went."""
+    """Delete keys older than `kept_seconds`; returns how many."""
     oldest = timestamp(datetime.now(UTC) - timedelta(seconds=kept_seconds))
     return connection.execute(delete(idempotency).where(idempotency.c.created_at < oldest)).rowcount
 

@@ -6,7 +6,7 @@ from service.metrics import ServiceMetrics
 
 
 class RegistryMetrics(ServiceMetrics):
-    """Counters of requests and of what was read and kept."""
+    """Series for requests, dataset uploads and event long polls."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Rules of names, digests and times that every part of the registry keeps."""
+"""The formats of names, digests and times used throughout the registry."""
 
 import re
 from datetime import UTC, datetime
@@ -16,11 +16,11 @@ def valid_sha256(text: str) -> bool:
 
 
 def valid_alias(text: str) -> bool:
-    """Whether `text` may name an alias; `latest` is computed and can not be set."""
+    """Whether `text` may name an alias; `latest` is computed and cannot be set."""
     return text != LATEST and re.fullmatch(ALIAS_PATTERN[1:-1], text) is not None
 
 
 def timestamp(moment: datetime | None = None) -> str:
-    """`moment` (now when None) in UTC, fixed width, so that text order is time order."""
+    """`moment` (default: now) as UTC text of fixed width, so that text order is time order."""
     moment = (moment or datetime.now(UTC)).astimezone(UTC)
     return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")

@@ -1,4 +1,4 @@
-"""What the stores give out: frozen records whose fields are the JSON keys of the HTTP API."""
+"""Records returned by the stores; their fields are the JSON keys of the HTTP API."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,7 +8,7 @@ JsonObject = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """Bytes kept under their sha256."""
+    """A file stored under its sha256. size: bytes."""
 
     sha256: str
     size: int
@@ -17,9 +17,9 @@ class Artifact:
 
 @dataclass(frozen=True, slots=True)
 class DatasetVersion:
-    """One content of a dataset.
+    """One version of a dataset.
 
-    sha256, bytes: of the upload as it came. reading: how it was read (delimiter, header).
+    sha256, bytes: of the original upload. reading: how it was parsed (delimiter, header).
     files: {parquet|csv|original: {sha256, bytes}}.
     rejects: {count, rows: [{line, column, reason}]}.
     """
@@ -52,7 +52,7 @@ class Dataset:
 
 @dataclass(frozen=True, slots=True)
 class FeatureSet:
-    """A preprocessing result: artifacts is {name: sha256}, the rest is the function's own."""
+    """A preprocessing result. artifacts: {name: sha256}. The function defines the rest."""
 
     id: str
     dataset: str
@@ -67,7 +67,7 @@ class FeatureSet:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One training run. metrics: the newest value of each."""
+    """One training run. metrics: the value of each metric at its highest step."""
 
     id: str
     experiment: str
@@ -95,7 +95,7 @@ class Metric:
 
 @dataclass(frozen=True, slots=True)
 class ModelVersion:
-    """A registered model version: its ONNX file by sha256 and all that is known of it."""
+    """A registered model version. artifact: the sha256 of its ONNX file."""
 
     name: str
     version: int
@@ -125,7 +125,7 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Alias:
-    """Where an alias points. move: number of the move that put it there."""
+    """The version an alias points to. move: id of the move that set it."""
 
     model: str
     alias: str
@@ -136,7 +136,7 @@ class Alias:
 
 @dataclass(frozen=True, slots=True)
 class AliasMove:
-    """One line of an alias's history; version None: it was removed."""
+    """One entry of an alias's history. version: None when the alias was removed."""
 
     id: int
     model: str
@@ -150,7 +150,7 @@ class AliasMove:
 
 @dataclass(frozen=True, slots=True)
 class RegistryEvent:
-    """Something that happened; ids rise in the order of the commits."""
+    """An event. Ids rise in commit order."""
 
     id: int
     kind: str

@@ -1,4 +1,4 @@
-"""The settings of the registry: unit, default and environment name of each."""
+"""The settings of the registry, each with its unit, default and environment variable."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ def parse_share(text: str) -> float:
 
 @dataclass(frozen=True, slots=True)
 class RegistrySettings:
-    """What the registry reads from its environment, once."""
+    """The settings of the registry, read from its environment once at start."""
 
     data_dir: Path = setting(
         "SLUICE_DATA_DIR", ".sluice", parse_path, "Folder that holds all state."
@@ -172,7 +172,7 @@ class RegistrySettings:
 
     @property
     def lock_path(self) -> Path:
-        """Held by the one registry of the data folder."""
+        """Lock file that allows one registry process per data folder."""
         return self.folder / "registry.lock"
 
     @property

@@ -1,6 +1,6 @@
-"""The tables as SQLAlchemy Core sees them; registry.migrations creates them.
+"""SQLAlchemy Core definitions of the tables; registry.migrations creates them.
 
-Times are text in UTC with fixed width, JSON columns hold what callers sent. The same tables
+Times are UTC text of fixed width; JSON columns hold values sent by callers. The same tables
 serve SQLite and PostgreSQL.
 """
 

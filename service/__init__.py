@@ -1,6 +1,6 @@
-"""What a service is made of: a process that the gateway forwards to, on a Unix socket.
+"""The parts of a service: a process on a Unix socket to which the gateway forwards requests.
 
-Registry and triggers are services. Here is what they have in common and nothing of what they do:
-`process` (one at a time, exit codes), `server` (answers until SIGTERM), `database` and `schema`
+Registry and triggers are services. This package holds only what they share:
+`process` (one instance, exit codes), `server` (serves until SIGTERM), `database` and `schema`
 (durable writes, migrations), `identity`, `errors` and `metrics`.
 """

@@ -16,14 +16,14 @@ log = logging.getLogger(__name__)
 
 
 class Lister(Protocol):
-    """What the catalog needs of GatewayClient."""
+    """The part of GatewayClient that the catalog needs."""
 
     async def functions(self) -> list[DeployedFunction]:
         """Every function. Raises CallError."""
 
 
 class Catalog:
-    """Lists the functions every `interval` seconds; a listing that fails keeps the last one."""
+    """Lists the functions every `interval` seconds; when a listing fails, the last list stays."""
 
     def __init__(self, gateway: Lister, interval: float) -> None:
         self._gateway, self._interval = gateway, interval
@@ -33,7 +33,7 @@ class Catalog:
         self.listed = False
 
     def subscribe(self, listener: Listener) -> None:
-        """Call `listener` with the whole list now, if there is one, and after each change."""
+        """Call `listener` with the full list now, if there is one, and after each change."""
         self._listeners.append(listener)
         if self.listed:
             listener(self.functions)
@@ -43,7 +43,7 @@ class Catalog:
         self._wake.set()
 
     async def refresh(self) -> Sequence[DeployedFunction]:
-        """The current list, which listeners get too when it changed. Raises CallError."""
+        """The current list; calls the listeners when it changed. Raises CallError."""
         functions = tuple(
             sorted(await self._gateway.functions(), key=lambda one: (one.namespace, one.name))
         )
@@ -53,7 +53,7 @@ class Catalog:
         return functions
 
     async def run(self) -> None:
-        """Follow the gateway until cancelled."""
+        """Refresh the list until cancelled."""
         backoff = Backoff(FIRST_DELAY, LONGEST_DELAY)
         while True:
             try:

@@ -1,4 +1,4 @@
-"""The clock that timed work reads, so that tests can drive it, and times as the APIs write them."""
+"""The clock, replaceable in tests, and the text form of times in the APIs."""
 
 import asyncio
 import math
@@ -35,7 +35,7 @@ class SystemClock:
 
 
 def time_text(seconds: float | None) -> str | None:
-    """Seconds since the epoch as ISO 8601 in UTC with milliseconds; None for no time."""
+    """Seconds since the epoch as ISO 8601 in UTC with milliseconds; None stays None."""
     if seconds is None or not math.isfinite(seconds):
         return None
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")

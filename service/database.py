@@ -1,8 +1,8 @@
-"""The database: one thread writes, a few read, and no write is reported before its commit.
+"""The database: one writer thread, a few readers; a write is reported only after its commit.
 
-SQLite runs in WAL with synchronous=FULL. Writes that wait together share one transaction and so
-one fsync; each is in a savepoint of its own, so that a failed one undoes only itself. Rows
-appended by one statement are sent as one batch. The event loop is woken once a commit.
+SQLite runs in WAL mode with synchronous=FULL. Queued writes share one transaction and so one
+fsync; each has its own savepoint, so a failed write rolls back only itself. Rows appended by
+one statement are sent as one batch. The event loop is woken once per commit.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ Row = Mapping[str, Any]
 
 READERS: Final = 4
 GROUP: Final = 512  # writes that may share one commit
-RETRIES: Final = 5  # of a PostgreSQL transaction that lost against another process
+RETRIES: Final = 5  # of a PostgreSQL transaction after a conflict with another process
 LOST: Final = {"40001", "40P01"}  # serialization failure, deadlock
 PRAGMAS: Final = (
     "busy_timeout = 10000",
@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """work, or a statement with its row."""
+    """A queued write: `work`, or `statement` with its row."""
 
     future: asyncio.Future[Any]
     work: Work[Any] | None
@@ -51,10 +51,10 @@ class _Job:
 
 
 class Database:
-    """Reads and writes of one database, from one event loop. url: as SQLAlchemy writes it.
+    """Reads and writes of one database, from one event loop. url: a SQLAlchemy URL.
 
-    shared_group: writes that may share one commit where other processes write too; 1 where they
-    fight for the same rows, as two groups could each hold what the other one needs.
+    shared_group: writes that may share one commit when other processes write too; 1 when they
+    contend for the same rows, because two groups could deadlock.
     """
 
     def __init__(self, url: str, schema: Schema, shared_group: int = GROUP) -> None:
@@ -81,11 +81,11 @@ class Database:
 
     @property
     def shared(self) -> bool:
-        """Whether processes on other machines may write to it too."""
+        """Whether other processes may write to the database too."""
         return not self._sqlite
 
     def insert_missing(self, table: Table) -> Insert:
-        """An insert that leaves a row alone whose key is there already."""
+        """An insert that does nothing when a row with the same key exists."""
         return insert_missing("sqlite" if self._sqlite else "postgresql", table)
 
     async def append(self, statement: Executable, row: Row) -> None:
@@ -95,21 +95,21 @@ class Database:
         await future
 
     async def write(self, work: Work[T]) -> T:
-        """The result of `work` once it is committed; what it raises undoes it alone.
+        """The result of `work` after its commit; an error rolls back only this work.
 
-        work runs in the writer's thread, also when its caller no longer waits.
+        work runs in the writer's thread, even when its caller has stopped waiting.
         """
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._submit(_Job(future, work))
         return await future
 
     async def read(self, work: Work[T]) -> T:
-        """The result of `work` in a transaction that only reads."""
+        """The result of `work` in a read transaction."""
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._readers, self._read, work)
 
     def close(self) -> None:
-        """Finish the writes that were accepted, then close every connection."""
+        """Finish accepted writes, then close every connection."""
         if not self._closed:
             self._closed = True
             self._jobs.put(None)
@@ -151,7 +151,7 @@ class Database:
         for attempt in range(1, RETRIES + 1):
             try:
                 outcomes = self._commit(group)
-            except Exception as error:  # noqa: BLE001 - every caller of the group must hear of it
+            except Exception as error:  # noqa: BLE001 - every caller of the group must get it
                 if attempt < RETRIES and _lost(error):
                     continue
                 log.warning("event=commit-failed writes=%d error=%r", len(group), error)
@@ -184,10 +184,10 @@ class Database:
 
 
 def insert_missing(dialect: str, table: Table) -> Insert:
-    """An insert that leaves a row alone whose key is there already.
+    """An insert that does nothing when a row with the same key exists.
 
-    With `returning` the result says whether it wrote, which a driver's rowcount may not. On
-    PostgreSQL a row that another transaction is inserting is waited for.
+    With `returning` the result shows whether a row was written; a driver's rowcount may not. On
+    PostgreSQL it waits for another transaction that is inserting the same key.
     """
     if dialect == "sqlite":
         return sqlite.insert(table).on_conflict_do_nothing()
@@ -195,7 +195,7 @@ def insert_missing(dialect: str, table: Table) -> Insert:
 
 
 def _batches(group: list[_Job]) -> list[tuple[Executable, Sequence[Row]]]:
-    """The appended rows by statement; within one group their order says nothing."""
+    """The appended rows grouped by statement; order within one group does not matter."""
     batches: dict[int, tuple[Executable, list[Row]]] = {}
     for job in group:
         if job.statement is not None and job.row is not None:
@@ -214,7 +214,7 @@ def _settle(group: list[_Job], outcomes: list[Any]) -> None:
 
 
 def _lost(error: BaseException) -> bool:
-    """Whether PostgreSQL undid the transaction in favour of another one."""
+    """Whether PostgreSQL rolled the transaction back because of a conflict with another one."""
     return isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", None) in LOST
 
 
@@ -228,7 +228,7 @@ def _engine(url: str, begin: str, connections: int) -> Engine:
 
 
 def _configure(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
-    # The sqlite3 module must not begin transactions by itself: BEGIN is ours, see _engine.
+    # The sqlite3 module must not begin transactions: _engine issues BEGIN.
     connection.isolation_level = None
     cursor = connection.cursor()
     for pragma in PRAGMAS:

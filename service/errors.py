@@ -12,14 +12,14 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-FAULTS: Final = 5  # named of one request
+FAULTS: Final = 5  # listed per request
 log = logging.getLogger(__name__)
 
 
 class ServiceError(Exception):
-    """An error whose text may be shown to a caller: it names what was wrong and holds no secret.
+    """An error whose text may be shown to a caller: it names the fault and contains no secret.
 
-    details: further keys of the response beside `error`.
+    details: keys of the response in addition to `error`.
     """
 
     status: ClassVar[int] = 500
@@ -45,7 +45,7 @@ class GatewayUnavailableError(CallError):
 
 
 class CallTimeoutError(CallError):
-    """No complete response came in time; the connection was cut, so that the function notices."""
+    """No complete response in time; the connection was closed so that the function notices."""
 
     status = 504
 
@@ -55,7 +55,7 @@ class ResponseTooLargeError(CallError):
 
 
 def install_errors(app: FastAPI) -> None:
-    """Turn every failure into a JSON response; an unexpected one's text goes to the log only."""
+    """Turn every failure into a JSON response; the text of an unexpected one is only logged."""
     app.add_exception_handler(ServiceError, respond_service_error)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
@@ -72,7 +72,7 @@ async def respond_service_error(_: Request, error: Exception) -> JSONResponse:
 
 
 async def respond_unexpected(request: Request, error: Exception) -> JSONResponse:
-    """500 with an incident's number, under which the log has the error."""
+    """500 with an incident number that identifies the error in the log."""
     incident = secrets.token_hex(6)
     log.error(
         "event=failed incident=%s method=%s path=%s",
@@ -95,7 +95,7 @@ def _fault(fault: dict[str, Any]) -> str:
 
 
 def expected(fault: Mapping[str, Any]) -> str:
-    """What the value should have been, from one of pydantic's validation errors."""
+    """The expected value, from one of pydantic's validation errors."""
     if fault["type"] == "string_pattern_mismatch":
         return f"expected text that matches {fault['ctx']['pattern']}"
     if fault["type"] == "missing":

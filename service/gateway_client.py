@@ -1,4 +1,4 @@
-"""Calls of the gateway over kept HTTP/1.1 connections: functions, and the list of them."""
+"""Client of the gateway over persistent HTTP/1.1 connections: calls and lists functions."""
 
 import asyncio
 import base64
@@ -15,7 +15,7 @@ from sluice.http1.wire import header_lines
 
 CONNECT_SECONDS: Final = 5.0
 LIST_SECONDS: Final = 15.0
-# Shorter than the gateway's own 75 s, so that no call uses a connection it is closing.
+# Shorter than the gateway's 75 s, so that no call uses a connection the gateway is closing.
 KEPT_SECONDS: Final = 30.0
 KEPT_CONNECTIONS: Final = 256
 RESPONSE_BYTES: Final = 16 * 1024 * 1024
@@ -36,7 +36,7 @@ class FunctionResponse:
         return 200 <= self.status < 300
 
     def header(self, name: str) -> str:
-        """The first value of a header by its lower-case name, else the empty text."""
+        """The first value of a header by its lower-case name, or an empty string."""
         return next((value for key, value in self.headers if key == name), "")
 
 
@@ -87,15 +87,15 @@ class ResponseCollector:
             self.future.set_exception(UnsentError(str(error)) if nothing_sent else kind)
 
     def sending_paused(self) -> None:
-        """The request is one write."""
+        """Nothing to pause: the request is a single write."""
 
     def sending_resumed(self) -> None:
-        """Likewise."""
+        """Nothing to resume."""
 
 
 @dataclass(frozen=True, slots=True)
 class DeployedFunction:
-    """A function as the gateway lists it. replicas: wanted; available: ready ones."""
+    """A function in the gateway's list. replicas: desired count; available: ready count."""
 
     name: str
     namespace: str
@@ -106,7 +106,7 @@ class DeployedFunction:
 
     @property
     def address(self) -> str:
-        """NAME.NAMESPACE, as GatewayClient.call takes it."""
+        """NAME.NAMESPACE, for GatewayClient.call."""
         return f"{self.name}.{self.namespace}" if self.namespace else self.name
 
 
@@ -131,7 +131,7 @@ class FunctionCaller(Protocol):
 class GatewayClient:
     """One gateway. url: `http://HOST:PORT[/PREFIX]`; socket: a Unix socket to use instead.
 
-    Safe for any number of calls at once on one loop; the caller bounds them.
+    Safe for any number of concurrent calls on one loop; the caller limits them.
     """
 
     def __init__(self, url: str, user: str, password: str, socket: str = "") -> None:
@@ -160,7 +160,7 @@ class GatewayClient:
     ) -> FunctionResponse:
         """The function's response, whatever its status. function: NAME or NAME.NAMESPACE.
 
-        path: with its query. timeout: seconds for all of it. A cancelled call cuts its connection.
+        path: including the query. timeout: total seconds. A cancelled call closes its connection.
         Raises GatewayUnavailableError, CallTimeoutError, ResponseTooLargeError, and ValueError for
         a header that would break the request.
         """
@@ -234,7 +234,7 @@ class GatewayClient:
             try:
                 return await self._ask(connection, request, response_bytes)
             except UnsentError:
-                pass  # the idle connection was closed meanwhile: use a new one
+                pass  # the idle connection was closed in the meantime: use a new one
         try:
             connection = await connect(self._address, CONNECT_SECONDS)
         except (OSError, Http1Error) as error:

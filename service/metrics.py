@@ -1,4 +1,4 @@
-"""The Prometheus series of a service, in one registry of its own."""
+"""The Prometheus series of a service, in a separate Prometheus registry."""
 
 import asyncio
 
@@ -22,7 +22,7 @@ class ServiceMetrics:
             collector(registry=self.registry)
 
     def render(self) -> bytes:
-        """The text exposition."""
+        """The series in the Prometheus text format."""
         return generate_latest(self.registry)
 
     async def response(self) -> Response:

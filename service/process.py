@@ -1,4 +1,4 @@
-"""The life of a service's process: one at a time, its socket, its exit code."""
+"""The lifecycle of a service's process: single instance, socket, exit code."""
 
 import asyncio
 import contextlib
@@ -24,11 +24,11 @@ log = logging.getLogger(__name__)
 
 
 class InUseError(Exception):
-    """Something that is no socket has the socket's name."""
+    """The socket path exists and is not a socket."""
 
 
 class ServiceSettings(Protocol):
-    """What a service's process needs. lock_path: a file that one process at a time holds."""
+    """Settings that a service's process needs. lock_path: a file locked by one process."""
 
     @property
     def log_format(self) -> str: ...
@@ -47,9 +47,9 @@ def run(
     read: Callable[[Mapping[str, str]], S],
     serve: Callable[[S, socket.socket], Coroutine[Any, Any, None]],
 ) -> int:
-    """Exit code: 0 after SIGTERM, 1 when lock, socket or database can't be had, 2 for settings.
+    """Exit code: 0 after SIGTERM, 1 without lock, socket or database, 2 for invalid settings.
 
-    read: the settings of an environment. serve: everything else, until SIGTERM.
+    read: parses the settings from an environment. serve: runs the service until SIGTERM.
     """
     try:
         settings = read(os.environ)
@@ -72,7 +72,7 @@ def run(
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold `path` for this process, which the file then names. Raises LockedError."""
+    """Lock `path` for this process and write its pid there. Raises LockedError."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     with FileLock(path) as lock:
         lock.write_holder()
@@ -81,9 +81,9 @@ def locked(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def listening(path: Path) -> Iterator[socket.socket]:
-    """A listening Unix socket that only its owner can open; one left behind is replaced.
+    """A listening Unix socket that only its owner can open; replaces a stale socket.
 
-    Raises InUseError where something else has the name.
+    Raises InUseError when the path exists and is not a socket.
     """
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     if path.exists() and not stat.S_ISSOCK(path.stat().st_mode):

@@ -1,7 +1,7 @@
-"""Schedules: five fields, or six with the seconds first, `@every 90s`, `@hourly` and its like.
+"""Schedules: five fields, or six with seconds first, `@every 90s`, `@hourly` and the like.
 
-The words are those of robfig/cron, which OpenFaaS's cron-connector parses with: a prefix
-`CRON_TZ=Area/City ` sets the time zone, `;` stands between several schedules.
+The syntax is that of robfig/cron, the parser of OpenFaaS's cron-connector: a prefix
+`CRON_TZ=Area/City ` sets the time zone, `;` separates several schedules.
 """
 
 import math
@@ -25,7 +25,7 @@ NAMED: Final = {
     "@hourly": "0 * * * *",
 }
 ZONE: Final = re.compile(r"(?:CRON_TZ|TZ)=(\S+)\s+(.*)", re.DOTALL)
-# croniter reads more than robfig/cron does: hashes, random values, `l`, years.
+# croniter accepts more than robfig/cron: hashes, random values, `l`, years.
 FIELD: Final = re.compile(
     r"(?:[0-9*/,?-]|jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec|sun|mon|tue|wed|thu|fri|sat)+",
     re.IGNORECASE,
@@ -36,12 +36,12 @@ LONGEST: Final = 256
 
 
 class ScheduleError(ValueError):
-    """A schedule that does not parse; the message says why."""
+    """An invalid schedule; the message gives the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """When to call. text: as the developer wrote it; zone: a name of the tz database.
+    """When to call. text: the original text; zone: a name of the tz database.
 
     every: seconds between two fire times, 0 for a cron expression.
     """
@@ -54,10 +54,10 @@ class Schedule:
     def next(self, after: float) -> float:
         """The first fire time later than `after`, both in seconds since the epoch.
 
-        `@every` fires at multiples of its interval since the epoch, so that two processes and a
-        restarted one agree. A local time that a change of clocks skips fires once the clock is
-        past it; one that comes twice fires the first time only, unless the hour is `*`. inf when
-        there is none.
+        `@every` fires at multiples of its interval since the epoch, so that all processes agree,
+        also after a restart. A local time skipped by a clock change fires once the clock is past
+        it; a local time that occurs twice fires only the first time, unless the hour is `*`.
+        inf when there is none.
         """
         if self.interval:
             return float((math.floor(after / self.interval) + 1) * self.interval)
@@ -84,7 +84,7 @@ class Schedule:
 
 
 def parse_schedules(text: str, zone: str = "") -> list[Schedule | ScheduleError]:
-    """Each schedule in an annotation, or why it is none, in order. zone: where none is named."""
+    """Each schedule of an annotation in order, or its error. zone: the default time zone."""
     parts = [part.strip() for part in text.split(";")]
     parts = [part for part in parts if part] or [""]
     if len(parts) > MOST:
@@ -99,7 +99,7 @@ def parse_schedules(text: str, zone: str = "") -> list[Schedule | ScheduleError]
 
 
 def parse_schedule(text: str, zone: str = "") -> Schedule:
-    """One schedule. Raises ScheduleError."""
+    """The schedule in `text`. Raises ScheduleError."""
     if not text or len(text) > LONGEST:
         raise ScheduleError(f"schedule: expected 1 to {LONGEST} characters, got {len(text)}")
     named = ZONE.fullmatch(text)
@@ -126,7 +126,7 @@ def parse_schedule(text: str, zone: str = "") -> Schedule:
 
 
 def local_zone() -> str:
-    """The zone of schedules that name none: UTC, as servers run in different zones."""
+    """The default time zone: UTC, because servers run in different zones."""
     return "UTC"
 
 
@@ -144,7 +144,7 @@ def _expression(text: str, rest: str) -> str:
     for field in fields:
         if not FIELD.fullmatch(field):
             raise ScheduleError(f"schedule {text!r}: field {field!r} is none of cron's")
-    # robfig/cron takes `?` for `*` in any field.
+    # robfig/cron accepts `?` for `*` in any field.
     return " ".join("*" if field == "?" else field for field in fields)
 
 

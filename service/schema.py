@@ -28,9 +28,9 @@ SERIAL: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Migration:
-    """One step of a schema: SQL for SQLite and PostgreSQL alike.
+    """One step of a schema, in SQL that SQLite and PostgreSQL both accept.
 
-    Frozen once released: a later change of the tables is a migration of its own.
+    Frozen once released: later changes of the tables are new migrations.
     """
 
     name: str
@@ -45,10 +45,10 @@ class Migration:
 
 @dataclass(frozen=True, slots=True)
 class Schema:
-    """The tables of one service. migrations: the first one makes version 1.
+    """The schema of one service. migrations: the first one creates version 1.
 
-    table: where the versions are noted. lock_key: any number, the same in all processes of the
-    service on one PostgreSQL and another one in other services.
+    table: the table of applied versions. lock_key: an advisory lock id, the same for all
+    processes of the service on one PostgreSQL and different from those of other services.
     """
 
     service: str
@@ -57,9 +57,9 @@ class Schema:
     migrations: tuple[Migration, ...]
 
     def migrate(self, connection: Connection) -> int:
-        """The version, after all that was missing is applied in the caller's transaction.
+        """Apply missing migrations in the caller's transaction; returns the version.
 
-        The transaction holds the lock: SQLite's by BEGIN IMMEDIATE, PostgreSQL's an advisory one.
+        The transaction holds a lock: BEGIN IMMEDIATE on SQLite, an advisory lock on PostgreSQL.
         Raises NewerSchemaError.
         """
         if connection.dialect.name == "postgresql":

@@ -1,4 +1,4 @@
-"""uvicorn's server for a process that ends with 0 on SIGTERM, after its own clean-up."""
+"""A uvicorn server whose process exits with 0 on SIGTERM, after its own clean-up."""
 
 import asyncio
 import contextlib
@@ -21,7 +21,7 @@ async def serve(
 ) -> None:
     """Serve `app` on `listener` until SIGTERM, then end open requests within `grace` seconds.
 
-    end_waits: called first then, so that long polls end at once.
+    end_waits: called first at SIGTERM, so that long polls end at once.
     """
     config = uvicorn.Config(
         app,
@@ -40,7 +40,7 @@ async def serve(
 
 
 class _Server(uvicorn.Server):
-    """Overrides `capture_signals`, which would raise the signal again, and `shutdown`."""
+    """Overrides `shutdown` and `capture_signals`, which would raise the signal again."""
 
     def __init__(self, config: uvicorn.Config, end_waits: Callable[[], None]) -> None:
         super().__init__(config)

@@ -1,1 +1,1 @@
-"""The HTTP API: parse, call one store function, render. docs/registry.md lists the routes."""
+"""The HTTP API: parse a request, call the store, render. docs/registry.md lists the routes."""

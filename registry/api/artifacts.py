@@ -1,4 +1,4 @@
-"""Artifacts: bytes in, bytes out, by sha256."""
+"""Routes that upload and download artifacts by sha256."""
 
 import asyncio
 from typing import Annotated
@@ -23,7 +23,7 @@ async def upload(
     registry: Registry,
     x_content_sha256: Annotated[str | None, Header()] = None,
 ) -> Response:
-    """Keep the body; 201 even when it was known, since the outcome is the same."""
+    """Store the body; 201 also when it was stored before, since the outcome is the same."""
     if x_content_sha256 is not None and not valid_sha256(x_content_sha256.lower()):
         raise InvalidRequestError("X-Content-SHA256: expected 64 hex digits")
     limit = registry.settings.artifact_bytes
@@ -44,7 +44,7 @@ async def upload(
 
 @router.api_route("/{sha256}", methods=["GET", "HEAD"])
 async def download(request: Request, registry: Registry, sha256: DigestPath) -> Response:
-    """The bytes; If-None-Match and Range are honoured."""
+    """The bytes of an artifact; supports If-None-Match and Range."""
     await registry.read(lambda connection: artifacts.get(connection, sha256))
     return await send_file(request, registry, sha256, "application/octet-stream")
 

@@ -1,4 +1,4 @@
-"""Reading requests: JSON within limits, streams to disk, Idempotency-Key; each fault is named."""
+"""Request bodies (JSON within limits, streams) and Idempotency-Key; errors name each fault."""
 
 import hashlib
 import json
@@ -20,14 +20,14 @@ JSON_TYPES: Final = re.compile(r"application/(json|[\w.-]+\+json)|text/plain|")
 
 
 def check_length(request: Request, limit: int) -> None:
-    """Raises TooLargeError when the announced length is over `limit` bytes."""
+    """Raises TooLargeError when Content-Length is over `limit` bytes."""
     announced = request.headers.get("content-length", "")
     if announced.isdecimal() and int(announced) > limit:
         raise TooLargeError(f"body: expected at most {limit} bytes, got {announced}")
 
 
 async def read_json(request: Request, limit: int) -> Any:
-    """The body as JSON, without NaN, infinities, NUL or lone surrogates, which nothing can store.
+    """The body as JSON. Refuses NaN, infinities, NUL and lone surrogates: they cannot be stored.
 
     Raises InvalidRequestError, TooLargeError, UnsupportedMediaTypeError.
     """
@@ -44,7 +44,7 @@ async def read_json(request: Request, limit: int) -> Any:
 
 
 def parse_json(body: bytes) -> Any:
-    """Raises InvalidRequestError."""
+    """The JSON value of `body`. Raises InvalidRequestError."""
     try:
         value = json.loads(body.decode(), parse_constant=_refuse_constant)
         text = json.dumps(value, ensure_ascii=False, allow_nan=False)
@@ -65,7 +65,7 @@ def parse_json(body: bytes) -> Any:
 
 
 async def read_body(request: Request, limit: int, model: type[B]) -> B:
-    """The body as `model`. Raises InvalidRequestError naming each field that does not fit."""
+    """The body as `model`. Raises InvalidRequestError naming each invalid field."""
     return validate(await read_json(request, limit), model)
 
 
@@ -97,10 +97,10 @@ def _refuse_constant(name: str) -> NoReturn:
 
 
 def claim_of(request: Request, content: Any) -> Claim | None:
-    """The request's claim to its Idempotency-Key, if it has one.
+    """The request's claim to its Idempotency-Key, None without that header.
 
-    content: what decides the effect beside method, path and query: the parsed JSON body, or a
-    digest of the streamed one. Raises InvalidRequestError for a malformed key.
+    content: the parsed JSON body, or the digest of a streamed body. It is hashed together with
+    the query; the key is scoped to method and path. Raises InvalidRequestError for a malformed key.
     """
     keys = request.headers.getlist("idempotency-key")
     if not keys:
@@ -115,7 +115,7 @@ def claim_of(request: Request, content: Any) -> Claim | None:
 
 
 async def stream(request: Request, limit: int) -> AsyncIterator[bytes]:
-    """The body's chunks as they come. Raises TooLargeError at once when its length says so."""
+    """The body's chunks. Raises TooLargeError, at once when Content-Length is over `limit`."""
     check_length(request, limit)
     async for chunk in request.stream():
         yield chunk

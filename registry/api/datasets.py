@@ -1,4 +1,4 @@
-"""Datasets: upload, read what was made of it, fetch it."""
+"""Routes that upload, describe and download datasets."""
 
 from typing import Annotated, Any, Literal
 
@@ -37,7 +37,7 @@ async def upload(
     name: NamePath,
     query: Annotated[UploadQuery, Query()],
 ) -> Response:
-    """Read the body as a table; 201 with a new version, 200 with the one that has this content."""
+    """Read the body as a table; 201 with a new version, 200 with one of the same content."""
     kind = request.headers.get("content-type", "")
     asked = read_options(kind, query.format, query.delimiter, query.header, query.max_rejects)
     limit = registry.settings.dataset_bytes
@@ -60,7 +60,7 @@ async def upload(
 def _known(
     connection: Any, claim: Claim | None, name: str, sha256: str, asked: ReadOptions
 ) -> Reply | None:
-    """The reply that needs no reading of the upload: to the same key, or the same content."""
+    """The reply when the same key or the same content was stored before, else None."""
     first = seen(connection, claim)
     if first is not None:
         return first
@@ -74,7 +74,7 @@ def _stored(connection: Any, name: str, content: dict[str, Any], identity: str) 
 
 
 async def _content(registry: Service, spooled: Spooled, asked: ReadOptions) -> dict[str, Any]:
-    """What the upload holds, its files in the store already."""
+    """The upload's description, after its files are in the store."""
     return await registry.ingest.read(spooled, asked)
 
 
@@ -89,7 +89,7 @@ async def list_all(registry: Registry, limit: Limit = 100, after: AfterName = ""
 async def versions(
     registry: Registry, name: NamePath, limit: Limit = 100, after: AfterNumber = 0
 ) -> dict[str, Any]:
-    """The versions, without columns and rejected rows: those are with each version."""
+    """A page of versions, with columns and rejects as counts; `version_` gives the details."""
     found = await registry.read(
         lambda connection: datasets.versions(connection, name, after, limit)
     )
@@ -114,7 +114,7 @@ async def content(
     version: VersionPath,
     format_: Annotated[Literal["parquet", "csv", "original"], Query(alias="format")] = "parquet",
 ) -> Response:
-    """The table as Parquet or clean CSV, or the upload as it came."""
+    """The table as Parquet or clean CSV, or the original upload."""
     found = await registry.read(lambda connection: datasets.get(connection, name, version))
     kind = KINDS[found.format if format_ == "original" else format_]
     return await send_file(request, registry, found.files[format_]["sha256"], kind)

@@ -1,4 +1,4 @@
-"""Events (long poll) and logged predictions."""
+"""Routes for events (long poll) and logged predictions."""
 
 import asyncio
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from registry.store import events, predictions
 
 router = APIRouter()
 LONGEST_WAIT: Final = 30.0
-OTHERS_WRITE: Final = 1.0  # seconds between looks where another process may have written
+OTHERS_WRITE: Final = 1.0  # seconds between polls of a database that other processes write to
 Kind = Literal["alias.moved", "alias.removed", "model.registered", "dataset.uploaded"]
 Wait = Annotated[float, Query(ge=0, allow_inf_nan=False)]
 
@@ -30,9 +30,9 @@ async def events_(
     wait: Wait = 0.0,
     kind: Kind | None = None,
 ) -> dict[str, Any]:
-    """Events after `after`, oldest first; with none yet, the first that come within `wait`.
+    """Events after `after`, oldest first; waits up to `wait` seconds when there are none.
 
-    `next` is the `after` of the following call, `last` the newest id there is.
+    `next` is the `after` of the following call, `last` the id of the newest event.
     """
     deadline = asyncio.get_running_loop().time() + min(wait, LONGEST_WAIT)
     found, last = await _wait(registry, (after, limit, kind), deadline)
@@ -49,7 +49,7 @@ async def _wait(
     while True:
         wait_for_event = (
             registry.notifier.listen()
-        )  # before the look, so that no event falls in between
+        )  # before the read, so that no event is missed in between
         found, last = await registry.read(work)
         left = deadline - asyncio.get_running_loop().time()
         if found or left <= 0 or registry.notifier.closed:
@@ -60,7 +60,7 @@ async def _wait(
 
 @router.post("/predictions")
 async def log_predictions(request: Request, registry: Registry) -> Response:
-    """Keep a batch: {"predictions": [...]} or the list itself."""
+    """Store a batch: {"predictions": [...]} or the bare list."""
     raw = await read_json(request, registry.settings.json_bytes)
     asked = validate({"predictions": raw} if isinstance(raw, list) else raw, PredictionsIn)
     batch = [_row(one) for one in asked.predictions]
@@ -79,7 +79,7 @@ async def predictions_(
     limit: Limit = 100,
     after: AfterNumber = 0,
 ) -> dict[str, Any]:
-    """A page of logged predictions in the order they came."""
+    """A page of logged predictions in the order they were stored."""
     wanted = {"model": model, "version": version, "function": function}
     where = {name: value for name, value in wanted.items() if value is not None}
     found = await registry.read(

@@ -1,4 +1,4 @@
-"""In front of every route: who asks, how long it took, and errors as the API's JSON."""
+"""Middleware that checks the identity and measures requests, and the JSON error handlers."""
 
 import logging
 import time
@@ -13,12 +13,12 @@ from registry.metrics import RegistryMetrics
 from service import errors
 from service.identity import OPEN_PATHS, UNAUTHENTICATED, identity_in
 
-DISK_FULL = ("disk is full", "No space left on device")  # SQLite's words and PostgreSQL's
+DISK_FULL = ("disk is full", "No space left on device")  # messages of SQLite and PostgreSQL
 log = logging.getLogger(__name__)
 
 
 class Guard:
-    """Refuses requests that did not come through the gateway and counts all of them."""
+    """Refuses requests that did not come through the gateway; counts and times every request."""
 
     def __init__(self, app: ASGIApp, metrics: RegistryMetrics) -> None:
         self._app, self._metrics = app, metrics
@@ -46,14 +46,14 @@ class Guard:
             self._count(scope, status, time.monotonic() - started)
 
     def _count(self, scope: Scope, status: int, seconds: float) -> None:
-        # The route, not the path: the number of series must not depend on callers' names.
+        # Label by route, not path: names chosen by callers must not create series.
         route = getattr(scope.get("route"), "path", "unknown")
         self._metrics.requests.labels(scope["method"], route, status).inc()
         self._metrics.seconds.labels(scope["method"], route).observe(seconds)
 
 
 def install_errors(app: FastAPI) -> None:
-    """Answer every failure as {"error": text}, a full disk as 507."""
+    """Turn every failure into a response {"error": text}; a full disk becomes 507."""
     errors.install_errors(app)
     app.add_exception_handler(StorageFullError, _full)
     app.add_exception_handler(OperationalError, _database)

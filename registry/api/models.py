@@ -1,4 +1,4 @@
-"""Models, their versions and their aliases."""
+"""Routes for models, their versions and their aliases."""
 
 from typing import Annotated, Any
 
@@ -74,7 +74,7 @@ async def version_(registry: Registry, name: NamePath, version: VersionPath) -> 
 async def move_alias(
     request: Request, registry: Registry, identity: Identity, name: NamePath, alias: str
 ) -> Response:
-    """Point the alias at a version; 409 with `current` when `expected` is not where it stands."""
+    """Point the alias at a version; 409 with `current` when it does not match `expected`."""
     if not valid_alias(alias):
         raise InvalidRequestError(
             f"alias: expected [a-z][a-z0-9-]* of at most 64 characters, {LATEST} is computed, "
@@ -105,7 +105,7 @@ async def remove_alias(
     alias: AliasPath,
     expected: Annotated[int | None, Query(ge=1)] = None,
 ) -> Response:
-    """200 with what the alias was; it is gone."""
+    """Delete the alias; 200 with the version it pointed to."""
     move = aliases.Move(
         model=name,
         alias=alias,
@@ -139,7 +139,7 @@ async def list_aliases(
 async def alias_(
     request: Request, registry: Registry, name: NamePath, alias: AliasPath
 ) -> Response:
-    """The version an alias points at, `latest` included; 304 while it has not moved."""
+    """The version an alias (or `latest`) points to; 304 when If-None-Match still matches."""
 
     def work(connection: Connection) -> tuple[str, dict[str, Any]]:
         if alias == LATEST:
@@ -163,7 +163,7 @@ async def history(
     limit: Limit = 100,
     after: Annotated[int | None, Query(ge=1)] = None,
 ) -> dict[str, Any]:
-    """Moves, newest first; `after` is the id of the last one seen."""
+    """A page of moves, newest first; `after` is the id of the last move of the previous page."""
     found = await registry.read(
         lambda connection: aliases.history(connection, name, alias, after, limit)
     )

@@ -1,4 +1,4 @@
-"""Runs and feature sets."""
+"""Routes for runs and feature sets."""
 
 from typing import Annotated, Any, Literal
 
@@ -57,7 +57,7 @@ async def feature_set(registry: Registry, id_: IdPath) -> dict[str, Any]:
 
 @router.post("/runs")
 async def create_run(request: Request, registry: Registry) -> Response:
-    """201 with the new run, under way."""
+    """201 with the new run, whose status is `running`."""
     raw = await read_json(request, registry.settings.json_bytes)
     asked = validate(raw, RunIn)
     content = asked.model_dump(exclude={"experiment"})
@@ -90,7 +90,7 @@ async def run(registry: Registry, id_: IdPath) -> dict[str, Any]:
 
 @router.patch("/runs/{id_}")
 async def end_run(request: Request, registry: Registry, id_: IdPath) -> Response:
-    """200 with the run, finished or failed; it ends once."""
+    """End the run as finished or failed; 200 with the run. A run ends once."""
     raw = await read_json(request, registry.settings.json_bytes)
     asked = validate(raw, RunEndIn)
     return await registry.change(
@@ -103,7 +103,7 @@ async def end_run(request: Request, registry: Registry, id_: IdPath) -> Response
 
 @router.post("/runs/{id_}/params")
 async def add_params(request: Request, registry: Registry, id_: IdPath) -> Response:
-    """200 with the run; a parameter is written once."""
+    """Add parameters; 200 with the run. A parameter is written once."""
     raw = await read_json(request, registry.settings.json_bytes)
     params = validate({"params": raw}, ParamsIn).params
 
@@ -116,7 +116,7 @@ async def add_params(request: Request, registry: Registry, id_: IdPath) -> Respo
 
 @router.post("/runs/{id_}/metrics")
 async def add_metrics(request: Request, registry: Registry, id_: IdPath) -> Response:
-    """How many values were added."""
+    """Append metric values; the response holds how many were accepted."""
     raw = await read_json(request, registry.settings.json_bytes)
     points = [_point(one) for one in validate({"metrics": _listed(raw)}, MetricsIn).metrics]
     return await registry.change(
@@ -135,7 +135,7 @@ async def metrics(
     limit: Limit = 1000,
     after: AfterNumber = 0,
 ) -> dict[str, Any]:
-    """A page of values in the order they came."""
+    """A page of metric values in the order they were stored."""
     found = await registry.read(
         lambda connection: runs.metrics(connection, id_, name, after, limit)
     )
@@ -144,7 +144,7 @@ async def metrics(
 
 @router.post("/runs/{id_}/artifacts")
 async def add_artifact(request: Request, registry: Registry, id_: IdPath) -> Response:
-    """201 with the run's artifact of that name."""
+    """Attach an artifact to the run by name; 201."""
     raw = await read_json(request, registry.settings.json_bytes)
     asked = validate(raw, RunArtifactIn)
 
@@ -156,7 +156,7 @@ async def add_artifact(request: Request, registry: Registry, id_: IdPath) -> Res
 
 
 def _listed(raw: Any) -> list[Any]:
-    """Both forms of a metrics body as a list."""
+    """A metrics body as a list; {name: value} becomes one point per name."""
     if isinstance(raw, list):
         return raw
     if isinstance(raw, dict):

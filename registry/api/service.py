@@ -1,4 +1,4 @@
-"""What every route works with: database, blobs, ingest, the bell of long polls."""
+"""Shared by all routes: the service's parts, path and query types, JSON responses."""
 
 import asyncio
 import json
@@ -30,25 +30,25 @@ AfterName = Annotated[str, Query(max_length=128)]
 
 
 class EventNotifier:
-    """Wakes everybody who waits for the next event; closing wakes them for good."""
+    """Wakes long polls that wait for the next event. After `close` no wait blocks."""
 
     def __init__(self) -> None:
         self.closed = False
         self._next = asyncio.Event()
 
     def ring(self) -> None:
-        """Wake who listens now."""
+        """Wake the current waiters."""
         self._next.set()
         if not self.closed:
             self._next = asyncio.Event()
 
     def close(self) -> None:
-        """Wake who listens, now and from now on."""
+        """Wake the current waiters; later waits return at once."""
         self.closed = True
         self._next.set()
 
     def listen(self) -> Callable[[float], Awaitable[None]]:
-        """A call that waits for the first ring from now on, at most so many seconds."""
+        """`wait(seconds)`, which returns at the first `ring` after this call or at timeout."""
         following = self._next
 
         async def wait(seconds: float) -> None:
@@ -73,18 +73,18 @@ class Service:
     notifier: EventNotifier = field(default_factory=EventNotifier)
 
     async def read(self, work: Callable[[Connection], T]) -> T:
-        """The result of `work` on what is committed."""
+        """The result of `work` in a read transaction."""
         return await self.database.read(work)
 
     async def change(self, claim: Claim | None, work: Callable[[Connection], Reply]) -> Response:
-        """The durable reply of a write, done once a claim; wakes who waits for events."""
+        """The response to a write after its commit; a claim is executed once. Wakes long polls."""
         reply = await self.database.write(lambda connection: idempotent(connection, claim, work))
         self.notifier.ring()
         return response(reply)
 
 
 def response(reply: Reply) -> Response:
-    """A reply as JSON."""
+    """A reply as a JSON response."""
     return JSONResponse(reply.body, reply.status)
 
 
@@ -95,7 +95,7 @@ def service_of(request: Request) -> Service:
 
 
 def identity_of(request: Request) -> str:
-    """Who asks, as the guard noted."""
+    """The caller's identity, set by the guard."""
     identity: str = request.state.identity
     return identity
 
@@ -105,17 +105,17 @@ Identity = Annotated[str, Depends(identity_of)]
 
 
 def body_of(record: Any, **more: Any) -> dict[str, Any]:
-    """A record as JSON-able object."""
+    """A record as a JSON-serializable object."""
     return {**asdict(record), **more}
 
 
 def page(name: str, items: list[dict[str, Any]], limit: int, key: str) -> dict[str, Any]:
-    """A bounded list; `next` is the `after` of the following page, null at the end."""
+    """One page of a list; `next` is the `after` of the following page, null at the end."""
     return {name: items, "next": items[-1][key] if len(items) == limit else None}
 
 
 def tagged(request: Request, tag: str, body: Mapping[str, Any]) -> Response:
-    """The body with its ETag, or 304 when the caller has it already."""
+    """The body with its ETag, or 304 when If-None-Match holds `tag`."""
     headers = {"ETag": f'"{tag}"', "Cache-Control": "no-cache"}
     if fresh(request, tag):
         return Response(status_code=304, headers=headers)

@@ -1,4 +1,4 @@
-"""Request bodies as they come over the wire; unknown fields are refused by name."""
+"""Models of request bodies. Unknown fields are refused; the error names them."""
 
 from typing import Annotated, Literal
 
@@ -27,13 +27,13 @@ Tags = Annotated[dict[Key, Words], Field(max_length=200)]
 
 
 class Body(BaseModel):
-    """A body whose fields have the JSON type they are declared with; others are refused."""
+    """Base of request bodies: no type coercion, no unknown fields."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
 class UploadQuery(BaseModel):
-    """POST /datasets/{name}?...: what the caller says of the file; the rest is sniffed.
+    """POST /datasets/{name}?...: how to parse the file; missing options are detected.
 
     max_rejects: share of rows that may be rejected.
     """
@@ -59,7 +59,7 @@ class FeatureSetIn(Body):
 
 
 class RunInputs(Body):
-    """What a run read."""
+    """The inputs of a run."""
 
     dataset: Name | None = None
     version: Version | None = None
@@ -76,7 +76,7 @@ class RunIn(Body):
 
 
 class MetricIn(Body):
-    """One point of a metric series. at: when it was measured, now when left out."""
+    """One point of a metric series. at: time of measurement; default: now."""
 
     name: Key
     value: FiniteFloat
@@ -85,7 +85,7 @@ class MetricIn(Body):
 
 
 class MetricsIn(Body):
-    """POST /runs/{id}/metrics with a list; {name: value} is turned into one."""
+    """POST /runs/{id}/metrics. A body {name: value} is converted to this list first."""
 
     metrics: Annotated[list[MetricIn], Field(max_length=1000)]
 
@@ -126,7 +126,10 @@ class ModelVersionIn(Body):
 
 
 class AliasIn(Body):
-    """PUT /models/{name}/aliases/{alias}. expected counts when it is there, null: no such alias."""
+    """PUT /models/{name}/aliases/{alias}.
+
+    expected: compared when present; null requires that the alias does not exist.
+    """
 
     version: Version
     expected: Version | None = None

@@ -1,4 +1,4 @@
-"""Dataset uploads: checked, typed and measured by DuckDB in a process of their own.
+"""Dataset uploads: checked, typed and measured by DuckDB in a separate process.
 
-`ingest` is the registry's side, `worker` the process; the other modules run in the worker.
+`ingest` runs in the registry; `worker` is the process, and the other modules run in it.
 """

@@ -1,6 +1,6 @@
-"""Which type a text column has: decided by every value, never by most of them.
+"""The type of each text column: every value must fit it, not just most of them.
 
-A column that is nearly one of numbers stays text and a note says which value keeps it so.
+A column of mostly numbers stays text, and a note names the first value that is not a number.
 """
 
 import math
@@ -19,11 +19,11 @@ COMMA_NUMBER: Final = r"[+-]?\d+,\d+"
 DATE: Final = r"\d{4}-\d{2}-\d{2}"
 TIMESTAMP: Final = DATE + r"([ T]\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}(:?\d{2})?)?)?"
 WORDS_SQL: Final = "(" + ", ".join(f"'{word}'" for word in MISSING_WORDS) + ")"
-TOGETHER: Final = 50  # columns a query: each query binds the whole table anew
+TOGETHER: Final = 50  # columns per query: each query binds the whole table again
 WIDE: Final = "9.2e18"  # just under 2^63
 
 Conditions = Mapping[str, str]
-# {c}: the cell. {v}: the same trimmed, NULL when empty. {d}: as a float, NULL when it is none.
+# {c}: the cell. {v}: the trimmed cell, NULL when empty. {d}: {v} as a float, NULL when not one.
 ANY: Final[Conditions] = {
     "present": "{v} IS NOT NULL",
     "words": f"lower({{v}}) IN {WORDS_SQL}",
@@ -35,7 +35,7 @@ NUMERIC: Final[Conditions] = {
     "unfit": f"NOT coalesce(isfinite({{d}}), false) AND regexp_full_match({{v}}, '{NUMBER}')",
     "infinite": f"isinf({{d}}) AND NOT regexp_full_match({{v}}, '{NUMBER}')",
     "wide": f"abs({{d}}) >= {WIDE} AND isfinite({{d}}) AND regexp_full_match({{v}}, '{INTEGER}')",
-    # Text order: all that begins with 0 and a digit lies between these two.
+    # In text order every value that starts with 0 and a digit lies between these two.
     "zero_led": "ltrim({v}, '+-') >= '00' AND ltrim({v}, '+-') < '0:' AND {d} IS NOT NULL",
 }
 TEXTUAL: Final[Conditions] = {
@@ -50,10 +50,10 @@ TEXTUAL: Final[Conditions] = {
 
 @dataclass(frozen=True, slots=True)
 class Typed:
-    """A column's type and the SQL that makes it of raw text `c`.
+    """A column's type and the SQL that converts its raw text.
 
-    unfit: SQL condition of values that a number column can not hold. odd: SQL condition of the
-    values that kept the column text; its first row completes the note.
+    unfit: SQL condition for values that a number column cannot hold. odd: SQL condition for the
+    values because of which the column stays text; the note quotes the first of them.
     """
 
     type: str
@@ -67,7 +67,7 @@ Counts = dict[str, int]
 
 
 def types_of(connection: Connection, names: Sequence[str]) -> list[Typed]:
-    """The type of each text column of table `raw`; names: of columns c0, c1, ..."""
+    """The type of each text column of table `raw`. names: the names of columns c0, c1, ..."""
     columns = [f"c{number}" for number in range(len(names))]
     counts = _count(connection, columns, ANY)
     numeric = [column for column in columns if counts[column]["castable"]]
@@ -84,7 +84,7 @@ def types_of(connection: Connection, names: Sequence[str]) -> list[Typed]:
 def _count(
     connection: Connection, columns: Sequence[str], conditions: Conditions
 ) -> dict[str, Counts]:
-    """How many cells of each column meet each condition."""
+    """The number of cells per column that meet each condition."""
     counted: dict[str, Counts] = {}
     for first in range(0, len(columns), TOGETHER):
         some = columns[first : first + TOGETHER]
@@ -106,7 +106,7 @@ def _count(
 
 
 def _of(condition: str, column: str) -> str:
-    # Not str.format: the patterns hold braces of their own.
+    # Not str.format: the patterns contain braces.
     named = condition.replace("{c}", column)
     return named.replace("{v}", f"v{column}").replace("{d}", f"d{column}")
 
@@ -133,7 +133,7 @@ def _type(column: str, name: str, counts: Counts) -> Typed:
 
 
 def _number(column: str, name: str, counts: Counts) -> Typed:
-    """A number column's value; TRY_CAST makes the words for missing NULL, all but `nan`."""
+    """The type of a number column. TRY_CAST turns all words for missing but `nan` into NULL."""
     if counts["zero_led"]:
         note = f"column {shown(name)} kept as text: {counts['zero_led']} values have leading zeros"
         return Typed("string", column, note=note)
@@ -183,7 +183,7 @@ def _string(column: str, name: str, counts: Counts) -> Typed:
 
 
 def _share(count: int, total: int) -> str:
-    """A share in percent that is not rounded up to all."""
+    """A share as a percentage; never rounded up to 100 %."""
     return "all" if count == total else f"{math.floor(1000 * count / total) / 10} %"
 
 

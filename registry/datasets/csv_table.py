@@ -1,4 +1,4 @@
-"""A CSV file as DuckDB table `raw`, all text, with the rows that do not fit named by line."""
+"""Loads a CSV file into DuckDB table `raw` as text; rejected rows are listed by line."""
 
 import csv
 from collections.abc import Collection, Iterable, Iterator
@@ -21,8 +21,8 @@ from registry.datasets.job import (
 from registry.datasets.scan import check_quotes, scan
 from registry.datasets.sniff import choose_delimiter, column_names, first_record, read_sample
 
-BEFORE: Final = 1 << 16  # bytes looked at to tell the line ends
-Connection = Any  # duckdb's connection; its methods are not typed
+BEFORE: Final = 1 << 16  # bytes read to detect the line ending
+Connection = Any  # a DuckDB connection; its methods are not typed
 REASONS: Final = {
     "UNQUOTED VALUE": "a quote within the field is not doubled or not closed",
     "INVALID ENCODING": "not UTF-8",
@@ -34,7 +34,7 @@ REASONS: Final = {
 class Loaded:
     """Table `raw` with columns c0, c1, ... in the order of `names`.
 
-    kinds: the DuckDB type of each. rejected: rows left out, of which `rejects` shows some.
+    kinds: the DuckDB type of each. rejected: number of rows left out; `rejects` lists some of them.
     """
 
     form: str
@@ -113,10 +113,10 @@ def _reason(kind: str, message: str) -> str:
 
 
 def _lines_at(path: Path, positions: Iterable[int]) -> list[int]:
-    """The line of the record at each byte position (from 1, ascending) in the file.
+    """The line number of the record at each byte position (from 1, ascending).
 
-    DuckDB's own `line` counts records: behind a quoted line break it is not the line of the file.
-    Its position may lie on the end of the line before, or on blank lines that it stepped over.
+    DuckDB's own `line` counts records, so it is wrong after a quoted line break. Its byte
+    position may be at the previous line's end or at blank lines before the record.
     """
     lines, line, at = [], 1, 0
     with path.open("rb") as file:
@@ -139,10 +139,10 @@ def _parts(file: BinaryIO, length: int) -> Iterator[bytes]:
 
 
 def lines_of(job: Job, loaded: Loaded, rows: Collection[int], kept: int) -> dict[int, int]:
-    """The line in the file of each row of `raw` (from 0); of Parquet its number from 1.
+    """The line in the file of each row of `raw` (from 0); for Parquet the row number from 1.
 
-    kept: rows of `raw`. Only a whole read tells it, so it is asked for few rows. Empty when it
-    can not be told: when more rows were rejected than are named.
+    kept: number of rows in `raw`. Reads the whole file, so call it only when lines are needed.
+    Empty when the lines are unknown: more rows were rejected than are listed.
     """
     if loaded.form != "csv":
         return {row: row + 1 for row in rows}
@@ -172,12 +172,12 @@ def _record_lines(job: Job, loaded: Loaded) -> Iterator[int]:
 
 
 def quoted_text(text: str) -> str:
-    """`text` as SQL literal."""
+    """`text` as an SQL string literal."""
     return "'" + text.replace("'", "''") + "'"
 
 
 def quoted_name(name: str) -> str:
-    """`name` as SQL identifier."""
+    """`name` as an SQL identifier."""
     return '"' + name.replace('"', '""') + '"'
 
 

@@ -1,4 +1,4 @@
-"""Uploads handed to a short-lived process, so that no parser runs in the registry's own."""
+"""Runs each upload in a short-lived process, so that no parser runs in the registry process."""
 
 import asyncio
 import contextlib
@@ -22,7 +22,7 @@ from registry.settings import RegistrySettings
 FORMS: Final = {
     "": None,
     "application/octet-stream": None,
-    "application/x-www-form-urlencoded": None,  # what curl sends with --data-binary
+    "application/x-www-form-urlencoded": None,  # curl --data-binary sends this
     "text/plain": None,
     "text/csv": "csv",
     "application/csv": "csv",
@@ -44,7 +44,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class ReadOptions:
-    """How the caller wants an upload read; None: as the content says."""
+    """How the caller wants an upload parsed. None: detect it from the content."""
 
     form: str | None
     delimiter: str | None
@@ -52,7 +52,7 @@ class ReadOptions:
     max_rejects: float | None
 
     def reading(self) -> dict[str, Any]:
-        """The part that decides which table comes out of the same bytes."""
+        """The options that change the resulting table for the same bytes."""
         given = {"delimiter": self.delimiter, "header": self.header}
         return {name: value for name, value in given.items() if value is not None}
 
@@ -64,7 +64,7 @@ def read_options(
     header: bool | None,
     max_rejects: float | None,
 ) -> ReadOptions:
-    """The query and Content-Type as one. Raises UnsupportedMediaTypeError, InvalidRequestError."""
+    """From query and Content-Type. Raises UnsupportedMediaTypeError, InvalidRequestError."""
     media = kind.partition(";")[0].strip().lower()
     if media not in FORMS:
         raise UnsupportedMediaTypeError(
@@ -83,7 +83,7 @@ def read_options(
 
 
 class Ingest:
-    """Reads uploads, a bounded number at once; the rest wait, and a longer queue is refused."""
+    """Reads a limited number of uploads at once; others wait in a bounded queue or are refused."""
 
     def __init__(self, settings: RegistrySettings, blobs: Blobs, metrics: RegistryMetrics) -> None:
         self._settings, self._blobs, self._metrics = settings, blobs, metrics
@@ -91,7 +91,7 @@ class Ingest:
         self._queued = 0
 
     async def read(self, spooled: Spooled, asked: ReadOptions) -> dict[str, Any]:
-        """The fields of a DatasetVersion that come from the content; its files are durable.
+        """The fields of a DatasetVersion that come from the content, after its files are durable.
 
         Raises InvalidRequestError, TooLargeError, UnsupportedMediaTypeError, BusyError.
         """
@@ -179,7 +179,7 @@ class Ingest:
 
 
 async def _exchange(process: asyncio.subprocess.Process, job: Job) -> tuple[bytes, bytes]:
-    """The worker's line and its complaints. Its stdin stays open: at EOF it ends itself."""
+    """The worker's stdout line and its stderr. Keep stdin open: the worker exits at EOF."""
     if process.stdin is None or process.stdout is None or process.stderr is None:
         raise RuntimeError("the worker was started without pipes")
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):
@@ -205,7 +205,7 @@ def _result(code: int | None, said: bytes, complaint: bytes) -> dict[str, Any]:
 
 
 def _environment(folder: str) -> dict[str, str]:
-    """What the worker needs, and none of the registry's own variables."""
+    """The worker's environment, without the registry's own variables."""
     return {
         "PATH": os.environ.get("PATH", os.defpath),
         "PYTHONPATH": str(PACKAGES),

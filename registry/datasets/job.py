@@ -1,11 +1,11 @@
-"""What the registry asks of the process that reads an upload, and how that one says no."""
+"""The job sent to the process that reads an upload, and the errors it returns."""
 
 import json
 from dataclasses import asdict, dataclass
 
 
 class RefusedError(Exception):
-    """The upload cannot be taken; the text names line or column, expected and got."""
+    """The upload is refused; the text names line or column, the expected and the actual value."""
 
     def __init__(self, message: str, status: int = 400) -> None:
         super().__init__(message)
@@ -14,10 +14,10 @@ class RefusedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One upload to read. source, folder: absolute paths; folder is the worker's to write in.
+    """One upload to read. source, folder: absolute paths; the worker writes into folder.
 
-    form, delimiter, header: None where the upload decides. reject_share: rows that may be
-    rejected before all is refused. Sizes in bytes.
+    form, delimiter, header: None to detect them. reject_share: the share of rows that may be
+    rejected before the upload is refused. Sizes are in bytes.
     """
 
     source: str
@@ -45,8 +45,8 @@ class Job:
 class Reject:
     """A row that was left out.
 
-    line: in the file, of Parquet the row, from 1; 0 where too many rows do not fit to tell.
-    column: empty where the row as a whole does not fit.
+    line: the line in the file, or the Parquet row, from 1; 0 when unknown because too many rows
+    were rejected. column: empty when the whole row is invalid.
     """
 
     line: int
@@ -63,13 +63,13 @@ NAME_LENGTH = 250
 
 
 def shown(value: object) -> str:
-    """A cell as an error quotes it."""
+    """A cell's value as quoted in an error."""
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def check_names(names: list[str], most: int) -> None:
-    """Raises RefusedError for names that are empty, too long, unprintable or there twice."""
+    """Raises RefusedError for names that are empty, too long, unprintable or duplicated."""
     if not names:
         raise RefusedError("expected at least one column, got none")
     if len(names) > most:

@@ -1,4 +1,4 @@
-"""A Parquet file as DuckDB table `raw`, within bounds that are checked before it is unpacked."""
+"""Loads a Parquet file into DuckDB table `raw`; limits are checked before decompression."""
 
 import re
 from typing import Final
@@ -57,7 +57,7 @@ def load_parquet(connection: Connection, job: Job) -> Loaded:
 
 
 def over_file_limit(error: duckdb.Error) -> bool:
-    """Whether a file grew over what the process may write (EFBIG)."""
+    """Whether a file exceeded the process's file size limit (EFBIG)."""
     return "File too large" in str(error)
 
 
@@ -75,7 +75,7 @@ def _check_size(connection: Connection, job: Job, source: str) -> None:
 
 
 def _names(connection: Connection, source: str) -> list[str]:
-    """Names as the file has them: DuckDB would rename duplicates."""
+    """Column names from the file's schema, because DuckDB renames duplicates."""
     rows = connection.execute(f"SELECT name, num_children FROM parquet_schema({source})").fetchall()
     nested = [name for name, children in rows[1:] if children]
     if nested:
@@ -119,7 +119,7 @@ def _check_text(connection: Connection, loaded: Loaded) -> None:
 
 
 def _message(error: Exception) -> str:
-    """DuckDB's own words without the path of the upload."""
+    """DuckDB's error message without the path of the upload."""
     text = str(error).partition("\n")[0].partition(": ")[2] or "it cannot be read"
-    # It names the file within quotes.
+    # DuckDB puts the file name in quotes.
     return " ".join(PATH.sub("", text).split())

@@ -1,6 +1,6 @@
-"""The first look at a CSV: bytes that no table may hold, with the line where they are.
+"""Checks the bytes of a CSV before it is parsed; errors name the line of an invalid byte.
 
-DuckDB takes some of these without a word (NUL, a quote that never closes); see
+DuckDB silently accepts some of these (NUL, a quote that is never closed); see
 docs/adr/0003-keep-own-registry.md.
 """
 
@@ -20,7 +20,7 @@ WIDE_MARKS: Final = (
     (codecs.BOM_UTF16_LE, "UTF-16"),
     (codecs.BOM_UTF16_BE, "UTF-16"),
 )
-# First bytes of files that are certainly no table.
+# First bytes of files that cannot be tables.
 OTHERS: Final = (
     (re.compile(rb"\x1f\x8b"), "gzip"),
     (re.compile(rb"PK\x03\x04"), "a ZIP archive or a spreadsheet"),
@@ -35,7 +35,7 @@ OTHERS: Final = (
 
 @dataclass(slots=True)
 class _Progress:
-    """Where the scan stands. end: the byte that ends lines in this file."""
+    """The position of the scan. end: the byte that ends lines in this file."""
 
     end: bytes
     line: int = 1
@@ -44,7 +44,7 @@ class _Progress:
 
 
 def scan(path: Path) -> bool:
-    """Check every byte; returns whether the file has a quote. Raises RefusedError."""
+    """Check every byte; returns whether the file contains a quote. Raises RefusedError."""
     decoder = codecs.getincrementaldecoder("utf-8")()
     with path.open("rb") as file:
         chunk = file.read(CHUNK)
@@ -73,7 +73,7 @@ def check_quotes(path: Path, delimiter: str) -> None:
             except StopIteration:
                 return
             except csv.Error as error:
-                # A quote in mid-field spoils its own row only: DuckDB rejects that one by line.
+                # A quote inside an unquoted field affects only its row, which DuckDB rejects.
                 if "end of data" in str(error) or "field limit" in str(error):
                     raise RefusedError(
                         f"line {line}: a quote that opens there is not closed"

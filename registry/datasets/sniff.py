@@ -1,4 +1,4 @@
-"""Delimiter and column names from the first 64 kB; what is not clear is refused, not guessed."""
+"""Delimiter and column names from the first 64 kB; ambiguous files are refused."""
 
 import csv
 import io
@@ -16,7 +16,7 @@ NUMBER: Final = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*")
 
 
 def read_sample(path: Path) -> tuple[str, bool]:
-    """The beginning of the file and whether that is all of it; a cut last line is left out."""
+    """The first 64 kB, and whether that is the whole file; an incomplete last line is dropped."""
     with path.open("rb") as file:
         data = file.read(SAMPLE + 1)
     whole = len(data) <= SAMPLE
@@ -28,9 +28,9 @@ def read_sample(path: Path) -> tuple[str, bool]:
 
 
 def choose_delimiter(sample: str, asked: str | None) -> str:
-    """The delimiter asked for, or the one that cuts names and rows alike.
+    """The requested delimiter, or the one that gives names and rows the same number of fields.
 
-    Raises RefusedError when the names are one column though they hold another delimiter.
+    Raises RefusedError when the names form one column but contain another delimiter.
     """
     if asked is None:
         return max(DELIMITERS, key=lambda delimiter: _fit(sample, delimiter))
@@ -52,9 +52,9 @@ def first_record(sample: str, delimiter: str) -> list[str]:
 
 
 def column_names(first: Sequence[str], header: bool | None) -> list[str]:
-    """Names from the first record, or made-up ones when the file has none.
+    """Names from the first record, or `column_1`, ... when the file has none.
 
-    Raises RefusedError when line 1 looks like data and the caller did not say so.
+    Raises RefusedError when line 1 looks like data and `header` is not given.
     """
     if header is False:
         return [f"column_{number}" for number in range(1, len(first) + 1)]
@@ -68,14 +68,14 @@ def column_names(first: Sequence[str], header: bool | None) -> list[str]:
 
 
 def _fit(sample: str, delimiter: str) -> tuple[float, int]:
-    """How well a delimiter explains the sample: share of rows as wide as the names, then width."""
+    """How well a delimiter fits: the share of rows as wide as the names, then that width."""
     records = list(_records(sample, delimiter, 1000))
     width = len(records[0]) if records else 0
     if width < 2:
         return 0.0, width
     rows = records[1:]
     alike = sum(len(record) == width for record in rows) / len(rows) if rows else 1.0
-    # Names cut into several columns speak for a delimiter even where all the rows are broken.
+    # Several names suggest this delimiter even when no row has the same number of fields.
     return max(alike, 0.01), width
 
 
@@ -88,7 +88,7 @@ def _records(sample: str, delimiter: str, most: int) -> list[list[str]]:
                 found.append(record)
             if len(found) == most:
                 break
-    except csv.Error:  # a field over the limit: what came before is enough to choose by
+    except csv.Error:  # a field over the limit; the records before it are enough
         return found
     return found
 

@@ -1,8 +1,8 @@
-"""Statistics of each column, the stored half of drift: deciles, bins, categories, missing.
+"""Column statistics, the stored baseline for drift: deciles, bins, categories, missing values.
 
-Bins of a number column are cut at its unique deciles e0 <= ... <= ek: below e1, e1 to below e2,
-..., from e(k-1) on; the missing values are a bin of their own (`missing`). Text and boolean
-columns have their most frequent values in `categories` and the rest in `other`.
+The bins of a number column are split at its unique deciles e0 <= ... <= ek: below e1, e1 to
+below e2, ..., from e(k-1) on; missing values have a separate bin (`missing`). Text and boolean
+columns list their most frequent values in `categories` and count the rest in `other`.
 """
 
 import itertools
@@ -14,11 +14,11 @@ from typing import Any, Final
 from registry.datasets.csv_table import Connection, quoted_name
 
 DECILES: Final = [round(number / 10, 1) for number in range(11)]
-CATEGORY_LENGTH: Final = 250  # longer values count as other
-ALL_CATEGORIES: Final = 20_000  # of a table: a wide one must not describe itself at any length
-FEWEST: Final = 5  # categories that every column may keep
+CATEGORY_LENGTH: Final = 250  # characters; longer values count as other
+ALL_CATEGORIES: Final = 20_000  # per table: bounds the description of a wide table
+FEWEST: Final = 5  # categories that every column may have
 SQUARE_FITS: Final = 1e150  # beyond it the square of a value is infinite
-TOGETHER: Final = 50  # columns a query: each query binds the whole table anew
+TOGETHER: Final = 50  # columns per query: each query binds the whole table again
 EMPTY: Final = ("min", "max", "mean", "std", "deciles", "histogram", "categories", "other")
 
 ColumnFacts = dict[str, Any]
@@ -27,7 +27,7 @@ ColumnFacts = dict[str, Any]
 def describe(
     connection: Connection, columns: Sequence[tuple[str, str]], categories: int
 ) -> list[ColumnFacts]:
-    """What is known of each (name, type) of table `clean`. categories: how many to keep."""
+    """Statistics of each (name, type) of table `clean`. categories: most of them per column."""
     facts = {name: _start(name, kind) for name, kind in columns}
     for name, (missing, distinct) in _aggregates(
         connection, list(facts), ("count(*) - count({c})", "count(DISTINCT {c})")
@@ -59,7 +59,7 @@ def _start(name: str, kind: str) -> ColumnFacts:
 def _aggregates(
     connection: Connection, names: Sequence[str], aggregates: Sequence[str]
 ) -> Iterator[tuple[str, Sequence[Any]]]:
-    """The value of each aggregate ({c}: the column, {r}: as float) for each column."""
+    """The value of each aggregate ({c}: the column, {r}: the column as float) per column."""
     width = len(aggregates)
     for first in range(0, len(names), TOGETHER):
         some = names[first : first + TOGETHER]
@@ -99,7 +99,7 @@ def _tame(facts: ColumnFacts) -> bool:
 
 
 def _counts(connection: Connection, column: str, edges: Sequence[float]) -> list[int]:
-    """Values in each bin; one bin more than there are edges between the outer two."""
+    """The number of values in each bin; there is one bin more than inner edges."""
     real = f"CAST({column} AS DOUBLE)"
     below = "".join(f", count(*) FILTER ({real} < {edge!r}::DOUBLE)" for edge in edges[1:-1])
     total, *cumulative = connection.execute(f"SELECT count({real}){below} FROM clean").fetchone()
@@ -111,7 +111,7 @@ def _iso(value: date | None) -> str | None:
 
 
 def _categories(connection: Connection, column: str, most: int) -> ColumnFacts:
-    """The most frequent values, of equal ones the first in order."""
+    """The most frequent values; ties are broken by sort order."""
     rows = connection.execute(
         f"SELECT {column}, count(*) AS n FROM clean WHERE {column} IS NOT NULL "
         f"AND length(CAST({column} AS VARCHAR)) <= {CATEGORY_LENGTH} "

@@ -1,4 +1,4 @@
-"""From an upload to clean files and a description: load, type, reject, measure, write."""
+"""Turns an upload into clean files and a description: load, type, reject, measure, write."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -40,9 +40,9 @@ NAMED_IN_ERROR: Final = 5
 
 
 def read_table(job: Job) -> dict[str, Any]:
-    """The description of the upload; its Parquet and CSV files are in the job's folder.
+    """The description of the upload; writes Parquet and CSV files into the job's folder.
 
-    Raises RefusedError when the upload, or too much of it, does not fit.
+    Raises RefusedError when the upload is invalid or too many rows are rejected.
     """
     form = _form(job)
     with open_sandbox(job) as connection:
@@ -62,7 +62,7 @@ def read_table(job: Job) -> dict[str, Any]:
 
 
 def open_sandbox(job: Job) -> Connection:
-    """A database in the job's folder that can reach the upload and this folder, nothing else."""
+    """A database in the job's folder that can open only the upload and this folder."""
     folder = Path(job.folder)
     connection = duckdb.connect(folder / "work.duckdb")
     reachable = [job.source, *(str(folder / name) for name in (PARQUET_FILE, CSV_FILE))]
@@ -124,7 +124,7 @@ def _described(connection: Connection, job: Job, loaded: Loaded) -> dict[str, An
 
 
 def _check_share(job: Job, loaded: Loaded, kept: int) -> None:
-    """Raises RefusedError naming the first rows when too many do not fit."""
+    """Raises RefusedError naming the first rejected rows when too many were rejected."""
     share = loaded.rejected / max(kept + loaded.rejected, 1)
     if not loaded.rejected or (share <= job.reject_share and kept):
         return
@@ -148,16 +148,16 @@ def _types(connection: Connection, loaded: Loaded) -> list[Typed]:
 
 
 def _plain(column: str, kind: str) -> Typed:
-    """The type of a column that Parquet gives."""
+    """The type of a Parquet column."""
     if kind != "DOUBLE":
         return Typed(PLAIN[kind], column)
-    # NaN is how Parquet writers often say missing; an infinity is no value to learn from.
+    # Parquet writers often use NaN for missing. Infinities are rejected: no model can use them.
     value = f"CASE WHEN isnan({column}) THEN NULL ELSE {column} END"
     return Typed("float", value, unfit=f"isinf({column})")
 
 
 def _reject_unfit(connection: Connection, job: Job, loaded: Loaded, typed: Sequence[Typed]) -> None:
-    """Take the rows out of `raw` whose values a number column can not hold, naming them."""
+    """Delete rows from `raw` whose values a number column cannot hold; list them as rejects."""
     conditions = {f"c{n}": one.unfit for n, one in enumerate(typed) if one.unfit}
     if not conditions:
         return
@@ -184,7 +184,7 @@ def _reject_unfit(connection: Connection, job: Job, loaded: Loaded, typed: Seque
 
 
 def _notes(connection: Connection, job: Job, loaded: Loaded, typed: Sequence[Typed]) -> list[str]:
-    """What the owner should know, with the first value that does not go with the rest."""
+    """Notes for the owner, each with the first value that differs from the rest."""
     firsts: dict[int, tuple[int, str]] = {}
     for number, one in enumerate(typed):
         if one.odd is None:

@@ -1,4 +1,4 @@
-"""The process that reads one upload: a job line on stdin, one JSON line on stdout."""
+"""The process that reads one upload: one job line on stdin, one JSON line on stdout."""
 
 import contextlib
 import json
@@ -12,9 +12,9 @@ from registry.datasets.table import read_table
 
 
 def main() -> int:
-    """Read the job and write its result; end at once when the registry closes stdin."""
+    """Read the job and write its result; exit at once when the registry closes stdin."""
     job = Job.from_line(sys.stdin.buffer.readline())
-    # Bounds each file that it writes: a table may unpack to far more than its metadata says.
+    # Limits the size of each written file: a table may be far larger than its metadata says.
     resource.setrlimit(resource.RLIMIT_FSIZE, (job.table_bytes, job.table_bytes))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     threading.Thread(target=_end_with_the_registry, daemon=True).start()
@@ -24,7 +24,7 @@ def main() -> int:
         response = {"refused": str(error), "status": error.status}
     sys.stdout.buffer.write(json.dumps(response, allow_nan=False).encode() + b"\n")
     sys.stdout.buffer.flush()
-    # The watch blocks in a read that interpreter shutdown would wait for.
+    # Not sys.exit: the watch thread blocks in a read, and interpreter shutdown would wait for it.
     os._exit(0)
 
 

@@ -1,4 +1,4 @@
-"""The schema's migrations in order."""
+"""The migrations of the registry's schema, in order."""
 
 from typing import Final
 

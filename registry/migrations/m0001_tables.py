@@ -1,4 +1,4 @@
-"""The first tables. Frozen: a later change of the schema is a migration of its own."""
+"""The first tables. Frozen: later schema changes are new migrations."""
 
 from typing import Final
 

@@ -1,1 +1,1 @@
-"""What is kept, one module an aggregate: functions of a connection, in the caller's transaction."""
+"""Stores, one module per aggregate. Functions run in the transaction of their `connection`."""

@@ -1,4 +1,4 @@
-"""Aliases: names that move between a model's versions, compare-and-set, with their history."""
+"""Aliases: names for model versions, moved by compare-and-set, with a history of moves."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,9 +15,9 @@ from registry.tables import alias, alias_move, model, model_version
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """An alias move as asked. version None removes the alias.
+    """A requested alias move. version: None removes the alias.
 
-    compare: whether `expected` counts; expected None then means: the alias must not exist.
+    compare: whether to check `expected`; expected None then requires that the alias does not exist.
     """
 
     model: str
@@ -30,10 +30,10 @@ class Move:
 
 
 def move(connection: Connection, asked: Move) -> int | None:
-    """Move or remove an alias, with history and event; returns the version it left.
+    """Move or remove an alias, add history and event; returns the previous version.
 
-    A move to where it stands changes nothing. Raises NotFoundError, ConflictError whose details
-    hold `current`, InvalidRequestError for a version that does not exist.
+    A move to the current version changes nothing. Raises NotFoundError, ConflictError with
+    `current` in its details, InvalidRequestError for a version that does not exist.
     """
     if not lock_named(connection, model, asked.model):
         raise NotFoundError(f"no model {asked.model}")
@@ -53,7 +53,7 @@ def move(connection: Connection, asked: Move) -> int | None:
 
 
 def get(connection: Connection, model_name: str, name: str) -> Alias:
-    """Raises NotFoundError."""
+    """One alias of a model. Raises NotFoundError."""
     row = (
         connection.execute(select(alias).where(alias.c.model == model_name, alias.c.alias == name))
         .mappings()
@@ -65,7 +65,7 @@ def get(connection: Connection, model_name: str, name: str) -> Alias:
 
 
 def list_all(connection: Connection, model_name: str, after: str, limit: int) -> Sequence[Alias]:
-    """A model's aliases by name, those that follow `after`. Raises NotFoundError."""
+    """A model's aliases with names after `after`, by name. Raises NotFoundError."""
     if not connection.execute(select(model.c.name).where(model.c.name == model_name)).first():
         raise NotFoundError(f"no model {model_name}")
     query = select(alias).where(alias.c.model == model_name, alias.c.alias > after)
@@ -76,7 +76,7 @@ def list_all(connection: Connection, model_name: str, after: str, limit: int) ->
 def history(
     connection: Connection, model_name: str, name: str, before: int | None, limit: int
 ) -> Sequence[AliasMove]:
-    """Moves of an alias, newest first, those with an id below `before`. Raises NotFoundError."""
+    """Moves of an alias with ids below `before`, newest first. Raises NotFoundError."""
     query = select(alias_move).where(alias_move.c.model == model_name, alias_move.c.alias == name)
     if not connection.execute(query.limit(1)).first():
         raise NotFoundError(f"no alias {name} of model {model_name} was ever set")

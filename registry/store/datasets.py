@@ -1,4 +1,4 @@
-"""Datasets and their versions, numbered from 1, one per content and reading."""
+"""Datasets and their versions: numbered from 1, one per content and parsing options."""
 
 from collections.abc import Sequence
 
@@ -15,10 +15,10 @@ from registry.tables import dataset, dataset_version
 def add(
     connection: Connection, name: str, content: JsonObject, created_by: str
 ) -> tuple[DatasetVersion, bool]:
-    """The version that holds `content`, and whether it is new.
+    """The version with this `content`, and whether it is new.
 
     content: the fields of DatasetVersion that come from reading the upload. A new version
-    writes an event.
+    appends an event.
     """
     insert_missing(connection, dataset, name=name, created_at=timestamp())
     lock_named(connection, dataset, name)
@@ -42,9 +42,9 @@ def add(
 def same_content(
     connection: Connection, name: str, sha256: str, form: str | None, reading: JsonObject
 ) -> DatasetVersion | None:
-    """The version that was made of the same bytes read the same way.
+    """The version made from the same bytes with the same parsing options, if any.
 
-    form None and keys that `reading` leaves out fit any.
+    form None and keys missing from `reading` match any value.
     """
     query = select(dataset_version).where(
         dataset_version.c.name == name, dataset_version.c.sha256 == sha256
@@ -72,7 +72,7 @@ def get(connection: Connection, name: str, version: str) -> DatasetVersion:
 
 
 def require(connection: Connection, name: str, version: int) -> None:
-    """Raises InvalidRequestError when that version is not there."""
+    """Raises InvalidRequestError when the version does not exist."""
     if not connection.execute(
         select(dataset_version.c.version).where(
             dataset_version.c.name == name, dataset_version.c.version == version
@@ -82,7 +82,7 @@ def require(connection: Connection, name: str, version: int) -> None:
 
 
 def versions(connection: Connection, name: str, after: int, limit: int) -> Sequence[DatasetVersion]:
-    """The versions above `after`, in order. Raises NotFoundError when there is no such dataset."""
+    """Versions above `after`, ascending. Raises NotFoundError when the dataset does not exist."""
     if _newest(connection, name) is None:
         raise NotFoundError(f"no dataset {name}")
     query = (
@@ -95,7 +95,7 @@ def versions(connection: Connection, name: str, after: int, limit: int) -> Seque
 
 
 def list_all(connection: Connection, after: str, limit: int) -> Sequence[Dataset]:
-    """Datasets by name, those that follow `after`, each with its newest version."""
+    """Datasets with names after `after`, by name, each with its newest version."""
     newest = (
         select(dataset_version.c.name, func.max(dataset_version.c.version).label("version"))
         .where(dataset_version.c.name > after)

@@ -1,4 +1,4 @@
-"""Events: written in the transaction of the change they tell of, read in order."""
+"""Events: written in the transaction of the change they report, read in id order."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -19,8 +19,8 @@ KINDS: Final = (ALIAS_MOVED, ALIAS_REMOVED, MODEL_REGISTERED, DATASET_UPLOADED)
 def append(connection: Connection, kind: str, data: JsonObject) -> int:
     """Write an event; returns its id.
 
-    The counter's row stays locked until the commit, so that ids become visible in order: a
-    sequence of PostgreSQL would let a reader of "after N" step over one that commits late.
+    The counter's row stays locked until the commit, so ids become visible in order. With a
+    PostgreSQL sequence, a reader of "after N" could skip an event that commits late.
     """
     number: int = connection.execute(
         update(counter)
@@ -35,7 +35,7 @@ def append(connection: Connection, kind: str, data: JsonObject) -> int:
 def after(
     connection: Connection, number: int, limit: int, kind: str | None = None
 ) -> Sequence[RegistryEvent]:
-    """The events that follow `number`, oldest first."""
+    """Events with ids above `number`, oldest first."""
     query = select(event).where(event.c.id > number).order_by(event.c.id).limit(limit)
     if kind is not None:
         query = query.where(event.c.kind == kind)
@@ -43,12 +43,12 @@ def after(
 
 
 def last(connection: Connection) -> int:
-    """The id of the newest event, 0 when there was none."""
+    """The id of the newest event, 0 when there is none."""
     number: int = connection.scalar(select(counter.c.value).where(counter.c.name == "event")) or 0
     return number
 
 
 def forget_old(connection: Connection, kept: int) -> int:
-    """Drop all but the newest `kept` events; returns how many went."""
+    """Delete all but the newest `kept` events; returns how many."""
     newest: int = connection.scalar(select(func.max(event.c.id))) or 0
     return connection.execute(delete(event).where(event.c.id <= newest - kept)).rowcount

@@ -1,4 +1,4 @@
-"""Feature sets: what preprocessing made of a dataset version."""
+"""Feature sets: results of preprocessing a dataset version."""
 
 import secrets
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ FIELDS = [column for column in feature_set.c if column.name != "seq"]
 
 
 def create(connection: Connection, content: JsonObject) -> FeatureSet:
-    """Keep a feature set. Raises InvalidRequestError for an unknown dataset version or artifact."""
+    """Add a feature set. Raises InvalidRequestError for an unknown dataset version or artifact."""
     datasets.require(connection, content["dataset"], content["version"])
     for name, sha256 in content["artifacts"].items():
         artifacts.require(connection, f"artifacts.{name}", [sha256])
@@ -27,7 +27,7 @@ def create(connection: Connection, content: JsonObject) -> FeatureSet:
 
 
 def get(connection: Connection, id_: str) -> FeatureSet:
-    """Raises NotFoundError."""
+    """One feature set. Raises NotFoundError."""
     row = connection.execute(select(*FIELDS).where(feature_set.c.id == id_)).mappings().first()
     if row is None:
         raise NotFoundError(f"no feature set {id_}")
@@ -35,7 +35,7 @@ def get(connection: Connection, id_: str) -> FeatureSet:
 
 
 def require(connection: Connection, id_: str) -> None:
-    """Raises InvalidRequestError when it is not there."""
+    """Raises InvalidRequestError when the feature set does not exist."""
     known = connection.scalar(select(feature_set.c.seq).where(feature_set.c.id == id_))
     if known is None:
         raise InvalidRequestError(f"feature_set: expected a known one, got {id_!r}")
@@ -44,7 +44,7 @@ def require(connection: Connection, id_: str) -> None:
 def list_all(
     connection: Connection, dataset: str | None, after: str | None, limit: int
 ) -> Sequence[FeatureSet]:
-    """Feature sets, newest first, those older than `after`, of one dataset or of all."""
+    """Feature sets older than `after`, newest first, of one dataset or of all."""
     query = select(*FIELDS).order_by(feature_set.c.seq.desc()).limit(limit)
     if dataset is not None:
         query = query.where(feature_set.c.dataset == dataset)

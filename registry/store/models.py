@@ -1,4 +1,4 @@
-"""Models and their versions, numbered from 1; `latest` is the highest."""
+"""Models and their versions, numbered from 1; `latest` is the highest version."""
 
 from collections.abc import Sequence
 
@@ -17,7 +17,7 @@ def register(
 ) -> ModelVersion:
     """Add the next version of a model and its event.
 
-    content: the fields of ModelVersion that the caller gives. Raises InvalidRequestError for a
+    content: the fields of ModelVersion supplied by the caller. Raises InvalidRequestError for a
     run, artifact, dataset version or feature set that does not exist.
     """
     _check_links(connection, content)
@@ -53,7 +53,7 @@ def get(connection: Connection, name: str, version: str) -> ModelVersion:
 
 
 def versions(connection: Connection, name: str, after: int, limit: int) -> Sequence[ModelVersion]:
-    """The versions above `after`, in order. Raises NotFoundError."""
+    """Versions above `after`, ascending. Raises NotFoundError."""
     describe(connection, name)
     query = (
         select(model_version)
@@ -73,7 +73,7 @@ def describe(connection: Connection, name: str) -> Model:
 
 
 def list_all(connection: Connection, after: str, limit: int) -> Sequence[Model]:
-    """Models by name, those that follow `after`."""
+    """Models with names after `after`, by name."""
     query = select(model).where(model.c.name > after).order_by(model.c.name).limit(limit)
     return _complete(connection, [(row.name, row.created_at) for row in connection.execute(query)])
 

@@ -1,4 +1,4 @@
-"""Logged predictions, bounded: the oldest go first."""
+"""Logged predictions, limited in number: the oldest are deleted first."""
 
 from collections.abc import Mapping, Sequence
 
@@ -18,7 +18,7 @@ def add(connection: Connection, batch: Sequence[JsonObject]) -> int:
 def after(
     connection: Connection, where: Mapping[str, str | int], number: int, limit: int
 ) -> Sequence[Prediction]:
-    """Predictions with an id above `number`, in order. where: model, version, function."""
+    """Predictions with ids above `number`, ascending. where: model, version, function."""
     query = select(prediction).where(prediction.c.id > number)
     for name, value in where.items():
         query = query.where(prediction.c[name] == value)
@@ -27,6 +27,6 @@ def after(
 
 
 def forget_old(connection: Connection, kept: int) -> int:
-    """Drop all but the newest `kept`; returns how many went."""
+    """Delete all but the newest `kept` predictions; returns how many."""
     newest: int = connection.scalar(select(func.max(prediction.c.id))) or 0
     return connection.execute(delete(prediction).where(prediction.c.id <= newest - kept)).rowcount

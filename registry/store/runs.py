@@ -1,4 +1,4 @@
-"""Runs: params once, metrics as series, artifacts by name, and how each ended."""
+"""Runs: write-once params, metric series, named artifacts and the final status."""
 
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,7 +14,7 @@ from registry.store.upsert import insert_missing
 from registry.tables import metric, param, run, run_artifact
 
 RUNNING: Final = "running"
-METRICS_A_RUN: Final = 100_000  # points; a loop that logs without end must not fill the disk
+METRICS_A_RUN: Final = 100_000  # points; an endless logging loop must not fill the disk
 
 
 def create(connection: Connection, experiment: str, content: JsonObject) -> Run:
@@ -44,7 +44,7 @@ def create(connection: Connection, experiment: str, content: JsonObject) -> Run:
 
 
 def add_params(connection: Connection, id_: str, params: Mapping[str, Any]) -> None:
-    """Write params. The same value again is no change. Raises ConflictError for another value."""
+    """Write params; repeating a value changes nothing. Raises ConflictError for another value."""
     _require(connection, id_)
     for name, value in params.items():
         if insert_missing(connection, param, run=id_, name=name, value=value):
@@ -73,7 +73,7 @@ def add_metrics(connection: Connection, id_: str, points: Sequence[JsonObject]) 
 
 
 def add_artifact(connection: Connection, id_: str, name: str, sha256: str) -> None:
-    """Attach an artifact under a name, once. Raises ConflictError when the name holds another."""
+    """Attach an artifact under a name. Raises ConflictError when the name has another artifact."""
     _require(connection, id_)
     artifacts.require(connection, "sha256", [sha256])
     if insert_missing(connection, run_artifact, run=id_, name=name, sha256=sha256):
@@ -86,9 +86,9 @@ def add_artifact(connection: Connection, id_: str, name: str, sha256: str) -> No
 
 
 def end(connection: Connection, id_: str, status: str, error: str) -> Run:
-    """End a run; the same end again changes nothing.
+    """End a run; repeating the same status changes nothing.
 
-    Raises NotFoundError, ConflictError when it ended otherwise.
+    Raises NotFoundError, ConflictError when it ended with another status.
     """
     changed = connection.execute(
         update(run)
@@ -102,7 +102,7 @@ def end(connection: Connection, id_: str, status: str, error: str) -> Run:
 
 
 def get(connection: Connection, id_: str) -> Run:
-    """Raises NotFoundError."""
+    """One run. Raises NotFoundError."""
     row = connection.execute(select(run).where(run.c.id == id_)).first()
     if row is None:
         raise NotFoundError(f"no run {id_}")
@@ -112,7 +112,7 @@ def get(connection: Connection, id_: str) -> Run:
 def list_all(
     connection: Connection, where: Mapping[str, str], after: str | None, limit: int
 ) -> Sequence[Run]:
-    """Runs, newest first, those older than `after`. where: experiment and status, if asked."""
+    """Runs older than `after`, newest first. where: filters by experiment and status."""
     query = select(run).order_by(run.c.seq.desc()).limit(limit)
     for name, value in where.items():
         query = query.where(run.c[name] == value)
@@ -126,7 +126,7 @@ def list_all(
 def metrics(
     connection: Connection, id_: str, name: str | None, after: int, limit: int
 ) -> Sequence[Metric]:
-    """Points of a run in the order they came, those with seq above `after`."""
+    """Metric points of a run with seq above `after`, in the order they were stored."""
     _require(connection, id_)
     query = (
         select(metric.c.seq, metric.c.name, metric.c.step, metric.c.value, metric.c.at)
@@ -140,7 +140,7 @@ def metrics(
 
 
 def require(connection: Connection, id_: str) -> None:
-    """Raises InvalidRequestError when another record names a run that is not there."""
+    """Raises InvalidRequestError when the run does not exist; for records that refer to a run."""
     try:
         _require(connection, id_)
     except NotFoundError as error:
@@ -176,7 +176,7 @@ def _complete(connection: Connection, rows: Sequence[Any]) -> list[Run]:
 
 
 def _newest_metrics(connection: Connection, ids: Iterable[str]) -> dict[str, dict[str, float]]:
-    """The value of each metric at its highest step; of equal steps the one that came last."""
+    """The value of each metric at its highest step; of equal steps the last one stored."""
     last_step = (
         select(metric.c.run, metric.c.name, func.max(metric.c.step).label("step"))
         .where(metric.c.run.in_(ids))
