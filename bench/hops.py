@@ -4,8 +4,8 @@
 
 A hop is a module of this repository (tests, testbed, bench and handlers excepted) of which a
 function is called between the two marks of a flow, on the main thread, which runs the event loop,
-of the processes that the flow names. Modules of other threads and other processes are listed and not
-counted. That rule gives the 19, 19 and 11 that the counts began with:
+of the processes that the flow names. Modules of other threads and other processes are listed and
+not counted. That rule gives the 19, 19 and 11 that the counts began with:
 
 - call: gateway and replica, from the first byte of a POST on an open connection to the return of
   an async `handle(event, context)`. Counted over a head that is known again and one of which
