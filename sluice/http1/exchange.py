@@ -38,8 +38,8 @@ LARGEST_JOINED: Final = 256 * 1024
 class Exchange:
     """A request whose turn has come, and the way to answer it.
 
-    In: method; target (normal form, see sluice.http1.target), path and query of it; headers in the
-    order sent, lower-case names, hop-by-hop ones included; http_version "1.1" or "1.0";
+    In: method; target (normal form, see sluice.http1.request_parser), path and query of it; headers
+    in the order sent, lower-case names, hop-by-hop ones included; http_version "1.1" or "1.0";
     content_length; chunked; expects_continue; upgrade (what the client offered, served as plain
     HTTP/1.1); peer "ip:port" or "unix"; keep_alive (whether the connection stays open after it).
     """
@@ -121,7 +121,7 @@ class Exchange:
         framing = b"content-length: %d\r\n\r\n" % size
         connection = self.connection
         connection.send(b"".join((line, header_lines, date, framing, body)))
-        connection.exchange_done(self)
+        connection.exchange_done(True)
 
     def _respond_rarely(self, status: int, header_lines: bytes, body: bytes) -> None:
         self._begin(status, header_lines, len(body))
@@ -179,7 +179,7 @@ class Exchange:
                 return
             self._send(LAST_CHUNK if self._chunks else b"")
         self.done = True
-        self.connection.exchange_done(self)
+        self.connection.exchange_done(self.keep_alive)
 
     def abort(self) -> None:
         """Cut the connection, so that the client knows the answer for broken."""

@@ -1,10 +1,7 @@
 """Who stands on either side of an exchange: the application's receiver, the server's connection."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
-
-if TYPE_CHECKING:
-    from sluice.http1.exchange import Exchange
+from typing import Protocol
 
 
 class Receiver(Protocol):
@@ -45,8 +42,8 @@ class Connection(Protocol):
     send: Callable[[bytes], None]
     writing_is_paused: bool
 
-    def exchange_done(self, exchange: "Exchange") -> None:
-        """The answer is sent: close, or turn to the next."""
+    def exchange_done(self, keep_alive: bool) -> None:
+        """The response is sent: close, or turn to the next request."""
 
     def cut(self) -> None:
         """End the connection so that the client sees a broken answer."""

@@ -10,8 +10,6 @@ from email.utils import formatdate
 from http import HTTPStatus
 from typing import Final
 
-from sluice.http1.target import split_target
-
 __all__ = [
     "CONTINUE",
     "DATE",
@@ -21,7 +19,6 @@ __all__ = [
     "chunk",
     "header_lines",
     "header_name",
-    "split_target",
     "status_line",
 ]
 
