@@ -161,7 +161,7 @@ class ServerConnection(asyncio.Protocol):
             return
         end = data.find(HEAD_END) + 4
         head = data[:end]
-        known = cache.get(head)
+        known = cache.heads.get(head)
         if known is None or len(data) - end != (known.content_length or 0):
             self._parse_new_head(cache, head, data)
             return
@@ -207,7 +207,7 @@ class ServerConnection(asyncio.Protocol):
         self._misses += 1
         if self._misses > PATIENCE:
             self._head_cache = None
-        if head not in cache:
+        if head not in cache.heads:
             self._parser.feed(data)
             cache.note(head)
             return
@@ -548,7 +548,7 @@ class ServerConnection(asyncio.Protocol):
         self._fail(exchange, RefusedError(500, "internal error"))
 
     def _fail(self, exchange: Exchange, error: RefusedError) -> None:
-        """End an exchange that cannot go on, and tell its receiver."""
+        """End an exchange that cannot go on, and let its receiver know."""
         if exchange.done:
             return
         receiver = self._receiver

@@ -28,20 +28,28 @@ LONGEST_KNOWN_HEAD: Final = 2048
 PATIENCE: Final = 64
 
 
-class HeadCache(dict[bytes, Exchange | None]):
-    """Head to the exchange it made, None after it came once; shared by a server's connections.
+class HeadCache:
+    """Heads that came before, shared by a server's connections. Emptied when it is full.
 
-    A dict, as its look-up is on the hot path. Emptied when it is full.
+    heads: head to the exchange it made, None after it came once. The connection looks it up itself,
+    as a plain dict: CPython calls the methods of a subclass of dict the slow way (2 % of a call of
+    a known head, bench.pythonpath).
     """
 
-    __slots__ = ()
+    __slots__ = ("heads",)
+
+    def __init__(self) -> None:
+        self.heads: dict[bytes, Exchange | None] = {}
+
+    def __len__(self) -> int:
+        return len(self.heads)
 
     def note(self, head: bytes) -> None:
         """Keep that `head`, or what stands at its place, came once."""
         if len(head) <= LONGEST_KNOWN_HEAD and head.endswith(HEAD_END):
-            if len(self) >= KNOWN_HEADS:
-                self.clear()
-            self[head] = None
+            if len(self.heads) >= KNOWN_HEADS:
+                self.heads.clear()
+            self.heads[head] = None
 
     def remember(self, head: bytes, behind: int, exchange: Exchange) -> None:
         """Remember what `head` made, unless the parser and we may disagree about where it ends.
@@ -53,7 +61,7 @@ class HeadCache(dict[bytes, Exchange | None]):
         if exchange.request_open or not _is_plain(exchange):
             return
         if behind == (exchange.content_length or 0):
-            self[head] = _known(exchange)
+            self.heads[head] = _known(exchange)
 
 
 def _is_plain(exchange: Exchange) -> bool:
