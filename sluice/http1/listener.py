@@ -82,7 +82,7 @@ class Server:
         self._paths.clear()
 
     async def close(self, grace: float) -> int:
-        """Take no new connection, answer what was begun, cut what is left after `grace` seconds.
+        """Take no new connection, finish what has begun, cut what is left after `grace` seconds.
 
         Returns how many connections were cut.
         """

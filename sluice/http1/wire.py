@@ -55,7 +55,7 @@ _tokens: set[bytes] = set()
 
 
 def status_line(status: int) -> bytes:
-    """The first line of an answer; a status without a name gets an empty reason.
+    """The first line of a response; a status without a name gets an empty reason.
 
     Raises ValueError for a number that is not 100 to 999.
     """
