@@ -50,7 +50,7 @@ from testbed.kafka import KafkaBroker, why_not
 from testbed.platform import ROOT
 
 # The most that each flow may take; tests/bench/test_hops.py holds them.
-BOUNDS: Final = {"call": 19, "start": 11, "record": 8}
+BOUNDS: Final = {"call": 13, "start": 11, "record": 8}
 PROCESSES: Final = {
     "call": frozenset({"gateway", "replica"}),
     "start": frozenset({"gateway"}),

@@ -37,8 +37,9 @@ from gateway.types.function import (
 from gateway.types.ids import FunctionId
 from sluice.http1.client import ClientConnection
 from sluice.http1.exchange import Exchange
+from sluice.http1.head_cache import HeadCache
 from sluice.http1.limits import Limits
-from sluice.http1.server import ServerProtocol
+from sluice.http1.server import ServerConnection
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 CALLS: Final = 400
@@ -132,7 +133,7 @@ class Gateway:
         deployment = FunctionDeployment(FunctionId("echo"), "echo", annotations=concurrency)
         activator.apply(FunctionStatus(deployment, 1, (replica,), datetime.now(UTC)))
         plane = Router(invoker, Nobody(), {}, Echo, settings)
-        self.clients = [ServerProtocol(plane, Limits(), set(), {}) for _ in range(64)]
+        self.clients = [ServerConnection(plane, Limits(), set(), HeadCache()) for _ in range(64)]
         self.replicas = [ClientConnection() for _ in range(64)]
         for side in (*self.clients, *self.replicas):
             side.connection_made(FakeTransport())
@@ -154,7 +155,7 @@ class Served:
     """The server of a replica around the smallest application."""
 
     def __init__(self, requests: list[bytes]) -> None:
-        self.server = ServerProtocol(Echo, Limits(), set(), {})
+        self.server = ServerConnection(Echo, Limits(), set(), HeadCache())
         self.server.connection_made(FakeTransport())
         self.requests = requests
 

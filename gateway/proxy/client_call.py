@@ -175,7 +175,7 @@ class ClientCall(Call):
                 self.response = data
                 return
             self._send_head()
-        if self.connection is not None and self.connection.answered:
+        if self.connection is not None and self.connection.all_received:
             self.response = data  # its end is known: both go in one write
         else:
             self.exchange.write(data)

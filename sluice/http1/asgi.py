@@ -3,11 +3,11 @@
 Traps handled here:
 - one task a call, kept in a set: a loop holds tasks weakly only;
 - 100 Continue goes out when the application first asks for the body, not before;
-- a body the application does not take is not read: above 64 KiB reading pauses; an answer the
+- a body the application does not take is not read: above 64 KiB reading pauses; a response the
   client does not take makes `send` wait;
 - a client that is gone is `http.disconnect` to `receive`, and `send` then does nothing;
-- an application that raises, or returns without an answer, is a 500 with a traceback in the log;
-  one that ends in the middle of its answer cuts the connection;
+- an application that raises, or returns without a response, is a 500 with a traceback in the log;
+  one that ends in the middle of its response cuts the connection;
 - the state of the lifespan is copied for each call, shallowly, as the specification has it.
 """
 
@@ -31,7 +31,7 @@ AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 BUFFERED_BODY: Final = 64 * 1024
 PLAIN_TEXT: Final = b"content-type: text/plain; charset=utf-8\r\n"
 # As uvicorn says of itself; from 2.4 on a framework waits for `send` to fail and no longer listens
-# for http.disconnect, so that an answer that waits for news would outlive its reader.
+# for http.disconnect, so that a response that waits for news would outlive its reader.
 ASGI_VERSION: Final = {"version": "3.0", "spec_version": "2.3"}
 
 
@@ -145,7 +145,7 @@ class AsgiCall:
             exchange.respond(500, PLAIN_TEXT, b"internal error\n")
 
     async def receive(self) -> Message:
-        """The next piece of the body, or http.disconnect after the answer or the client's end."""
+        """The next piece of the body, or http.disconnect after the response or the client's end."""
         self._exchange.send_continue()
         while not (self._ended or self._exchange.done):
             if not self._body_delivered and (self._body or self._complete):
@@ -157,7 +157,7 @@ class AsgiCall:
     def _take_body(self) -> Message:
         body, self._body = b"".join(self._body), []
         self._buffered = 0
-        # Once the end of the body was told, all that is left to tell is the disconnect.
+        # Once the end of the body was reported, only the disconnect is left to report.
         self._body_delivered = self._complete
         message = {"type": "http.request", "body": body, "more_body": not self._complete}
         if self._paused:
@@ -166,7 +166,7 @@ class AsgiCall:
         return message
 
     async def send(self, message: Message) -> None:
-        """Take a message of the answer; waits while the client does not read.
+        """Take a message of the response; waits while the client does not read.
 
         Raises RuntimeError for messages out of order, ValueError for headers that are none.
         """
@@ -174,7 +174,7 @@ class AsgiCall:
         if self._ended:
             return
         if self._exchange.done:
-            raise RuntimeError(f"{kind} after the answer was complete")
+            raise RuntimeError(f"{kind} after the response was complete")
         if kind == "http.response.start":
             if self._started is not None:
                 raise RuntimeError("http.response.start came twice")

@@ -1,11 +1,11 @@
 """Reads 64 KiB at most while a large body comes, where a loop would take 256 KiB at once.
 
-What a connection was read and its taker has no room for yet is held in memory, so what one read
-may bring decides what many uploads at once hold: 64 of them grew a gateway by 51 MiB, and with
+What was read from a connection and cannot be passed on yet is held in memory, so the size of one
+read decides how much many uploads hold at once: 64 of them grew a gateway by 51 MiB, and with
 this by 18. A small request never comes here: a buffered read costs one more call from the loop.
 
 Traps handled here:
-- loops tell the two kinds of protocol apart by their class, so this is an object of its own that
+- loops distinguish the two kinds of protocol by their class, so this is an object of its own that
   takes the connection's place at its transport for the time of a body;
 - the buffer is one for all connections: loops ask for it, fill it and say so in one go.
 """

@@ -14,8 +14,8 @@ class RefusedError(Http1Error):
 
 
 class MalformedResponseError(Http1Error):
-    """The peer's answer is not HTTP/1.1 or is over a limit: a 502 for who proxies it."""
+    """The peer's response is not HTTP/1.1 or is over a limit: a proxy sends 502."""
 
 
 class ConnectionClosedError(Http1Error):
-    """The peer closed the connection before the answer was whole."""
+    """The peer closed the connection before the response was complete."""

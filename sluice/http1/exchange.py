@@ -1,14 +1,14 @@
-"""One request and its answer, as the application sees them.
+"""One request and its response, as the application sees them.
 
 The server makes an `Exchange` when the head of a request is read and its turn has come, and calls
 `application(exchange)`, which returns the `Receiver` of what follows. All of it runs on the loop,
-in callbacks; nothing here makes a task, timer or lock. Once the exchange is done (answered, cut,
-or the client gone) its receiver is called no more and calls on it do nothing.
+in callbacks; nothing here makes a task, timer or lock. Once the exchange is done (response sent,
+cut, or the client gone) its receiver is called no more and calls on it do nothing.
 
 Traps handled here:
-- an answer before the whole request was read says `connection: close`, and the connection closes;
-- a broken answer never ends like a whole one: no last chunk, and a reset where the end of the
-  connection is what ends the answer;
+- a response before the whole request was read says `connection: close`, and the connection closes;
+- a broken response never ends like a complete one: no last chunk, and a reset where the end of
+  the connection is what ends the response;
 - HEAD, 204 and 304 carry no body, and 204 no length; HTTP/1.0 gets no chunks;
 - an empty `write` is not sent, as an empty chunk would end the body;
 - a body longer or shorter than its declared length cuts the connection;
@@ -25,7 +25,7 @@ from sluice.http1.wire import CONTINUE, DATE, LAST_CHUNK, STATUS_LINES, chunk, s
 
 __all__ = ["Application", "Exchange", "Receiver"]
 
-# Those of answers with a body.
+# Those of responses with a body.
 BODY_STATUS_LINES: Final = {
     status: line
     for status, line in STATUS_LINES.items()
@@ -36,10 +36,10 @@ LARGEST_JOINED: Final = 256 * 1024
 
 
 class Exchange:
-    """A request whose turn has come, and the way to answer it.
+    """A request whose turn has come, and the way to respond to it.
 
-    In: method; target (normal form, see sluice.http1.target), path and query of it; headers in the
-    order sent, lower-case names, hop-by-hop ones included; http_version "1.1" or "1.0";
+    In: method; target (normal form, see sluice.http1.request_parser), path and query of it; headers
+    in the order sent, lower-case names, hop-by-hop ones included; http_version "1.1" or "1.0";
     content_length; chunked; expects_continue; upgrade (what the client offered, served as plain
     HTTP/1.1); peer "ip:port" or "unix"; keep_alive (whether the connection stays open after it).
     """
@@ -54,8 +54,8 @@ class Exchange:
     response_started: bool = False
     done: bool = False
     status: int = 0
-    # The same head came before; what an application derives from the head alone it may leave as
-    # `plan`, and finds it in the next exchange whose head is the same (sluice.http1.head_cache).
+    # The same head came before. What an application derives from the head alone it may leave as
+    # `prepared`; the next exchange with the same head has it (sluice.http1.head_cache).
     seen_before: bool = False
     prepared: object | None = None
 
@@ -82,7 +82,7 @@ class Exchange:
 
     @property
     def writing_paused(self) -> bool:
-        """Whether the client reads slower than the answer comes."""
+        """Whether the client reads slower than the response is written."""
         return self.connection.writing_is_paused
 
     def send_continue(self) -> None:
@@ -94,11 +94,11 @@ class Exchange:
             self.connection.send(CONTINUE)
 
     def respond(self, status: int, header_lines: bytes, body: bytes) -> None:
-        """Answer in one write.
+        """Send the whole response in one write.
 
         header_lines: rendered lines with lower-case names (`wire.header_lines`), without
         content-length, transfer-encoding and connection. Raises ValueError for a status that is
-        not 200 to 999, RuntimeError when an answer was begun.
+        not 200 to 999, RuntimeError when a response was started.
         """
         if self.done:
             return
@@ -121,7 +121,7 @@ class Exchange:
         framing = b"content-length: %d\r\n\r\n" % size
         connection = self.connection
         connection.send(b"".join((line, header_lines, date, framing, body)))
-        connection.exchange_done(self)
+        connection.exchange_done(True)
 
     def _respond_rarely(self, status: int, header_lines: bytes, body: bytes) -> None:
         self._begin(status, header_lines, len(body))
@@ -130,7 +130,7 @@ class Exchange:
         self.end()
 
     def start_response(self, status: int, header_lines: bytes, length: int | None) -> None:
-        """Begin an answer whose body follows by `write` and `end`.
+        """Start a response whose body follows by `write` and `end`.
 
         length: bytes of the body; None sends chunks, or to HTTP/1.0 all until the connection's
         end. A HEAD may state the length it would have. Raises as `respond` does.
@@ -144,7 +144,7 @@ class Exchange:
         """Send a piece of the body.
 
         Raises ValueError when the body gets longer than declared (the connection is cut),
-        RuntimeError when no answer was begun.
+        RuntimeError when no response was started.
         """
         if self.done or not data:
             return
@@ -162,7 +162,7 @@ class Exchange:
         self._send(data)
 
     def end(self, last: bytes = b"") -> None:
-        """Finish the answer; one that is short of its declared length is cut instead.
+        """Finish the response; one that is short of its declared length is cut instead.
 
         last: the last piece of the body, in one write with the end. Raises as `write` does.
         """
@@ -179,16 +179,16 @@ class Exchange:
                 return
             self._send(LAST_CHUNK if self._chunks else b"")
         self.done = True
-        self.connection.exchange_done(self)
+        self.connection.exchange_done(self.keep_alive)
 
     def abort(self) -> None:
-        """Cut the connection, so that the client knows the answer for broken."""
+        """Cut the connection, so that the client sees that the response is broken."""
         if not self.done:
             self.done = True
             self.connection.cut()
 
     def close_after(self) -> None:
-        """Close the connection after this answer; one not begun yet says so in its head."""
+        """Close the connection after this response; one not started yet says so in its head."""
         self.keep_alive = False
 
     def pause_reading(self) -> None:
@@ -203,7 +203,7 @@ class Exchange:
 
     def _begin(self, status: int, header_lines: bytes, length: int | None) -> None:
         if self.response_started:
-            raise RuntimeError("an answer was already begun")
+            raise RuntimeError("a response was already started")
         if status < 200:
             raise ValueError(f"status {status}: expected 200 to 999")
         line = status_line(status)

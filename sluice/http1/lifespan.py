@@ -13,7 +13,7 @@ class LifespanError(Exception):
 class Lifespan:
     """Runs `app`'s lifespan in a task of its own.
 
-    An application that raises before it answers the start-up has no lifespan, which is no error
+    An application that raises before it confirms the start-up has no lifespan, which is no error
     (the specification's rule). state: what start-up left for the calls.
     """
 
@@ -27,7 +27,7 @@ class Lifespan:
     async def startup(self) -> None:
         """Return when the application is ready. Raises LifespanError when it says it is not."""
         task = self._task = asyncio.get_running_loop().create_task(self._run())
-        if not await self._tell(task, "startup"):
+        if not await self._send(task, "startup"):
             self._task = None
             task.exception()  # read it, so that the loop does not report it as lost
 
@@ -37,7 +37,7 @@ class Lifespan:
         if task is None:
             return
         if not task.done():
-            await self._tell(task, "shutdown")
+            await self._send(task, "shutdown")
             await asyncio.wait({task})
         error = task.exception()
         if error is not None:
@@ -51,8 +51,8 @@ class Lifespan:
         }
         await self._app(scope, self._inbox.get, self._outbox.put)
 
-    async def _tell(self, task: asyncio.Task[None], event: str) -> bool:
-        """Whether the application answered before it ended. Raises LifespanError."""
+    async def _send(self, task: asyncio.Task[None], event: str) -> bool:
+        """Whether the application replied before it ended. Raises LifespanError."""
         await self._inbox.put({"type": f"lifespan.{event}"})
         response = asyncio.ensure_future(self._outbox.get())
         await asyncio.wait({response, task}, return_when=asyncio.FIRST_COMPLETED)

@@ -10,8 +10,8 @@ class Limits:
     head_bytes: request line and headers together, more is 431. head_fields: header lines, likewise.
     header_timeout: from the first byte of a head to its end. idle_timeout: between requests.
     body_bytes: more is 413; None leaves it to the application. stall_timeout: no byte of a body
-    arrives, or none of an answer is taken, for so long. linger_timeout: how long the rest of a
-    refused request is read away so that the client sees the answer and not a reset.
+    arrives, or none of a response is taken, for so long. linger_timeout: how long the rest of a
+    refused request is discarded so that the client sees the response and not a reset.
     """
 
     head_bytes: int = 64 * 1024

@@ -18,10 +18,10 @@ import time
 from pathlib import Path
 from typing import Final
 
+from sluice.http1.connection import ServerConnection
 from sluice.http1.exchange import Application
-from sluice.http1.head_cache import Heads
+from sluice.http1.head_cache import HeadCache
 from sluice.http1.limits import Limits
-from sluice.http1.protocol import ServerProtocol
 from sluice.http1.wire import DATE
 
 log = logging.getLogger(__name__)
@@ -36,10 +36,10 @@ class Server:
 
     def __init__(self, application: Application, limits: Limits = DEFAULT_LIMITS) -> None:
         self._application, self._limits = application, limits
-        self.connections: set[ServerProtocol] = set()
+        self.connections: set[ServerConnection] = set()
         self._servers: list[asyncio.Server] = []
         self._paths: list[Path] = []
-        self._heads: Heads = {}
+        self._head_cache = HeadCache()
         self._timer: asyncio.TimerHandle | None = None
 
     async def listen_tcp(self, host: str, port: int) -> int:
@@ -82,7 +82,7 @@ class Server:
         self._paths.clear()
 
     async def close(self, grace: float) -> int:
-        """Take no new connection, answer what was begun, cut what is left after `grace` seconds.
+        """Take no new connection, finish what has begun, cut what is left after `grace` seconds.
 
         Returns how many connections were cut.
         """
@@ -101,8 +101,8 @@ class Server:
             self._timer = None
         return len(left)
 
-    def _protocol(self) -> ServerProtocol:
-        return ServerProtocol(self._application, self._limits, self.connections, self._heads)
+    def _protocol(self) -> ServerConnection:
+        return ServerConnection(self._application, self._limits, self.connections, self._head_cache)
 
     def _add(self, server: asyncio.Server) -> None:
         self._servers.append(server)

@@ -1,14 +1,11 @@
-"""Who stands on either side of an exchange: the application's receiver, the server's connection."""
+"""Both sides of an exchange: the application's receiver, the server's connection."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
-
-if TYPE_CHECKING:
-    from sluice.http1.exchange import Exchange
+from typing import Protocol
 
 
 class Receiver(Protocol):
-    """Who takes the request's body and hears of the client; any object with these methods."""
+    """Takes the request's body and learns what the client does; any object with these methods."""
 
     def body_received(self, data: bytes) -> None:
         """Take a piece of the body; one read's worth may still come after `pause_reading`."""
@@ -17,7 +14,7 @@ class Receiver(Protocol):
         """The request is whole; called once, also when there is no body."""
 
     def client_gone(self) -> None:
-        """The client closed, also one way only, or broke the protocol: nobody reads the answer.
+        """The client closed, also one way only, or broke the protocol: nobody reads the response.
 
         Also called when this receiver raised: the exchange is over, release what it holds.
         """
@@ -45,11 +42,11 @@ class Connection(Protocol):
     send: Callable[[bytes], None]
     writing_is_paused: bool
 
-    def exchange_done(self, exchange: "Exchange") -> None:
-        """The answer is sent: close, or turn to the next."""
+    def exchange_done(self, keep_alive: bool) -> None:
+        """The response is sent: close, or turn to the next request."""
 
     def cut(self) -> None:
-        """End the connection so that the client sees a broken answer."""
+        """End the connection so that the client sees a broken response."""
 
     def pause_body(self) -> None:
         """Hold the request's body back."""

@@ -10,8 +10,6 @@ from email.utils import formatdate
 from http import HTTPStatus
 from typing import Final
 
-from sluice.http1.target import split_target
-
 __all__ = [
     "CONTINUE",
     "DATE",
@@ -21,7 +19,6 @@ __all__ = [
     "chunk",
     "header_lines",
     "header_name",
-    "split_target",
     "status_line",
 ]
 
@@ -58,7 +55,7 @@ _tokens: set[bytes] = set()
 
 
 def status_line(status: int) -> bytes:
-    """The first line of an answer; a status without a name gets an empty reason.
+    """The first line of a response; a status without a name gets an empty reason.
 
     Raises ValueError for a number that is not 100 to 999.
     """

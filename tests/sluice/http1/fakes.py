@@ -5,9 +5,10 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from sluice.http1.connection import ServerConnection
 from sluice.http1.exchange import Exchange, Receiver
+from sluice.http1.head_cache import HeadCache
 from sluice.http1.limits import Limits
-from sluice.http1.protocol import ServerProtocol
 
 HEADERS = b"host: a\r\n"
 
@@ -113,9 +114,9 @@ class Served:
     ) -> None:
         self.calls: list[Call] = []
         self._make = receiver
-        self.connections: set[ServerProtocol] = set()
-        self.protocol = ServerProtocol(
-            self._application, limits or Limits(), self.connections, head_cache={}
+        self.connections: set[ServerConnection] = set()
+        self.protocol = ServerConnection(
+            self._application, limits or Limits(), self.connections, head_cache=HeadCache()
         )
         self.transport = FakeTransport(peername)
         self.protocol.connection_made(self.transport)

@@ -16,10 +16,10 @@ from random import Random
 from typing import Any
 
 from sluice.http1.bounded_reads import BoundedReads
+from sluice.http1.connection import ServerConnection
 from sluice.http1.exchange import Exchange
-from sluice.http1.head_cache import Heads
+from sluice.http1.head_cache import HeadCache
 from sluice.http1.limits import Limits
-from sluice.http1.protocol import ServerProtocol
 from tests.sluice.http1.equivalence import (
     Outcome,
     Property,
@@ -325,7 +325,7 @@ class _Call:
 class _Link:
     """One connection of a server."""
 
-    def __init__(self, number: int, server: "_Server", head_cache: Heads | None) -> None:
+    def __init__(self, number: int, server: "_Server", head_cache: HeadCache | None) -> None:
         self.number, self.server = number, server
         self.seen, self.counts = server.seen, server.counts
         self.calls: list[_Call] = []
@@ -333,7 +333,7 @@ class _Link:
         self.unread = b""
         self.lost = self.full = False
         self.now = 0.0
-        self.protocol = ServerProtocol(self.application, LIMITS, set(), head_cache)
+        self.protocol = ServerConnection(self.application, LIMITS, set(), head_cache)
         self.transport = _Wire(number, self.seen)
         self.protocol.connection_made(self.transport)
 
@@ -388,7 +388,7 @@ class _Link:
 class _Server:
     """A server's connections, and all that was seen of them."""
 
-    def __init__(self, head_cache: Heads | None) -> None:
+    def __init__(self, head_cache: HeadCache | None) -> None:
         self._head_cache = head_cache
         self.seen: list[Seen] = []
         # Calls by path: an application that changes its mind is the harder one.
@@ -444,7 +444,7 @@ def _whole(call: _Call, request: Request) -> bool:
 
 async def play(case: Sequence[RequestRound]) -> Outcome:
     """Whether a server with its head cache does the same as one without."""
-    ours, plain = servers = _Server({}), _Server(None)
+    ours, plain = servers = _Server(HeadCache()), _Server(None)
     for each in case:
         for server in servers:
             server.begin(each)

@@ -15,7 +15,7 @@ from random import Random
 
 from sluice.http1.client import ClientConnection
 from sluice.http1.errors import Http1Error
-from sluice.http1.response_cache import ResponseHeads
+from sluice.http1.response_cache import ResponseCache
 from tests.sluice.http1.equivalence import (
     Outcome,
     Property,
@@ -224,7 +224,7 @@ class _Listener:
     ) -> None:
         self.told = status, reason, headers, length
         self.link.client.hits += self.connection.known is not None
-        self.note("started", *self.told, self.connection.answered)
+        self.note("started", *self.told, self.connection.all_received)
         match self.does:
             case "raise_at_head":
                 raise LookupError("at the head")
@@ -237,7 +237,7 @@ class _Listener:
         self.note("body", data)
         if self.last:
             self.note("wrong: a piece behind the last")
-        self.last = self.connection.answered
+        self.last = self.connection.all_received
         self.body += data
         match self.does:
             case "raise_at_body":
@@ -273,7 +273,7 @@ class _Listener:
 class _Link:
     """One connection of a client."""
 
-    def __init__(self, number: int, client: "_Client", head_cache: ResponseHeads | None) -> None:
+    def __init__(self, number: int, client: "_Client", head_cache: ResponseCache | None) -> None:
         self.number, self.client, self.seen = number, client, client.seen
         self.unread = b""
         self.lost = self.full = self.head_only = False
@@ -334,7 +334,7 @@ class _Link:
 class _Client:
     """A client's connections, and all that was seen of them."""
 
-    def __init__(self, head_cache: ResponseHeads | None) -> None:
+    def __init__(self, head_cache: ResponseCache | None) -> None:
         self._head_cache = head_cache
         self.seen: list[Seen] = []
         self.hits = 0
@@ -377,7 +377,7 @@ class _Client:
 
 async def play(case: Sequence[ResponseRound]) -> Outcome:
     """Whether connections with the cache tell the same as ones without it."""
-    ours, plain = clients = _Client({}), _Client(None)
+    ours, plain = clients = _Client(ResponseCache()), _Client(None)
     for each in case:
         for client in clients:
             client.begin(each)

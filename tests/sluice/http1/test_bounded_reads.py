@@ -202,7 +202,7 @@ async def test_large_body_that_stalls_its_taker_stays_with_the_sender_and_goes_o
     sending = pour(client, post(body))
     await until(lambda: any(each._reading_paused for each in server.connections))
     # The read of the head was the loop's own, 256 KiB at most.
-    assert all(len(each._held) <= 256 * 1024 + READ_BYTES for each in server.connections)
+    assert all(len(each._backlog.held) <= 256 * 1024 + READ_BYTES for each in server.connections)
     application.calls[0].exchange.resume_reading()
     output = await asyncio.to_thread(whole_answers, client, 1)
     sending.join()

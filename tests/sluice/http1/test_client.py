@@ -233,7 +233,7 @@ async def test_last_piece_of_an_answer_is_known_for_it() -> None:
     class Asking(Answer):
         def response_body(self, data: bytes) -> None:
             super().response_body(data)
-            known.append(asked.connection.answered)
+            known.append(asked.connection.all_received)
 
     known: list[bool] = []
     asked = ReadOptions()

@@ -4,11 +4,11 @@ import random
 
 import pytest
 
+from sluice.http1.connection import ServerConnection
 from sluice.http1.exchange import Exchange
-from sluice.http1.head_cache import KNOWN_HEADS, PATIENCE, Heads
+from sluice.http1.head_cache import KNOWN_HEADS, PATIENCE, HeadCache
 from sluice.http1.limits import Limits
-from sluice.http1.protocol import ServerProtocol
-from sluice.http1.reader import RequestReader
+from sluice.http1.request_parser import RequestParser
 from tests.sluice.http1.fakes import Call, Echo, FakeTransport, Served, bodies, chunked, get, post
 
 
@@ -27,13 +27,13 @@ class Parsed:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.times = 0
-        feed = RequestReader._feed
+        feed = RequestParser.feed
 
-        def counting(reader: RequestReader, data: bytes) -> None:
+        def counting(reader: RequestParser, data: bytes) -> None:
             self.times += 1
             feed(reader, data)
 
-        monkeypatch.setattr(RequestReader, "_feed", counting)
+        monkeypatch.setattr(RequestParser, "feed", counting)
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ async def test_known_head_makes_the_same_exchange_as_the_parser() -> None:
 
 
 async def test_head_is_known_on_another_connection_with_that_ones_peer(parsed: Parsed) -> None:
-    heads: Heads = {}
+    heads = HeadCache()
     peers = []
 
     def application(exchange: Exchange) -> Call:
@@ -76,7 +76,7 @@ async def test_head_is_known_on_another_connection_with_that_ones_peer(parsed: P
         return Planned(exchange)
 
     for port in (1, 2, 3):
-        protocol = ServerProtocol(application, Limits(), set(), heads)
+        protocol = ServerConnection(application, Limits(), set(), heads)
         protocol.connection_made(FakeTransport(("10.0.0.9", port)))
         protocol.data_received(post(b"x"))
     assert parsed.times == 2
@@ -228,14 +228,14 @@ async def test_new_plan_of_a_known_head_takes_the_place_of_the_old() -> None:
 
 
 async def test_heads_that_are_kept_are_bounded_and_never_long() -> None:
-    heads: Heads = {}
-    protocol = ServerProtocol(Planned, Limits(), set(), heads)
+    heads = HeadCache()
+    protocol = ServerConnection(Planned, Limits(), set(), heads)
     protocol.connection_made(FakeTransport())
     for number in range(PATIENCE):
         protocol.data_received(get(f"/{number}", "x-long: " + "y" * 3000))
     assert not heads
     for _ in range(3 * KNOWN_HEADS // PATIENCE):
-        protocol = ServerProtocol(Planned, Limits(), set(), heads)
+        protocol = ServerConnection(Planned, Limits(), set(), heads)
         protocol.connection_made(FakeTransport())
         for _ in range(PATIENCE):
             protocol.data_received(get(f"/{random.random()}"))
@@ -243,8 +243,8 @@ async def test_heads_that_are_kept_are_bounded_and_never_long() -> None:
 
 
 async def test_connection_whose_heads_never_recur_is_looked_at_no_longer() -> None:
-    heads: Heads = {}
-    protocol = ServerProtocol(Planned, Limits(), set(), heads)
+    heads = HeadCache()
+    protocol = ServerConnection(Planned, Limits(), set(), heads)
     protocol.connection_made(FakeTransport())
     for number in range(2 * PATIENCE):
         protocol.data_received(get(f"/{number}"))

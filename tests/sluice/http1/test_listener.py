@@ -402,7 +402,7 @@ async def test_closed_connections_leave_nothing_to_the_collector() -> None:
         for _ in range(20):
             await ask(("127.0.0.1", port), get("/", "connection: close"))
         await until(lambda: not server.connections)
-        left = [item for item in gc.get_objects() if type(item).__name__ == "ServerProtocol"]
+        left = [item for item in gc.get_objects() if type(item).__name__ == "ServerConnection"]
     finally:
         gc.enable()
     assert len(left) < 5

@@ -4,8 +4,8 @@ import random
 
 import pytest
 
+from sluice.http1.backlog import HELD_BYTES
 from sluice.http1.exchange import Exchange
-from sluice.http1.pipelining import HELD_BYTES
 from tests.sluice.http1.fakes import Call, Echo, Served, bodies, chunked, get, post, statuses
 
 
@@ -167,7 +167,7 @@ async def test_one_read_of_tiny_requests_makes_few_exchanges() -> None:
     served = Served()
     served.feed(get() * 10_000)
     assert len(served.calls) == 1
-    assert len(served.protocol._queue) < 400
+    assert len(served.protocol._backlog.queue) < 400
 
 
 async def test_nothing_starts_while_the_client_does_not_read() -> None:

@@ -158,7 +158,7 @@ async def test_time_that_is_written_otherwise_is_told_as_it_came(line: bytes) ->
 async def test_head_of_a_known_answer_is_not_called_the_last_of_it() -> None:
     class Asking(Answer):
         def response_started(self, *heard: object) -> None:
-            self.events.append(f"answered: {asked.connection.answered}")
+            self.events.append(f"answered: {asked.connection.all_received}")
 
     ReadOptions().get(reply())
     asked = ReadOptions()

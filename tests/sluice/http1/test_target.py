@@ -1,7 +1,7 @@
 import pytest
 
-from sluice.http1 import target
-from sluice.http1.target import reduce_absolute, split_target
+from sluice.http1 import request_parser
+from sluice.http1.request_parser import reduce_absolute, split_target
 
 
 @pytest.mark.parametrize(
@@ -79,5 +79,5 @@ def test_targets_that_a_client_invents_do_not_pile_up() -> None:
     for number in range(3000):
         split_target(b"/made/up/%d" % number)
     split_target(b"/" + b"x" * 5000)
-    assert len(target.TARGETS) <= target.KNOWN_TARGETS
-    assert max(map(len, target.TARGETS)) <= target.LONGEST_KNOWN_TARGET
+    assert len(request_parser.TARGETS) <= request_parser.KNOWN_TARGETS
+    assert max(map(len, request_parser.TARGETS)) <= request_parser.LONGEST_KNOWN_TARGET

@@ -363,7 +363,7 @@ async def test_callback_that_raises_is_a_500_with_its_traceback_in_the_log(
     def broken(value: bytes) -> None:
         raise KeyError("our own bug")
 
-    monkeypatch.setattr("sluice.http1.head.check_host", broken)
+    monkeypatch.setattr("sluice.http1.request_parser.check_host", broken)
     served = Served()
     with caplog.at_level(logging.ERROR):
         output = served.feed(b"GET / HTTP/1.1\r\nhost: never-seen\r\n\r\n")
