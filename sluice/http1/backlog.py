@@ -37,39 +37,29 @@ class Backlog:
         self.held = b""
         self.excess = 0
 
-    def __bool__(self) -> bool:
-        return bool(self.held or self.queue or self.refusal)
-
-    @property
-    def is_full(self) -> bool:
-        """Whether no more should be read for now."""
-        return len(self.held) >= HELD_BYTES
-
-    def hold(self, data: bytes) -> None:
-        """Keep what was read last."""
-        self.held = self.held + data if self.held else data
-
     def add(self, exchange: Exchange) -> None:
         """Let an exchange wait for its turn; its body is kept with it."""
         exchange.buffered = []
         self.queue.append(exchange)
 
-    def next_slice(self, current: Exchange | None, head_room: int) -> bytes:
-        """The bytes to parse now, no longer held.
+    def next_of_head(self, room: int) -> bytes:
+        """Bytes to parse as a head, no longer held; at most `room`."""
+        size = min(HEAD_SLICE, room)
+        data, self.held = self.held[:size], self.held[size:]
+        return data
 
-        current: the exchange in flight, of whose body they are a part; None at a head, for which
-        at most `head_room` bytes are left.
-        """
+    def next_of_body(self, exchange: Exchange) -> bytes:
+        """Bytes to parse as a part of the body of `exchange`, no longer held."""
         held = self.held
-        if current is None:
-            size = min(HEAD_SLICE, head_room)
-        elif current.chunked:
-            size = BODY_SLICE
-            self.excess += min(size, len(held))
+        size = BODY_SLICE if exchange.chunked else min(exchange.body_left, BODY_SLICE)
+        if len(held) <= size:
+            self.held = b""
         else:
-            size = min(current.body_left, BODY_SLICE)
-        self.held = held[size:]
-        return held[:size]
+            self.held = held[size:]
+            held = held[:size]
+        if exchange.chunked:
+            self.excess += len(held)
+        return held
 
     def refuse(self, error: RefusedError) -> None:
         """Refuse all that is not parsed yet, and the request that is parsed in part."""

@@ -32,7 +32,7 @@ import struct
 from collections.abc import Callable
 from typing import Final
 
-from sluice.http1.backlog import CHUNK_EXCESS, CHUNK_FRAMING, HEAD_SLICE, Backlog
+from sluice.http1.backlog import CHUNK_EXCESS, CHUNK_FRAMING, HEAD_SLICE, HELD_BYTES, Backlog
 from sluice.http1.bounded_reads import READ_BYTES, BoundedReads
 from sluice.http1.connection_state import (
     BACKLOG,
@@ -157,7 +157,7 @@ class ServerConnection(asyncio.Protocol):
             return
         cache = self._head_cache
         if cache is None:
-            self._parser.feed(data)
+            self._parse(data)
             return
         end = data.find(HEAD_END) + 4
         head = data[:end]
@@ -202,17 +202,24 @@ class ServerConnection(asyncio.Protocol):
         if exchange.prepared is not prepared:
             known.prepared = exchange.prepared
 
+    def _parse(self, data: bytes) -> None:
+        """Parse what came while nothing was in flight."""
+        parser = self._parser
+        parser.feed(data)
+        if parser.in_head:
+            self._settle()
+
     def _parse_new_head(self, cache: HeadCache, head: bytes, data: bytes) -> None:
         """Parse a message whose head is not known, and remember the head the second time."""
         self._misses += 1
         if self._misses > PATIENCE:
             self._head_cache = None
         if head not in cache.heads:
-            self._parser.feed(data)
+            self._parse(data)
             cache.note(head)
             return
         self._repeated_head = head
-        self._parser.feed(data)
+        self._parse(data)
         self._repeated_head = None
         exchange, self._repeated = self._repeated, None
         if exchange is not None:
@@ -253,72 +260,66 @@ class ServerConnection(asyncio.Protocol):
     # Order: from bytes to exchanges.
 
     def _take(self, data: bytes) -> None:
-        if self._state in ENDS or self._backlog.refusal is not None:
+        state, backlog = self._state, self._backlog
+        if state is LINGERING or state is CLOSING or backlog.refusal is not None:
             return
-        self._backlog.hold(data)
+        backlog.held = backlog.held + data if backlog.held else data
         self._advance()
-        if self._backlog.is_full and not self._reading_paused:
+        if len(backlog.held) >= HELD_BYTES and not self._reading_paused:
             self._reading_paused = True
             self._transport.pause_reading()
 
-    def _advance(self) -> None:
+    def _advance(self) -> None:  # noqa: C901 - one loop: a call a step is 15 % of a read
         """Start what waits and parse what is held, as far as the order of responses allows.
 
         Responses call this from within the parser too, which must not be entered twice: then either
         this runs already, or nothing is held, as `data_received` parses at once only in that case.
         """
-        if self._advancing or self._state in ENDS:
+        if self._advancing:
             return
         self._advancing = True
-        while self._step():
-            pass
+        backlog, parser = self._backlog, self._parser
+        while True:
+            current, state = self._current, self._state
+            if current is not None:
+                takes_body = current.request_open and (state is EXCHANGE or state is BACKLOG)
+                if not (takes_body and backlog.held):
+                    break
+                parser.feed(backlog.next_of_body(current))
+                if backlog.excess > CHUNK_EXCESS and current.request_open:
+                    self.refused(RefusedError(400, "chunked body: more framing than data"))
+            elif self.writing_is_paused or state is LINGERING or state is CLOSING:
+                break
+            elif backlog.queue:
+                self._begin_queued(backlog.queue.popleft())
+                continue
+            elif backlog.refusal is not None:
+                self._send_refusal(backlog.refusal)
+                break
+            elif backlog.held:
+                parser.feed(backlog.next_of_head(self._limits.head_bytes - parser.head_bytes))
+            else:
+                break
+            if backlog.excess < 0 or self._current is not current:
+                backlog.excess = 0
         self._advancing = False
-        if self._state in ENDS:
-            return
         self._settle()
-        if self._reading_paused and not self._backlog.is_full:
-            self._reading_paused = False
-            self._transport.resume_reading()
-
-    def _step(self) -> bool:
-        """Do one thing that can be done now; False when there is none."""
-        current, backlog = self._current, self._backlog
-        if self._state in ENDS:
-            return False
-        if current is not None:
-            if not (backlog.held and current.request_open) or self._state is BODY_HELD:
-                return False
-            self._parse_held()
-        elif self.writing_is_paused:
-            return False
-        elif backlog.queue:
-            self._begin_queued(backlog.queue.popleft())
-        elif backlog.refusal is not None:
-            self._send_refusal(backlog.refusal)
-        elif backlog.held:
-            self._parse_held()
-        else:
-            return False
-        return True
 
     def _settle(self) -> None:
         """Change to the state that follows from what waits now."""
-        in_head = self._parser.in_head
+        state, backlog = self._state, self._backlog
+        if state is LINGERING or state is CLOSING:
+            return
         if self._current is None:
-            if self._state is not LAST:
+            if state is not LAST:
+                in_head = self._parser.in_head
                 self._state = BLOCKED if self.writing_is_paused else HEAD if in_head else IDLE
-        elif self._state is not BODY_HELD:
-            waits = self._backlog or in_head or self.writing_is_paused
-            self._state = BACKLOG if waits else EXCHANGE
-
-    def _parse_held(self) -> None:
-        current, backlog, parser = self._current, self._backlog, self._parser
-        head_room = self._limits.head_bytes - parser.head_bytes
-        parser.feed(backlog.next_slice(current, head_room))
-        if backlog.excess > CHUNK_EXCESS and current is not None and current.request_open:
-            self.refused(RefusedError(400, "chunked body: more framing than data"))
-        if backlog.excess < 0 or self._current is not current:
-            backlog.excess = 0
+        elif state is not BODY_HELD:
+            waits = backlog.held or backlog.queue or backlog.refusal or self._parser.in_head
+            self._state = BACKLOG if waits or self.writing_is_paused else EXCHANGE
+        if self._reading_paused and len(backlog.held) < HELD_BYTES:
+            self._reading_paused = False
+            self._transport.resume_reading()
 
     def _begin(self, exchange: Exchange) -> None:
         if self._state is LAST:
@@ -346,13 +347,6 @@ class ServerConnection(asyncio.Protocol):
             self._application_failed(exchange, error)
 
     # For the parser.
-
-    def head_incomplete(self) -> None:
-        """Wait for the rest of a head, as one of the next states."""
-        if self._state is IDLE:
-            self._state = HEAD
-        elif self._state is EXCHANGE:
-            self._state = BACKLOG
 
     def head_complete(self, exchange: Exchange) -> None:
         """Start the exchange, or let it wait."""
@@ -414,6 +408,12 @@ class ServerConnection(asyncio.Protocol):
             self._receiver.body_complete()
         except Exception as error:  # noqa: BLE001 - as above
             self._application_failed(exchange, error)
+
+    def unparsed(self, data: bytes) -> None:
+        """Hold what is to be parsed again."""
+        # Not fed at once: a response from within would have the rest parsed inside the parser.
+        self._backlog.held = data + self._backlog.held
+        self._advance()
 
     def refused(self, error: RefusedError) -> None:
         """Refuse what cannot be parsed, in its turn."""

@@ -84,9 +84,6 @@ METHODS: Final = _Methods()
 class RequestListener(Protocol):
     """Receives what a `RequestParser` parses, in the order of the bytes."""
 
-    def head_incomplete(self) -> None:
-        """All bytes are parsed, and the last of them are a part of a head."""
-
     def head_complete(self, exchange: Exchange) -> None:
         """A request's head is complete and valid; `exchange` holds what it says."""
 
@@ -95,6 +92,9 @@ class RequestListener(Protocol):
 
     def message_complete(self) -> None:
         """The end of a request. Also called between requests; no head came since: ignore it."""
+
+    def unparsed(self, data: bytes) -> None:
+        """These bytes are to be fed again before all others; the last call from `feed`."""
 
     def refused(self, error: RefusedError) -> None:
         """Nothing more can be parsed, and why."""
@@ -152,7 +152,7 @@ class RequestParser:
             if self.in_head:
                 self._count_head(len(data) if headers is self._headers else 0)
             return
-        self._decline_upgrades(rest)
+        self._decline_upgrade(rest)
 
     def stop(self, error: RefusedError) -> Never:
         """Refuse the rest, from within a callback: raises `error` for the parser to end there."""
@@ -194,29 +194,16 @@ class RequestParser:
         if self.head_bytes >= self._limits.head_bytes:
             error = RefusedError(431, f"head over {self._limits.head_bytes} bytes")
             self._listener.refused(error)
-        else:
-            self._listener.head_incomplete()
 
-    def _decline_upgrades(self, rest: bytes) -> None:
-        """Parse an upgrade's head again as that of a plain request; `rest` may be its body.
-
-        A loop, as further offers may be pipelined behind the first.
-        """
-        while self._offered is not None:
-            offered, self._offered = self._offered, None
-            url, self._url = self._url, b""
-            self._original = offered.headers
-            self._parser = HttpRequestParser(self)
-            data = without_upgrade(offered, url) + rest
-            try:
-                self._parser.feed_data(data)
-            except HttpParserUpgrade as upgrade:
-                rest = data[upgrade.args[0] :]
-            except HttpParserError as error:
-                self._listener.refused(self._reason(error))
-                return
-        if self.in_head:
-            self._count_head(0)
+    def _decline_upgrade(self, rest: bytes) -> None:
+        """Let an upgrade's head be fed again as a plain request's; `rest` may be its body."""
+        offered, self._offered = self._offered, None
+        if offered is None:
+            return
+        url, self._url = self._url, b""
+        self._original = offered.headers
+        self._parser = HttpRequestParser(self)
+        self._listener.unparsed(without_upgrade(offered, url) + rest)
 
     def _complete_head(self) -> None:
         headers = self._headers if self._original is None else self._original
