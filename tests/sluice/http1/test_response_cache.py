@@ -41,8 +41,8 @@ class Noting(Answer):
         super().response_complete(reusable)
 
 
-class ReadOptions:
-    """A connection on a fake transport that is asked again and again."""
+class RepeatedClient:
+    """A client connection on a fake transport that sends the same request again and again."""
 
     def __init__(self, *, forgetful: bool = False) -> None:
         self.connection = ClientConnection(None if forgetful else RESPONSE_HEADS)
@@ -58,14 +58,14 @@ class ReadOptions:
         return response
 
 
-def response_sent(response: Answer) -> tuple[object, ...]:
-    """All that a listener hears."""
+def heard_of(response: Answer) -> tuple[object, ...]:
+    """All that a listener is given."""
     heard = (response.status, response.reason, response.headers, response.length, response.body)
     return (*heard, response.events, response.reusable, type(response.error))
 
 
 async def test_head_is_known_the_second_time_and_told_with_its_own_time() -> None:
-    asked = ReadOptions()
+    asked = RepeatedClient()
     first = asked.get(reply(b"hello", b"0.000123"))
     second = asked.get(reply(b"world", b"9.876543"))
     assert (first.known, second.known is None) == (None, False)
@@ -82,12 +82,12 @@ async def test_head_is_known_the_second_time_and_told_with_its_own_time() -> Non
 
 
 async def test_head_is_known_on_every_connection() -> None:
-    ReadOptions().get(reply())
-    assert ReadOptions().get(reply()).known is not None
+    RepeatedClient().get(reply())
+    assert RepeatedClient().get(reply()).known is not None
 
 
 async def test_plan_that_a_listener_leaves_is_there_the_next_time() -> None:
-    asked = ReadOptions()
+    asked = RepeatedClient()
     asked.get(reply())
     known = asked.get(reply()).known
     assert known is not None
@@ -113,17 +113,17 @@ async def test_plan_that_a_listener_leaves_is_there_the_next_time() -> None:
     ],
 )
 async def test_answer_that_is_not_plain_is_always_parsed(response: bytes) -> None:
-    heard = [ReadOptions().get(response) for _ in range(3)]
+    heard = [RepeatedClient().get(response) for _ in range(3)]
     assert [each.known for each in heard] == [None] * 3
     assert (
-        response_sent(heard[2])
-        == response_sent(heard[0])
-        == response_sent(ReadOptions(forgetful=True).get(response))
+        heard_of(heard[2])
+        == heard_of(heard[0])
+        == heard_of(RepeatedClient(forgetful=True).get(response))
     )
 
 
 async def test_answer_to_head_is_never_known_nor_taken_for_one() -> None:
-    asked = ReadOptions()
+    asked = RepeatedClient()
     asked.get(reply())
     response = asked.get(reply(b"hello")[:-5], head_only=True)
     assert (response.known, response.events) == (None, ["started", "complete"])
@@ -135,12 +135,10 @@ async def test_answer_to_head_is_never_known_nor_taken_for_one() -> None:
 )
 async def test_time_that_is_no_number_is_not_passed_over(time: bytes) -> None:
     for _ in range(2):
-        ReadOptions().get(reply())
-    response = ReadOptions().get(reply(b"hello", time))
+        RepeatedClient().get(reply())
+    response = RepeatedClient().get(reply(b"hello", time))
     assert response.known is None
-    assert response_sent(response) == response_sent(
-        ReadOptions(forgetful=True).get(reply(b"hello", time))
-    )
+    assert heard_of(response) == heard_of(RepeatedClient(forgetful=True).get(reply(b"hello", time)))
 
 
 @pytest.mark.parametrize("line", [b"X-Duration-Seconds: 1.5", b"x-duration-seconds:1.5"])
@@ -148,10 +146,10 @@ async def test_time_that_is_written_otherwise_is_told_as_it_came(line: bytes) ->
     alone = b"HTTP/1.1 200 OK\r\n%b\r\ncontent-length: 1\r\n\r\na" % line
     beside = alone.replace(line, line + b"\r\nx-duration-seconds: 0.000123")
     for response in (alone, beside):
-        heard = [ReadOptions().get(response) for _ in range(2)]
+        heard = [RepeatedClient().get(response) for _ in range(2)]
         assert heard[1].known is not None
-        assert response_sent(heard[1]) == response_sent(heard[0])
-    headers = ReadOptions().get(beside.replace(b"0.000123", b"9.876543")).headers
+        assert heard_of(heard[1]) == heard_of(heard[0])
+    headers = RepeatedClient().get(beside.replace(b"0.000123", b"9.876543")).headers
     assert headers[:2] == [(b"x-duration-seconds", b"1.5"), (b"x-duration-seconds", b"9.876543")]
 
 
@@ -160,8 +158,8 @@ async def test_head_of_a_known_answer_is_not_called_the_last_of_it() -> None:
         def response_started(self, *heard: object) -> None:
             self.events.append(f"answered: {asked.connection.all_received}")
 
-    ReadOptions().get(reply())
-    asked = ReadOptions()
+    RepeatedClient().get(reply())
+    asked = RepeatedClient()
     response = Asking()
     asked.connection.send(REQUEST, response)
     asked.connection.data_received(reply())
@@ -172,20 +170,20 @@ async def test_interim_answer_with_a_part_of_the_next_is_not_taken_for_a_whole_o
     final = b"HTTP/1.1 200 OK\r\ncontent-length: 50\r\n\r\n"
     part = b"HTTP/1.1 100 Continue\r\n\r\n" + final + b"x" * (50 - len(final))
     for _ in range(3):
-        response = ReadOptions().get(part, b"x" * len(final))
+        response = RepeatedClient().get(part, b"x" * len(final))
         assert (response.body, response.known) == (b"x" * 50, None)
 
 
 async def test_bytes_behind_a_known_answer_still_end_its_connection() -> None:
-    ReadOptions().get(reply())
-    asked = ReadOptions()
+    RepeatedClient().get(reply())
+    asked = RepeatedClient()
     response = asked.get(reply() + b"HTTP/1.1 200 OK\r\n")
     assert (response.body, response.reusable, asked.transport.closed) == (b"hello", False, True)
 
 
 async def test_known_answer_before_the_request_was_whole_ends_the_connection() -> None:
-    ReadOptions().get(reply())
-    asked = ReadOptions()
+    RepeatedClient().get(reply())
+    asked = RepeatedClient()
     response = asked.get(reply(), more=True)
     assert response.known is not None
     assert (response.reusable, asked.transport.aborted) == (False, True)
@@ -201,8 +199,8 @@ async def test_listener_that_raises_at_a_known_answer_fails_its_call(callback: s
         def response_body(self, data: bytes) -> None:
             raise LookupError("listener's bug")
 
-    ReadOptions().get(reply())
-    asked = ReadOptions()
+    RepeatedClient().get(reply())
+    asked = RepeatedClient()
     response = Failing()
     asked.connection.send(REQUEST, response)
     asked.connection.data_received(reply())
@@ -217,8 +215,8 @@ async def test_listener_that_gives_up_at_a_known_head_hears_nothing_more() -> No
             self.events.append("started")
             asked.connection.abort()
 
-    ReadOptions().get(reply())
-    asked = ReadOptions()
+    RepeatedClient().get(reply())
+    asked = RepeatedClient()
     response = Leaving()
     asked.connection.send(REQUEST, response)
     asked.connection.data_received(reply())
@@ -231,7 +229,7 @@ async def test_next_request_may_be_sent_from_the_end_of_a_known_answer() -> None
             super().response_complete(reusable)
             asked.connection.send(REQUEST, second)
 
-    asked, second = ReadOptions(), Answer()
+    asked, second = RepeatedClient(), Answer()
     asked.get(reply())
     asked.connection.send(REQUEST, Chained())
     asked.connection.data_received(reply())
@@ -256,22 +254,20 @@ async def test_answers_are_told_the_same_known_or_not_however_they_are_cut() -> 
             data[chance.randrange(len(data))] = chance.choice(b"0.\r\n: x\x00")
         at = chance.randrange(len(data)) if chance.random() < 0.3 else len(data)
         pieces = [bytes(piece) for piece in (data[:at], data[at:]) if piece]
-        ours = ReadOptions().get(*pieces)
-        assert response_sent(ours) == response_sent(ReadOptions(forgetful=True).get(*pieces)), (
-            pieces
-        )
+        ours = RepeatedClient().get(*pieces)
+        assert heard_of(ours) == heard_of(RepeatedClient(forgetful=True).get(*pieces)), pieces
         known += ours.known is not None
     assert CASES // 10 < known < CASES
 
 
 async def test_heads_that_are_kept_are_bounded() -> None:
     for number in range(KNOWN_HEADS + 10):
-        ReadOptions().get(reply(b"a", b"0.000123", b"x-number: %d" % number))
+        RepeatedClient().get(reply(b"a", b"0.000123", b"x-number: %d" % number))
     assert len(RESPONSE_HEADS) == 10
 
 
 async def test_connection_whose_answers_never_recur_is_looked_at_no_longer() -> None:
-    asked = ReadOptions()
+    asked = RepeatedClient()
     for number in range(PATIENCE + 1):
         asked.get(reply(b"a", b"0.000123", b"x-number: %d" % number))
     before = len(RESPONSE_HEADS)
