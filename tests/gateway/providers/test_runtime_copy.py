@@ -1,5 +1,6 @@
 """What a function's process is given of ours."""
 
+import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ def test_the_copy_is_the_package_without_the_command_and_nothing_else(tmp_path: 
     copy = copy_runtime(tmp_path, sources())
     assert [entry.name for entry in copy.iterdir()] == ["sluice"]
     package = copy / "sluice"
-    folders = {entry.name for entry in package.iterdir() if entry.is_dir()}
+    folders = {entry.name for entry in package.iterdir() if entry.is_dir()} - {"__pycache__"}
     assert folders == {"client", "http1", "labels", "ml", "runtime", "settings"}
     assert "__main__.py" not in {entry.name for entry in package.iterdir()}
     installed = sources()["sluice"]
@@ -20,7 +21,16 @@ def test_the_copy_is_the_package_without_the_command_and_nothing_else(tmp_path: 
         for path in installed.rglob("*.py")
         if path.relative_to(installed).parts[0] not in {"cli", "__main__.py"}
     }
-    assert {path.relative_to(package) for path in package.rglob("*") if path.is_file()} == expected
+    bytecode = set(package.rglob("*.pyc"))
+    files = {path for path in package.rglob("*") if path.is_file()} - bytecode
+    assert {path.relative_to(package) for path in files} == expected
+
+
+def test_the_copy_is_compiled_so_that_no_start_compiles_it(tmp_path: Path) -> None:
+    """Replicas see it read-only: what a zygote has not imported would be compiled each time."""
+    package = copy_runtime(tmp_path, sources()) / "sluice"
+    for module in package.rglob("*.py"):
+        assert Path(importlib.util.cache_from_source(str(module))).is_file(), module
 
 
 def test_the_copy_serves_both_imports_and_starts_the_runtime(tmp_path: Path) -> None:
